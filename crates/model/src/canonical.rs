@@ -1,0 +1,232 @@
+//! The canonical form of a record: one byte string for one record, in whichever store it lies.
+//!
+//! Every value is a tag byte and its content. Text, bytes and numbers carry their length (u32, big endian),
+//! lists, maps and sets their number of elements, so that no two values share an encoding. Numbers are
+//! compared by value ([`Decimal`]'s normal form), timestamps by instant, maps by sorted keys, sets by sorted
+//! elements, vectors bit for bit. NULL and *missing* differ: a missing attribute is not part of its map.
+//!
+//! [`VERSION`] is stored beside every fingerprint; it changes when an encoding does.
+
+use crate::decimal::Decimal;
+use serde_json::Value;
+
+/// The version of this encoding.
+pub const VERSION: u32 = 1;
+
+mod tag {
+    pub const NULL: u8 = 0;
+    pub const FALSE: u8 = 1;
+    pub const TRUE: u8 = 2;
+    pub const NUMBER: u8 = 3;
+    pub const TEXT: u8 = 4;
+    pub const BYTES: u8 = 5;
+    pub const INSTANT: u8 = 6;
+    pub const LOCAL: u8 = 7;
+    pub const DATE: u8 = 8;
+    pub const TIME: u8 = 9;
+    pub const LIST: u8 = 10;
+    pub const MAP: u8 = 11;
+    pub const SET: u8 = 12;
+    pub const VECTOR: u8 = 13;
+}
+
+/// Appends canonical values to a buffer.
+#[derive(Debug, Default)]
+pub struct Canonical {
+    buffer: Vec<u8>,
+}
+
+impl Canonical {
+    /// What has been appended.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Empties the buffer and keeps its memory.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// NULL.
+    pub fn null(&mut self) {
+        self.buffer.push(tag::NULL);
+    }
+
+    /// A truth value.
+    pub fn bool(&mut self, value: bool) {
+        self.buffer.push(if value { tag::TRUE } else { tag::FALSE });
+    }
+
+    /// A number by its value; what is no finite decimal (`NaN`, `Infinity`) by its text.
+    pub fn number(&mut self, text: &str) {
+        self.buffer.push(tag::NUMBER);
+        match Decimal::parse(text) {
+            Some(decimal) => self.content(decimal.to_string().as_bytes()),
+            None => self.content(text.as_bytes()),
+        }
+    }
+
+    /// Text.
+    pub fn text(&mut self, text: &str) {
+        self.buffer.push(tag::TEXT);
+        self.content(text.as_bytes());
+    }
+
+    /// Bytes.
+    pub fn binary(&mut self, bytes: &[u8]) {
+        self.buffer.push(tag::BYTES);
+        self.content(bytes);
+    }
+
+    /// An instant: microseconds since 1970-01-01 UTC and the nanoseconds below them.
+    pub fn instant(&mut self, epoch_us: i64, nanoseconds: u16) {
+        self.buffer.push(tag::INSTANT);
+        self.buffer.extend(epoch_us.to_be_bytes());
+        self.buffer.extend(nanoseconds.to_be_bytes());
+    }
+
+    /// A date and time without a zone, counted as if it were UTC.
+    pub fn local(&mut self, epoch_us: i64, nanoseconds: u16) {
+        self.buffer.push(tag::LOCAL);
+        self.buffer.extend(epoch_us.to_be_bytes());
+        self.buffer.extend(nanoseconds.to_be_bytes());
+    }
+
+    /// A date, in days since 1970-01-01.
+    pub fn date(&mut self, epoch_days: i32) {
+        self.buffer.push(tag::DATE);
+        self.buffer.extend(epoch_days.to_be_bytes());
+    }
+
+    /// A time of day, in microseconds since midnight.
+    pub fn time(&mut self, micros: i64) {
+        self.buffer.push(tag::TIME);
+        self.buffer.extend(micros.to_be_bytes());
+    }
+
+    /// The head of a list; `len` values follow.
+    pub fn list(&mut self, len: usize) {
+        self.buffer.push(tag::LIST);
+        self.length(len);
+    }
+
+    /// The head of a map; `len` pairs of [`Canonical::key`] and a value follow, sorted by key.
+    pub fn map(&mut self, len: usize) {
+        self.buffer.push(tag::MAP);
+        self.length(len);
+    }
+
+    /// A key of a map.
+    pub fn key(&mut self, key: &str) {
+        self.content(key.as_bytes());
+    }
+
+    /// A set: its elements in any order, each appended by the closure.
+    pub fn set<T>(&mut self, elements: impl IntoIterator<Item = T>, mut append: impl FnMut(&mut Self, T)) {
+        let mut encoded: Vec<Vec<u8>> = elements
+            .into_iter()
+            .map(|element| {
+                let mut one = Self::default();
+                append(&mut one, element);
+                one.buffer
+            })
+            .collect();
+        encoded.sort_unstable();
+        encoded.dedup();
+        self.buffer.push(tag::SET);
+        self.length(encoded.len());
+        encoded.iter().for_each(|element| self.buffer.extend(element));
+    }
+
+    /// A vector of 32-bit floats, bit for bit.
+    pub fn vector(&mut self, values: &[f32]) {
+        self.buffer.push(tag::VECTOR);
+        self.length(values.len());
+        values.iter().for_each(|value| self.buffer.extend(value.to_bits().to_be_bytes()));
+    }
+
+    /// A JSON value.
+    pub fn json(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.null(),
+            Value::Bool(value) => self.bool(*value),
+            Value::Number(number) => self.number(number.as_str()),
+            Value::String(text) => self.text(text),
+            Value::Array(values) => {
+                self.list(values.len());
+                values.iter().for_each(|value| self.json(value));
+            }
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                self.map(entries.len());
+                for (key, value) in entries {
+                    self.key(key);
+                    self.json(value);
+                }
+            }
+        }
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.buffer.extend(bytes);
+    }
+
+    fn length(&mut self, len: usize) {
+        // No value of any store comes near 4 GiB; one that did would be refused long before.
+        self.buffer.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Vec<u8> {
+        let mut canonical = Canonical::default();
+        canonical.json(&crate::json::parse(text).unwrap());
+        canonical.buffer
+    }
+
+    #[test]
+    fn order_of_keys_and_form_of_numbers_do_not_matter() {
+        assert_eq!(json(r#"{"a":1.50,"b":[100]}"#), json(r#"{"b":[1e2],"a":1.5}"#));
+    }
+
+    #[test]
+    fn what_differs_stays_different() {
+        let values = [
+            "null", "false", "true", "0", "\"0\"", "\"\"", "[]", "{}", "[null]", "[[],[]]", "[[[]]]", r#"{"a":null}"#,
+            r#"["ab","c"]"#, r#"["a","bc"]"#, "12345678901234567890", "12345678901234567891", "0.1", "0.10000000000000001",
+        ];
+        for (i, left) in values.iter().enumerate() {
+            for right in &values[..i] {
+                assert_ne!(json(left), json(right), "{left} and {right}");
+            }
+        }
+    }
+
+    #[test]
+    fn sets_have_no_order_and_no_duplicates() {
+        let set = |texts: &[&str]| {
+            let mut canonical = Canonical::default();
+            canonical.set(texts, |one, text| one.text(text));
+            canonical.buffer
+        };
+        assert_eq!(set(&["b", "a", "b"]), set(&["a", "b"]));
+        assert_ne!(set(&["a"]), set(&["a", "b"]));
+    }
+
+    #[test]
+    fn vectors_are_compared_by_their_bits() {
+        let vector = |values: &[f32]| {
+            let mut canonical = Canonical::default();
+            canonical.vector(values);
+            canonical.buffer
+        };
+        assert_ne!(vector(&[0.0]), vector(&[-0.0]));
+        assert_eq!(vector(&[f32::NAN]), vector(&[f32::NAN]));
+    }
+}

@@ -1,0 +1,124 @@
+//! Exact decimal numbers as text: parsing and normal form, without ever passing through a float.
+
+use std::fmt;
+
+/// A finite decimal number in normal form: `(-1)^negative × 0.digits × 10^exponent`, the digits without
+/// leading or trailing zeros. Zero has no digits, exponent 0, and is not negative.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    /// Parses `[+-]digits[.digits][(e|E)[+-]digits]`; `None` for anything else, NaN and infinities included.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (negative, rest) = match text.as_bytes().first()? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (mantissa, exponent) = match rest.find(['e', 'E']) {
+            Some(at) => (&rest[..at], rest[at + 1..].parse::<i32>().ok()?),
+            None => (rest, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
+            return None;
+        }
+        let digits = [whole, fraction].concat();
+        let significant = digits.trim_start_matches('0');
+        let leading_zeros = i64::try_from(digits.len() - significant.len()).ok()?;
+        let significant = significant.trim_end_matches('0');
+        if significant.is_empty() {
+            return Some(Self { negative: false, digits: String::new(), exponent: 0 });
+        }
+        let exponent = i64::from(exponent) + i64::try_from(whole.len()).ok()? - leading_zeros;
+        Some(Self { negative, digits: significant.to_owned(), exponent })
+    }
+
+    /// How many significant digits it has; 0 for zero.
+    #[must_use]
+    pub fn precision(&self) -> usize {
+        self.digits.len()
+    }
+
+    /// The power of ten of the first significant digit: 0 for 1 to 9.9, -1 for 0.1. `None` for zero.
+    #[must_use]
+    pub fn magnitude(&self) -> Option<i64> {
+        (!self.digits.is_empty()).then(|| self.exponent - 1)
+    }
+}
+
+impl fmt::Display for Decimal {
+    /// Plain notation where that takes at most 40 characters, else scientific.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.digits.is_empty() {
+            return f.write_str("0");
+        }
+        if self.negative {
+            f.write_str("-")?;
+        }
+        let count = i64::try_from(self.digits.len()).unwrap_or(i64::MAX);
+        let zeros = |n: i64| "0".repeat(usize::try_from(n).unwrap_or(0));
+        match self.exponent {
+            e if (1..=40).contains(&e) && e >= count => write!(f, "{}{}", self.digits, zeros(e - count)),
+            e if e >= 1 && e < count => {
+                let (whole, fraction) = self.digits.split_at(usize::try_from(e).unwrap_or(0));
+                write!(f, "{whole}.{fraction}")
+            }
+            e if (-8..=0).contains(&e) => write!(f, "0.{}{}", zeros(-e), self.digits),
+            e => {
+                let (first, rest) = self.digits.split_at(1);
+                let point = if rest.is_empty() { "" } else { "." };
+                write!(f, "{first}{point}{rest}E{}", e - 1)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(text: &str) -> String {
+        Decimal::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn equal_values_have_one_form() {
+        for text in ["1.50", "+1.5", "01.5", "15e-1", "0.15E1", "150e-2"] {
+            assert_eq!(normal(text), "1.5");
+        }
+        for text in ["0", "-0", "0.000", "0e10", ".0", "-0.0E-7"] {
+            assert_eq!(normal(text), "0");
+        }
+    }
+
+    #[test]
+    fn every_digit_is_kept() {
+        assert_eq!(normal("12345678901234567890123456789012345678"), "12345678901234567890123456789012345678");
+        assert_eq!(normal("-0.00001"), "-0.00001");
+        assert_eq!(normal("1e100"), "1E100");
+        assert_eq!(normal("1.25e-100"), "1.25E-100");
+        assert_eq!(normal("120"), "120");
+    }
+
+    #[test]
+    fn what_is_no_number_is_none() {
+        for text in ["", "-", ".", "1.2.3", "NaN", "Infinity", "1e", "e5", "0x10", "1 ", "١"] {
+            assert_eq!(Decimal::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn precision_and_magnitude() {
+        let number = Decimal::parse("-0.00120").unwrap();
+        assert_eq!((number.precision(), number.magnitude()), (2, Some(-3)));
+        assert_eq!(Decimal::parse("999").unwrap().magnitude(), Some(2));
+        assert_eq!(Decimal::parse("0").unwrap().magnitude(), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Fingerprints of records, and their sums in buckets.
+
+use crate::canonical::Canonical;
+use std::fmt;
+
+/// The secret that keys a migration's fingerprints, so that nobody can prepare two records that collide.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FingerprintKey([u8; 32]);
+
+impl FingerprintKey {
+    /// Takes 32 random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the journal that keeps them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The fingerprint of a record: its key values and the whole of it, each in canonical form.
+    #[must_use]
+    pub fn fingerprint(&self, key: &Canonical, record: &Canonical) -> Fingerprint {
+        Fingerprint { key: self.hash(key.bytes()), record: self.hash(record.bytes()) }
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u128 {
+        let hash = blake3::keyed_hash(&self.0, bytes);
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash.as_bytes()[..16]);
+        u128::from_be_bytes(half)
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey(…)")
+    }
+}
+
+/// Who a record is and what it says: keyed BLAKE3, each cut to 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    /// The hash of the key's values.
+    pub key: u128,
+    /// The hash of the record's canonical form, its key included.
+    pub record: u128,
+}
+
+/// How many buckets a flow has.
+pub const BUCKETS: usize = 4096;
+
+/// Sums of record hashes by key hash, modulo 2^128. Sums, not XOR: a pair of equal differences would cancel.
+/// Empty until the first record, so that a slice without records costs nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Buckets {
+    sums: Vec<u128>,
+    records: u64,
+}
+
+/// A stored form of [`Buckets`] that could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("stored bucket sums are damaged: {0}")]
+pub struct DamagedBuckets(&'static str);
+
+impl Buckets {
+    /// Counts a record in.
+    pub fn add(&mut self, fingerprint: Fingerprint) {
+        let sum = &mut self.dense()[bucket(fingerprint.key)];
+        *sum = sum.wrapping_add(fingerprint.record);
+        self.records += 1;
+    }
+
+    /// Counts all of the other's records in.
+    pub fn merge(&mut self, other: &Self) {
+        if other.records == 0 {
+            return;
+        }
+        for (sum, more) in self.dense().iter_mut().zip(&other.sums) {
+            *sum = sum.wrapping_add(*more);
+        }
+        self.records += other.records;
+    }
+
+    /// How many records were counted in.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The numbers of the buckets in which the two differ.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<usize> {
+        let at = |buckets: &Self, i: usize| buckets.sums.get(i).copied().unwrap_or(0);
+        (0..BUCKETS).filter(|i| at(self, *i) != at(other, *i)).collect()
+    }
+
+    /// The stored form: the number of records, then each bucket that is not zero with its number; big endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.records.to_be_bytes().to_vec();
+        for (number, sum) in (0_u16..).zip(&self.sums).filter(|(_, sum)| **sum != 0) {
+            bytes.extend(number.to_be_bytes());
+            bytes.extend(sum.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// A length or a bucket number that [`Buckets::to_bytes`] never writes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DamagedBuckets> {
+        let (records, entries) = bytes.split_first_chunk::<8>().ok_or(DamagedBuckets("it is too short"))?;
+        let (entries, rest) = entries.as_chunks::<18>();
+        if !rest.is_empty() {
+            return Err(DamagedBuckets("its length is wrong"));
+        }
+        let mut buckets = Self { sums: Vec::new(), records: u64::from_be_bytes(*records) };
+        for entry in entries {
+            let (number, sum) = entry.split_at(2);
+            let number = usize::from(u16::from_be_bytes([number[0], number[1]]));
+            let sum = u128::from_be_bytes(sum.try_into().map_err(|_| DamagedBuckets("a sum is cut off"))?);
+            *buckets.dense().get_mut(number).ok_or(DamagedBuckets("a bucket number is too large"))? = sum;
+        }
+        Ok(buckets)
+    }
+
+    fn dense(&mut self) -> &mut Vec<u128> {
+        if self.sums.is_empty() {
+            self.sums = vec![0; BUCKETS];
+        }
+        &mut self.sums
+    }
+}
+
+impl fmt::Debug for Buckets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buckets({} records)", self.records)
+    }
+}
+
+/// The bucket that a key hash falls into: its upper twelve bits.
+fn bucket(key: u128) -> usize {
+    usize::try_from(key >> 116).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(key: &str, content: &str) -> Fingerprint {
+        let (mut keys, mut whole) = (Canonical::default(), Canonical::default());
+        keys.text(key);
+        whole.text(key);
+        whole.text(content);
+        FingerprintKey::new([7; 32]).fingerprint(&keys, &whole)
+    }
+
+    fn sums(records: &[Fingerprint]) -> Buckets {
+        let mut buckets = Buckets::default();
+        records.iter().for_each(|record| buckets.add(*record));
+        buckets
+    }
+
+    #[test]
+    fn a_fingerprint_never_changes() {
+        // Stored beside runs: a change here needs a new canonical::VERSION.
+        assert_eq!(format!("{:032x}", record("k", "v").key), "22a643e29c26da76014cb756ad449599");
+        assert_eq!(record("k", "v"), record("k", "v"));
+        assert_ne!(record("k", "v").record, record("k", "w").record);
+        assert_eq!(record("k", "v").key, record("k", "w").key);
+    }
+
+    #[test]
+    fn another_key_gives_other_fingerprints() {
+        let mut canonical = Canonical::default();
+        canonical.text("x");
+        let one = FingerprintKey::new([1; 32]).fingerprint(&canonical, &canonical);
+        let two = FingerprintKey::new([2; 32]).fingerprint(&canonical, &canonical);
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_order_or_slicing() {
+        let records: Vec<_> = (0..1000).map(|i| record(&i.to_string(), "v")).collect();
+        let reversed: Vec<_> = records.iter().rev().copied().collect();
+        let mut merged = sums(&records[..300]);
+        merged.merge(&sums(&records[300..]));
+        assert_eq!(sums(&records), sums(&reversed));
+        assert_eq!(sums(&records), merged);
+    }
+
+    #[test]
+    fn a_pair_of_equal_differences_is_seen() {
+        let (a, b) = (record("a", "1"), record("b", "1"));
+        assert_eq!(sums(&[a, a]).differing(&sums(&[])).len(), 1, "XOR would hide this");
+        assert_eq!(sums(&[a, b]).differing(&sums(&[b])), vec![bucket(a.key)]);
+    }
+
+    #[test]
+    fn the_stored_form_comes_back() {
+        let buckets = sums(&(0..50).map(|i| record(&i.to_string(), "v")).collect::<Vec<_>>());
+        assert_eq!(Buckets::from_bytes(&buckets.to_bytes()), Ok(buckets.clone()));
+        assert_eq!(Buckets::from_bytes(&Buckets::default().to_bytes()), Ok(Buckets::default()));
+        let bytes = buckets.to_bytes();
+        assert!(Buckets::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Buckets::from_bytes(&[0; 3]).is_err());
+    }
+}

@@ -1,0 +1,27 @@
+//! What every part of whimbrel speaks about: identifiers, slices and cursors, checkpoints and receipts,
+//! counts that must add up, rejects, logical column types over Arrow, the canonical form of a record and
+//! its fingerprint.
+//!
+//! This crate does no I/O and knows no database.
+
+pub mod canonical;
+pub mod capacity;
+pub mod counts;
+pub mod decimal;
+pub mod fidelity;
+pub mod fingerprint;
+pub mod ids;
+pub mod json;
+pub mod logical;
+pub mod record;
+pub mod reject;
+pub mod slice;
+
+pub use capacity::Capacity;
+pub use counts::Counts;
+pub use fidelity::{ColumnFidelity, Fidelity};
+pub use fingerprint::{Buckets, Fingerprint, FingerprintKey};
+pub use ids::{FlowName, GroupName, Identity, RunId, SliceId, StoreName};
+pub use logical::Logical;
+pub use reject::{Reject, Stage};
+pub use slice::{Checkpoint, Cursor, Receipt, Slice, SlicePart};

@@ -1,0 +1,96 @@
+//! The contract between the engine and the databases.
+//!
+//! The engine drives: it asks a [`Source`] for slices, pulls batches out of each, and hands them to a
+//! [`Writer`] of a [`Target`]. A store never calls back into the engine. Pulling was chosen over pushing so
+//! that one place decides how many batches are in memory and how many requests are in flight.
+//!
+//! Each database is one crate that implements [`Store`]; none knows another, and the engine knows none by name.
+
+pub mod conformance;
+pub mod context;
+pub mod error;
+pub mod request;
+pub mod source;
+pub mod target;
+
+pub use context::{Meter, RunContext};
+pub use error::{Result, StoreError, StoreErrorKind};
+pub use request::{Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest};
+pub use source::{BatchStream, ReadBatch, Source, SourceDescription, Unreadable};
+pub use target::{
+    Capabilities, Creation, Encoded, HotKeyColumn, KeyPattern, Outcome, Refusal, Target, TargetPlan, TargetState, WriteBatch,
+    WriteOutcome, Writer,
+};
+
+use async_trait::async_trait;
+use std::sync::Arc;
+use whimbrel_model::{Identity, StoreName};
+
+/// A database or a set of files, opened but not yet asked for anything.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The name that the spec gives it; every error carries it.
+    fn name(&self) -> &StoreName;
+
+    /// Where it is, for the head of every plan and summary: `postgres://host:5432/db`, without secrets.
+    fn location(&self) -> String;
+
+    /// What it *is*. Connects.
+    ///
+    /// # Errors
+    /// The store cannot be reached or does not let us in.
+    async fn identity(&self) -> Result<Identity>;
+
+    /// What `check` asks of the store itself: reachable, who am I, versions. One finding a line; nothing is
+    /// written. A finding that fails stops the rest.
+    async fn check(&self) -> Vec<Finding>;
+
+    /// Begins an epoch: from now on all reads see one snapshot, where the store can do that. Called before
+    /// the first read of a run, and again after a read failed with [`StoreErrorKind::SnapshotLost`].
+    ///
+    /// # Errors
+    /// As [`Store::identity`].
+    async fn begin_epoch(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The reading side of the store for one scan group. Does no I/O.
+    ///
+    /// # Errors
+    /// The request asks for what this store does not have.
+    fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>>;
+
+    /// The writing side of the store for one flow. Does no I/O.
+    ///
+    /// # Errors
+    /// The request asks for what this store does not have.
+    fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>>;
+
+    /// Lets go of connections and snapshots. The store is not used afterwards.
+    async fn close(&self) {}
+}
+
+/// One line of `check`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Whether it is as a run needs it.
+    pub ok: bool,
+    /// What was looked at and what was found.
+    pub text: String,
+    /// The next step, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn good(text: impl Into<String>) -> Self {
+        Self { ok: true, text: text.into(), hint: None }
+    }
+
+    /// Something is in the way.
+    #[must_use]
+    pub fn bad(error: &StoreError) -> Self {
+        Self { ok: false, text: error.to_string(), hint: error.hint().map(str::to_owned) }
+    }
+}

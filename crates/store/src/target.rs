@@ -1,0 +1,219 @@
+//! Writing.
+
+use crate::context::RunContext;
+use crate::error::Result;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use async_trait::async_trait;
+use serde_json::Value;
+use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, SliceId, Stage};
+
+/// What a target can do, as data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// How many writers may work at once; `None`: as many as like.
+    pub max_connections: Option<usize>,
+    /// Whether a batch arrives whole or not at all, with its checkpoint.
+    pub atomic_batch: bool,
+    /// Whether a write can depend on what is there.
+    pub conditional: bool,
+    /// Whether writes are metered in capacity units.
+    pub metered: bool,
+    /// How many records a batch should hold; the engine reads in these portions.
+    pub batch_records: usize,
+}
+
+/// What `plan` says of a flow's writing side. Made from the schema of the records alone and from what is there.
+#[derive(Clone, Debug, Default)]
+pub struct TargetPlan {
+    /// Whether the table exists.
+    pub exists: bool,
+    /// What `create` would run or send, for people to read.
+    pub ddl: Vec<String>,
+    /// Each column's journey.
+    pub fidelity: Vec<ColumnFidelity>,
+    /// Columns whose values decide where a record lies, by partition key of table and indexes.
+    pub hot_keys: Vec<HotKeyColumn>,
+    /// What a person should know: differences between the table and its definition, billing mode, indexes.
+    pub notes: Vec<String>,
+    /// Write units a second that the table and its indexes take, where that is bounded.
+    pub write_units_per_second: Option<f64>,
+}
+
+/// A partition key: one value of it is served by one partition, which has a limit of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HotKeyColumn {
+    /// `table` or the index's name.
+    pub place: String,
+    /// The column.
+    pub column: String,
+    /// Write units a second that one value can take.
+    pub units_per_value: f64,
+}
+
+/// What is there when a run begins; journalled, since it decides what *created* means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TargetState {
+    /// Whether the table held no record (in scope).
+    pub empty: bool,
+}
+
+/// What `create` did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The resource was made; its name, for the journal.
+    Created(String),
+    /// It was there already, as the definition has it or with the differences listed.
+    Existed {
+        /// The resource's name.
+        name: String,
+        /// How it differs from its definition.
+        differences: Vec<String>,
+    },
+}
+
+/// A record as the target will hold it.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// The record for people, in the target's plain JSON.
+    pub preview: Value,
+    /// Its size in the target's own measure.
+    pub bytes: u64,
+    /// What writing it costs, indexes included.
+    pub capacity: Capacity,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why a record does not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether it was found before sending (`Convert`) or by the store (`Write`).
+    pub stage: Stage,
+    /// Why, in a sentence that names the column; values are cut to a readable length.
+    pub reason: String,
+}
+
+/// Records on their way into a target.
+#[derive(Clone, Debug)]
+pub struct WriteBatch {
+    /// The records.
+    pub records: RecordBatch,
+    /// The number of the batch in its slice, counted from 1.
+    pub seq: u64,
+    /// Where the slice goes on after it.
+    pub cursor: Option<Cursor>,
+    /// An earlier attempt may have written some of these records already. An existing record of equal
+    /// content is then ours and counts as created.
+    pub contested: bool,
+}
+
+/// What became of a record that was handed to a writer. Every variant is *durable*.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The target did not hold its key, and now holds it.
+    Created(Fingerprint),
+    /// The target held its key, and now holds our content.
+    Updated(Fingerprint),
+    /// The target held it with the same content.
+    Unchanged(Fingerprint),
+    /// The target held its key, and keeps what it held.
+    Skipped,
+    /// It did not arrive.
+    Rejected(Refusal),
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOutcome {
+    /// One outcome a record, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Bytes written, in the target's own measure.
+    pub bytes: u64,
+    /// Units used.
+    pub capacity: Capacity,
+}
+
+/// The writing side of a flow.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The name of what it writes into, for people and to tell when two flows share it.
+    fn resource(&self) -> String;
+
+    /// Looks at the table and at the schema of the records to come. Writes nothing.
+    ///
+    /// # Errors
+    /// The store fails, a column's type has no place in this target, or the key is not among the columns.
+    async fn plan(&self, schema: &Schema) -> Result<TargetPlan>;
+
+    /// Turns records into what the target would hold, without sending anything: what `plan` shows.
+    fn encode(&self, records: &RecordBatch, context: &RunContext) -> Vec<std::result::Result<Encoded, Refusal>>;
+
+    /// Makes the table where it is missing and waits until it can be written to. May be called twice.
+    ///
+    /// # Errors
+    /// The store fails, or there is no definition to make it from.
+    async fn create(&self) -> Result<Creation>;
+
+    /// What is there as the run begins.
+    ///
+    /// # Errors
+    /// [`crate::StoreErrorKind::NotFound`] with the tables that there are, where the table is missing.
+    async fn state(&self) -> Result<TargetState>;
+
+    /// Counts the records of this flow: those that carry each of the given columns with the given value
+    /// or text prefix. Reads the whole table where the store cannot do better.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn count(&self, constants: &[KeyPattern]) -> Result<u64>;
+
+    /// A writer for one slice. `created` says that an absent history means *created*: this run made the table
+    /// or found it empty.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>>;
+}
+
+/// What is constant in a column over all records of a flow: `pk` begins with `USER#`, `sk` is `METADATA`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPattern {
+    /// The column.
+    pub column: String,
+    /// The constant text.
+    pub text: String,
+    /// Whether the text is the whole value, not only its beginning.
+    pub whole: bool,
+}
+
+/// Writes one slice's records of one flow.
+#[async_trait]
+pub trait Writer: Send + Sync {
+    /// The checkpoint that the target itself keeps for this slice; `None` where it keeps none and the
+    /// journal's holds.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn last(&self) -> Result<Option<Checkpoint>> {
+        Ok(None)
+    }
+
+    /// Writes a batch and answers when every record's outcome is durable. Retries what can be retried, for
+    /// at most [`RunContext::retry_for`] without progress. Several calls may be under way at once.
+    ///
+    /// # Errors
+    /// The outcome of at least one record is unknown; the same batch may be written again, `contested`.
+    async fn write(&self, batch: WriteBatch) -> Result<WriteOutcome>;
+
+    /// The slice is complete.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+}
