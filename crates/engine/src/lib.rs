@@ -1,1 +1,30 @@
-//! placeholder
+//! The engine: a migration is a table of slices, and a run maps each slice to a receipt.
+//!
+//! It knows the contract of stores and never a store by name. [`migration`] makes a spec ready, [`dry_run`]
+//! shows what would happen, [`run`] begins, resumes and replays runs, [`runner`] places slices, [`slice`] works
+//! on one, [`journal`] remembers.
+
+pub mod dry_run;
+pub mod error;
+pub mod flow;
+pub mod functions;
+pub mod journal;
+pub mod memory;
+pub mod migration;
+pub mod price;
+pub mod progress;
+pub mod rejects;
+pub mod reporter;
+pub mod run;
+pub mod runner;
+pub mod slice;
+pub mod summary;
+pub mod transform;
+
+pub use error::{EngineError, Result};
+pub use journal::{Journal, JournalError};
+pub use migration::Migration;
+pub use progress::Progress;
+pub use run::{Run, RunSettings};
+pub use runner::RunnerSettings;
+pub use summary::{RunOutcome, Summary};

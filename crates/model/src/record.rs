@@ -59,6 +59,12 @@ pub fn value_to_json(column: &ArrayRef, row: usize) -> Value {
     }
 }
 
+/// Bytes as a record's JSON holds them.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
 fn float_to_json(value: f64, text: impl Fn(f64) -> String) -> Value {
     if value.is_finite() { number(&text(value)) } else { Value::String(value.to_string()) }
 }

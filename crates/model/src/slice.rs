@@ -35,6 +35,8 @@ pub struct Checkpoint {
     pub seq: u64,
     /// Where to go on. `None`: at the slice's start.
     pub cursor: Option<Cursor>,
+    /// How many records of the slice lie before the cursor, whether or not they reached the flow.
+    pub position: u64,
     /// What became of the records so far.
     pub counts: Counts,
     /// The sums of the fingerprints of what the target holds of them.

@@ -1,0 +1,360 @@
+//! `plan`: what a run would do, found by looking and by transforming a sample, or everything. Writes nothing.
+
+use crate::error::Result;
+use crate::flow::{FlowPlan, fill};
+use crate::migration::{Migration, Scan, ScanFlow};
+use crate::price;
+use crate::run::wanted_slices;
+use crate::slice::log_rejects;
+use futures::StreamExt;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+use whimbrel_model::{Capacity, ColumnFidelity, FlowName, Reject, SliceId, SlicePart, Stage, StoreName};
+use whimbrel_store::{ReadBatch, RunContext};
+
+/// Records that a plan reads of each source where it is not told to read all.
+pub const SAMPLE_RECORDS: u64 = 1_000;
+/// Records shown of each flow.
+const SHOWN_RECORDS: usize = 3;
+/// Rejects shown of each flow.
+const SHOWN_REJECTS: usize = 10;
+/// Values told apart of each partition key; with more it is not hot by any measure.
+const MOST_VALUES: usize = 100_000;
+
+/// What a run would do.
+#[derive(Debug, Serialize)]
+pub struct DryRun {
+    /// The migration.
+    pub migration: String,
+    /// The environment.
+    pub environment: Option<String>,
+    /// Whether every record was read.
+    pub complete: bool,
+    /// The stores: name, location.
+    pub stores: BTreeMap<StoreName, String>,
+    /// The flows, in order.
+    pub flows: Vec<FlowDryRun>,
+    /// Partition keys whose values are few or uneven.
+    pub hot_keys: Vec<HotKey>,
+    /// Records of all flows, as far as known.
+    pub records: u64,
+    /// Units that the run would use.
+    pub capacity: Capacity,
+    /// What they would cost.
+    pub cost_usd: f64,
+    /// How long the run would take, from the speed of the reading and the limits of the targets.
+    pub seconds: f64,
+}
+
+/// What a run would do for one flow.
+#[derive(Debug, Serialize)]
+pub struct FlowDryRun {
+    /// The flow.
+    pub flow: FlowName,
+    /// The store and relation that are read.
+    pub from: String,
+    /// The store and table that are written.
+    pub into: String,
+    /// How records are written.
+    pub mode: whimbrel_store::Mode,
+    /// Slices of its scan.
+    pub slices: usize,
+    /// Records of its scan, as far as the source knows.
+    pub records: Option<u64>,
+    /// Whether the table exists.
+    pub exists: bool,
+    /// What `create` would do.
+    pub ddl: Vec<String>,
+    /// Each column's journey.
+    pub fidelity: Vec<ColumnFidelity>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// Records that were read for this plan.
+    pub read: u64,
+    /// Of these, dropped by the transform.
+    pub filtered: u64,
+    /// Of these, rejected.
+    pub rejected: u64,
+    /// The first rejects.
+    pub rejects: Vec<RejectShown>,
+    /// The first records as the target would hold them.
+    pub samples: Vec<Value>,
+    /// The same in the words of the spec's `sample`.
+    pub sample_lines: Vec<String>,
+    /// The mean size of a record in the target, in bytes.
+    pub mean_bytes: f64,
+    /// Units that the flow would use.
+    pub capacity: Capacity,
+}
+
+/// A reject without its record.
+#[derive(Debug, Serialize)]
+pub struct RejectShown {
+    /// Where.
+    pub stage: Stage,
+    /// Who.
+    pub key: Value,
+    /// Why.
+    pub reason: String,
+}
+
+/// A partition key of a table or index whose load does not spread.
+#[derive(Debug, Serialize)]
+pub struct HotKey {
+    /// The table.
+    pub resource: String,
+    /// `table` or the index.
+    pub place: String,
+    /// The column.
+    pub column: String,
+    /// Values seen.
+    pub values: u64,
+    /// The most frequent value.
+    pub top: String,
+    /// Its share of the records.
+    pub share: f64,
+    /// Write units a second that the whole can take, given that share.
+    pub units_per_second: f64,
+}
+
+impl From<Reject> for RejectShown {
+    fn from(reject: Reject) -> Self {
+        Self { stage: reject.stage, key: Value::Object(reject.key), reason: reject.reason }
+    }
+}
+
+/// Looks at everything and transforms a sample of each source, or all of it.
+///
+/// # Errors
+/// A store fails.
+pub async fn dry_run(migration: &Migration, all: bool, limit: Option<u64>, context: &RunContext) -> Result<DryRun> {
+    for name in migration.source_stores() {
+        if let Some(store) = migration.stores.get(name) {
+            store.begin_epoch().await?;
+        }
+    }
+    let mut flows = Vec::new();
+    let mut keys = KeyCounts::default();
+    let mut seconds: f64 = 0.0;
+    for scan in &migration.scans {
+        let began = Instant::now();
+        let (found, read) = sample(scan, all, limit, context, &mut keys).await?;
+        let records = scan.description.records.unwrap_or(read).min(limit.unwrap_or(u64::MAX));
+        let share = if read > 0 { ratio(records, read) } else { 0.0 };
+        // A run reads, transforms and writes side by side; writing takes about as long as this reading.
+        seconds += began.elapsed().as_secs_f64() * share;
+        flows.extend(found.into_iter().map(|found| found.finish(scan, records, limit)));
+    }
+    let mut capacity = Capacity::default();
+    flows.iter().for_each(|flow| capacity += flow.capacity);
+    let bounds = migration.flows().filter_map(|(_, flow)| flow.target.write_units_per_second);
+    if let Some(bound) = bounds.reduce(f64::min) {
+        seconds = seconds.max(capacity.write_units / bound);
+    }
+    let stores = migration.stores.iter().map(|(name, store)| (name.clone(), store.location()));
+    Ok(DryRun {
+        migration: migration.resolved.migration.clone(),
+        environment: migration.resolved.environment.clone(),
+        complete: all,
+        stores: stores.collect(),
+        records: flows.iter().filter_map(|flow| flow.records).sum(),
+        hot_keys: keys.hot(),
+        cost_usd: price::usd(capacity),
+        capacity,
+        seconds,
+        flows,
+    })
+}
+
+/// Reads a scan's records, or the beginning of each of its slices, through all its flows.
+async fn sample<'a>(
+    scan: &'a Scan,
+    all: bool,
+    limit: Option<u64>,
+    context: &RunContext,
+    keys: &mut KeyCounts,
+) -> Result<(Vec<FlowFound<'a>>, u64)> {
+    let wanted = if all { wanted_slices(scan, limit) } else { wanted_slices(scan, limit).min(4) };
+    let parts = scan.source.slices(wanted).await?;
+    let budget = if all { limit.unwrap_or(u64::MAX) } else { SAMPLE_RECORDS.min(limit.unwrap_or(u64::MAX)) };
+    let share = budget.div_ceil(u64::try_from(parts.len()).unwrap_or(1).max(1));
+    let mut found: Vec<FlowFound> = scan.flows.iter().map(FlowFound::new).collect();
+    let mut read = 0;
+    for part in &parts {
+        let most = if all { budget - read } else { share };
+        read += sample_part(scan, part, most, context, &mut found, keys).await?;
+    }
+    Ok((found, read))
+}
+
+async fn sample_part(
+    scan: &Scan,
+    part: &SlicePart,
+    most: u64,
+    context: &RunContext,
+    found: &mut [FlowFound<'_>],
+    keys: &mut KeyCounts,
+) -> Result<u64> {
+    let mut read = 0;
+    let mut batches = scan.source.read(part, None).await?;
+    while read < most
+        && let Some(batch) = batches.next().await
+    {
+        let mut batch = batch?;
+        let keep = usize::try_from(most - read).unwrap_or(usize::MAX).min(batch.records.num_rows());
+        batch.records = batch.records.slice(0, keep);
+        batch.unreadable.retain(|bad| bad.row < keep);
+        read += u64::try_from(keep).unwrap_or(0);
+        for flow in found.iter_mut() {
+            flow.look(&batch, context, keys)?;
+        }
+    }
+    Ok(read)
+}
+
+/// What was found of a flow so far.
+struct FlowFound<'a> {
+    flow: &'a ScanFlow,
+    read: u64,
+    filtered: u64,
+    rejected: u64,
+    encoded: u64,
+    bytes: u64,
+    capacity: Capacity,
+    rejects: Vec<RejectShown>,
+    samples: Vec<Value>,
+    sample_lines: Vec<String>,
+}
+
+impl<'a> FlowFound<'a> {
+    fn new(flow: &'a ScanFlow) -> Self {
+        Self {
+            flow,
+            read: 0,
+            filtered: 0,
+            rejected: 0,
+            encoded: 0,
+            bytes: 0,
+            capacity: Capacity::default(),
+            rejects: Vec::new(),
+            samples: Vec::new(),
+            sample_lines: Vec::new(),
+        }
+    }
+
+    fn look(&mut self, batch: &ReadBatch, context: &RunContext, keys: &mut KeyCounts) -> Result<()> {
+        let plan: &FlowPlan = &self.flow.plan;
+        let slice = SliceId::new("plan");
+        let mut reached = plan.reach(&slice, batch)?;
+        self.read += reached.read;
+        self.filtered += reached.filtered;
+        for (position, encoded) in plan.target.encode(&reached.records, context).into_iter().enumerate() {
+            let row = reached.origins[position];
+            match encoded {
+                Ok(encoded) => {
+                    self.encoded += 1;
+                    self.bytes += encoded.bytes;
+                    self.capacity += encoded.capacity;
+                    if self.samples.len() < SHOWN_RECORDS {
+                        self.sample_lines.extend(plan.sample.as_deref().map(|sample| fill(sample, &reached.batch, row)));
+                        self.samples.push(encoded.preview);
+                    }
+                }
+                Err(refusal) => {
+                    reached.rejects.push(plan.reject(&slice, &reached.batch, row, refusal.stage, refusal.reason));
+                }
+            }
+        }
+        for hot in &self.flow.target.hot_keys {
+            keys.count(&plan.target.resource(), hot, &reached.records);
+        }
+        self.rejected += u64::try_from(reached.rejects.len()).unwrap_or(0);
+        log_rejects(&reached.rejects);
+        let room = SHOWN_REJECTS - self.rejects.len();
+        self.rejects.extend(reached.rejects.into_iter().take(room).map(RejectShown::from));
+        Ok(())
+    }
+
+    fn finish(self, scan: &Scan, records: u64, limit: Option<u64>) -> FlowDryRun {
+        let share = if self.read > 0 { ratio(records, self.read).max(1.0) } else { 0.0 };
+        let mut notes = scan.description.notes.clone();
+        notes.extend(self.flow.target.notes.iter().cloned());
+        let target = &self.flow.target;
+        FlowDryRun {
+            flow: self.flow.plan.name.clone(),
+            from: scan.store.to_string(),
+            into: format!("{}: {}", self.flow.store, self.flow.plan.target.resource()),
+            mode: self.flow.plan.mode,
+            slices: wanted_slices(scan, limit),
+            records: scan.description.records.map(|records| records.min(limit.unwrap_or(u64::MAX))),
+            exists: target.exists,
+            ddl: target.ddl.clone(),
+            fidelity: target.fidelity.clone(),
+            notes,
+            read: self.read,
+            filtered: self.filtered,
+            rejected: self.rejected,
+            rejects: self.rejects,
+            samples: self.samples,
+            sample_lines: self.sample_lines,
+            mean_bytes: if self.encoded > 0 { ratio(self.bytes, self.encoded) } else { 0.0 },
+            capacity: Capacity {
+                read_units: self.capacity.read_units * share,
+                write_units: self.capacity.write_units * share,
+            },
+        }
+    }
+}
+
+/// How often each value of each partition key was seen, over all flows into a table.
+#[derive(Default)]
+struct KeyCounts(BTreeMap<(String, String, String), (f64, HashMap<String, u64>)>);
+
+impl KeyCounts {
+    fn count(&mut self, resource: &str, hot: &whimbrel_store::HotKeyColumn, records: &arrow::array::RecordBatch) {
+        let Some(column) = records.column_by_name(&hot.column) else { return };
+        let key = (resource.to_owned(), hot.place.clone(), hot.column.clone());
+        let (_, values) = self.0.entry(key).or_insert_with(|| (hot.units_per_value, HashMap::new()));
+        for row in 0..records.num_rows() {
+            let value = match whimbrel_model::record::value_to_json(column, row) {
+                Value::Null => continue,
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            match values.get_mut(&value) {
+                Some(count) => *count += 1,
+                None if values.len() < MOST_VALUES => {
+                    values.insert(value, 1);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Keys with few values, or of which one has more than a tenth of the records.
+    fn hot(&self) -> Vec<HotKey> {
+        let hot = |((resource, place, column), (units, values)): (&(String, String, String), &(f64, HashMap<String, u64>))| {
+            let total: u64 = values.values().sum();
+            let (top, most) = values.iter().max_by_key(|(value, count)| (**count, std::cmp::Reverse(*value)))?;
+            let share = ratio(*most, total);
+            let hot = total >= 100 && (share > 0.1 || values.len() < 10);
+            hot.then(|| HotKey {
+                resource: resource.clone(),
+                place: place.clone(),
+                column: column.clone(),
+                values: u64::try_from(values.len()).unwrap_or(u64::MAX),
+                top: top.clone(),
+                share,
+                units_per_second: units / share,
+            })
+        };
+        self.0.iter().filter_map(hot).collect()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for an estimate")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}

@@ -1,0 +1,241 @@
+//! A flow as it runs: `where`, checks and transform compiled, its target opened.
+
+use crate::error::{EngineError, Result};
+use crate::transform::{Compiler, Predicate, Transform};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
+use whimbrel_spec::{Check, ResolvedFlow};
+use whimbrel_store::{Mode, ReadBatch, Target};
+
+/// How many characters of a value a message shows.
+const SHOWN_CHARACTERS: usize = 120;
+
+/// A compiled flow.
+pub struct FlowPlan {
+    /// Its name.
+    pub name: FlowName,
+    /// What it writes into.
+    pub target: Arc<dyn Target>,
+    /// How it writes.
+    pub mode: Mode,
+    /// The source's key columns.
+    pub key: Vec<String>,
+    /// The spec's template for one record, for people.
+    pub sample: Option<String>,
+    filter: Option<Predicate>,
+    checks: Vec<CompiledCheck>,
+    transform: Transform,
+}
+
+enum CompiledCheck {
+    Expect { condition: Predicate, message: String },
+    Required { column: String, index: usize },
+}
+
+/// What of a batch reached a flow.
+#[derive(Debug)]
+pub struct Reached {
+    /// The source's batch.
+    pub batch: RecordBatch,
+    /// The records to write.
+    pub records: RecordBatch,
+    /// For each record to write, its row in the source's batch.
+    pub origins: Vec<usize>,
+    /// Records that reached the flow.
+    pub read: u64,
+    /// Records that its transform dropped.
+    pub filtered: u64,
+    /// Records that go no further.
+    pub rejects: Vec<Reject>,
+}
+
+impl FlowPlan {
+    /// Compiles a flow's SQL over its source's columns.
+    ///
+    /// # Errors
+    /// SQL that cannot be compiled, or a check of a column that is not there.
+    pub fn compile(flow: &ResolvedFlow, input: &SchemaRef, key: &[String], target: Arc<dyn Target>, mode: Mode) -> Result<Self> {
+        let named = |part: &'static str| {
+            let flow = flow.name.clone();
+            move |source| EngineError::Transform { flow, part, source }
+        };
+        let compiler = Compiler::new(input, &flow.parameters).map_err(named("source"))?;
+        let filter = flow.from.filter.as_deref().map(|sql| compiler.predicate(sql)).transpose().map_err(named("where"))?;
+        let check = |check: &Check| match check {
+            Check::Expect { sql, message, .. } => {
+                let condition = compiler.predicate(sql).map_err(named("check"))?;
+                Ok(CompiledCheck::Expect { condition, message: message.clone() })
+            }
+            Check::Required { column, .. } => match input.index_of(column) {
+                Ok(index) => Ok(CompiledCheck::Required { column: column.clone(), index }),
+                Err(_) => Err(EngineError::Flow {
+                    flow: flow.name.clone(),
+                    message: format!("the required column `{column}` is not among the source's columns"),
+                    hint: Some(format!("the source has: {}", names(input))),
+                }),
+            },
+        };
+        Ok(Self {
+            name: flow.name.clone(),
+            target,
+            mode,
+            key: key.to_vec(),
+            sample: flow.sample.clone(),
+            filter,
+            checks: flow.checks.iter().map(check).collect::<Result<_>>()?,
+            transform: compiler.transform(flow.transform.as_deref()).map_err(named("transform"))?,
+        })
+    }
+
+    /// The columns that go to the target.
+    #[must_use]
+    pub fn output(&self) -> &SchemaRef {
+        self.transform.output()
+    }
+
+    /// Whether an existing record of equal content may be ours, so that it matters what an earlier attempt sent.
+    #[must_use]
+    pub fn settles_by_content(&self) -> bool {
+        match self.mode {
+            Mode::Insert | Mode::SkipExisting => true,
+            Mode::Upsert => false,
+        }
+    }
+
+    /// Takes a batch through `where`, checks and transform.
+    ///
+    /// # Errors
+    /// A mistake of ours in gathering rows.
+    pub fn reach(&self, slice: &SliceId, batch: &ReadBatch) -> Result<Reached> {
+        let records = &batch.records;
+        let mut refused: BTreeMap<usize, (Stage, String)> = BTreeMap::new();
+        for bad in &batch.unreadable {
+            let column = if bad.column.is_empty() { String::new() } else { format!("column `{}`: ", bad.column) };
+            refused.insert(bad.row, (Stage::Read, format!("{column}{}", bad.reason)));
+        }
+        let mut rows: Vec<usize> = (0..records.num_rows()).collect();
+        if let Some(filter) = &self.filter {
+            let verdicts = filter.evaluate(records);
+            rows.retain(|row| refused.contains_key(row) || !matches!(verdicts[*row], Ok(Some(false) | None)));
+            for (row, verdict) in verdicts.into_iter().enumerate() {
+                if let Err(reason) = verdict {
+                    refused.entry(row).or_insert((Stage::Check, format!("`where` cannot be evaluated: {reason}")));
+                }
+            }
+        }
+        let read = count(rows.len());
+        self.check(records, &rows, &mut refused);
+        rows.retain(|row| !refused.contains_key(row));
+        let transformed = self
+            .transform
+            .apply(records, &rows)
+            .map_err(|error| EngineError::Internal(format!("flow `{}`: {error}", self.name)))?;
+        refused.extend(transformed.failed.into_iter().map(|(row, reason)| (row, (Stage::Transform, reason))));
+        let rejects = refused.into_iter().map(|(row, (stage, reason))| {
+            let mut reject = self.reject(slice, records, row, stage, reason);
+            keep_raw_values(batch, row, &mut reject);
+            reject
+        });
+        let rejects = rejects.collect();
+        Ok(Reached {
+            batch: records.clone(),
+            records: transformed.records,
+            origins: transformed.origins,
+            read,
+            filtered: transformed.filtered,
+            rejects,
+        })
+    }
+
+    fn check(&self, records: &RecordBatch, rows: &[usize], refused: &mut BTreeMap<usize, (Stage, String)>) {
+        for check in &self.checks {
+            match check {
+                CompiledCheck::Expect { condition, message } => {
+                    let verdicts = condition.evaluate(records);
+                    for row in rows {
+                        let reason = match &verdicts[*row] {
+                            Ok(Some(true)) => continue,
+                            Ok(_) => fill(message, records, *row),
+                            Err(reason) => format!("a check cannot be evaluated: {reason}"),
+                        };
+                        refused.entry(*row).or_insert((Stage::Check, reason));
+                    }
+                }
+                CompiledCheck::Required { column, index } => {
+                    let values = records.column(*index);
+                    for row in rows.iter().filter(|row| values.is_null(**row)) {
+                        refused.entry(*row).or_insert((Stage::Check, format!("Missing {column} field")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A reject of row `row` of the source's batch, whole.
+    #[must_use]
+    pub fn reject(&self, slice: &SliceId, batch: &RecordBatch, row: usize, stage: Stage, reason: String) -> Reject {
+        Reject {
+            flow: self.name.clone(),
+            slice: slice.clone(),
+            stage,
+            key: record::key_to_json(batch, row, &self.key),
+            reason,
+            record: record::to_json(batch, row),
+        }
+    }
+}
+
+/// A value that could not be held is kept beside its record, as the store sent it, in base64.
+fn keep_raw_values(batch: &ReadBatch, row: usize, reject: &mut Reject) {
+    let raw = batch.unreadable.iter().filter(|bad| bad.row == row && !bad.raw.is_empty());
+    let raw: Map<String, Value> = raw.map(|bad| (bad.column.clone(), record::base64(&bad.raw).into())).collect();
+    if !raw.is_empty() {
+        reject.record.insert("$raw".to_owned(), Value::Object(raw));
+    }
+}
+
+/// Fills `{column}` in a template with the record's values, cut to a readable length.
+#[must_use]
+pub fn fill(template: &str, batch: &RecordBatch, row: usize) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let Some((name, tail)) = after.split_once('}') else {
+            filled.push('{');
+            rest = after;
+            continue;
+        };
+        match batch.column_by_name(name) {
+            Some(column) => filled.push_str(&shown(&record::value_to_json(column, row))),
+            None => filled.extend(["{", name, "}"]),
+        }
+        rest = tail;
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "NULL".to_owned(),
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+fn names(schema: &SchemaRef) -> String {
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,94 @@
+//! The journal's tables.
+
+use super::{BUSY_TIMEOUT, JournalError, sqlite};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// The format that this whimbrel writes.
+pub const VERSION: i64 = 1;
+/// `whbl`, so that no other SQLite file is taken for a journal.
+const APPLICATION_ID: i64 = 0x7768_626c;
+
+const TABLES: &str = "
+CREATE TABLE migrations (
+    name TEXT NOT NULL, environment TEXT NOT NULL, fingerprint_key BLOB NOT NULL, canonical_version INTEGER NOT NULL,
+    PRIMARY KEY (name, environment)
+) STRICT;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, migration TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, parent TEXT,
+    spec_path TEXT NOT NULL, spec_digest TEXT NOT NULL, options TEXT NOT NULL, version TEXT NOT NULL,
+    started_ms INTEGER NOT NULL, ended_ms INTEGER, outcome TEXT,
+    epoch INTEGER NOT NULL DEFAULT 1, resumes INTEGER NOT NULL DEFAULT 0,
+    planned INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE stores (
+    run TEXT NOT NULL REFERENCES runs, store TEXT NOT NULL, location TEXT NOT NULL, identity TEXT NOT NULL,
+    PRIMARY KEY (run, store)
+) STRICT;
+CREATE TABLE targets (
+    run TEXT NOT NULL REFERENCES runs, flow TEXT NOT NULL, resource TEXT NOT NULL, identity TEXT,
+    made INTEGER NOT NULL, empty INTEGER NOT NULL, estimate INTEGER,
+    PRIMARY KEY (run, flow)
+) STRICT;
+CREATE TABLE slices (
+    run TEXT NOT NULL REFERENCES runs, id TEXT NOT NULL, scan TEXT NOT NULL, part TEXT NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (run, id)
+) STRICT;
+CREATE TABLE checkpoints (
+    run TEXT NOT NULL REFERENCES runs, slice TEXT NOT NULL, flow TEXT NOT NULL, epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL, cursor TEXT, position INTEGER NOT NULL, reject_bytes INTEGER NOT NULL,
+    read INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, unchanged INTEGER NOT NULL,
+    skipped INTEGER NOT NULL, rejected INTEGER NOT NULL, filtered INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    read_units REAL NOT NULL, write_units REAL NOT NULL, sums BLOB NOT NULL,
+    PRIMARY KEY (run, slice, flow)
+) STRICT;
+CREATE TABLE sums (
+    run TEXT NOT NULL REFERENCES runs, flow TEXT NOT NULL, sums BLOB NOT NULL,
+    PRIMARY KEY (run, flow)
+) STRICT;
+CREATE TABLE resources (
+    migration TEXT NOT NULL, environment TEXT NOT NULL, run TEXT, store TEXT NOT NULL, name TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+) STRICT;
+";
+
+/// Makes the tables in a new file, or checks that an old one is ours and of this format.
+pub fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    let wrap = |source| sqlite(path, source);
+    configure(connection).map_err(wrap)?;
+    // Two processes may meet here: whoever comes second finds the tables made.
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(wrap)?;
+    let result = prepare_locked(connection, path);
+    let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    connection.execute_batch(end).map_err(wrap)?;
+    result
+}
+
+fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    let wrap = |source| sqlite(path, source);
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(wrap);
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(wrap)?;
+    if tables == 0 {
+        connection.execute_batch(TABLES).map_err(wrap)?;
+        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
+        return connection.pragma_update(None, "user_version", VERSION).map_err(wrap);
+    }
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(JournalError::Foreign { path: path.to_owned() });
+    }
+    match pragma("user_version")? {
+        VERSION => Ok(()),
+        found => Err(JournalError::Version { path: path.to_owned(), found }),
+    }
+}
+
+/// What every connection needs: readers never wait for the writer, and a commit is on the disk when it returns.
+pub fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")
+}

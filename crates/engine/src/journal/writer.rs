@@ -1,0 +1,254 @@
+//! The one thread that writes while a run goes on.
+//!
+//! It gathers what arrives within [`GATHER`], keeps of each slice and flow only the newest checkpoint, and
+//! commits all of it in one transaction, a checkpoint together with its sums. Whoever must know that something
+//! is on the disk waits for the answer of [`JournalWriter::reserve`], [`JournalWriter::done`] or
+//! [`JournalWriter::flush`]; such a wait ends the gathering.
+
+use super::{JournalError, sqlite};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use whimbrel_model::{Buckets, Checkpoint, FlowName, Receipt, RunId, SliceId};
+
+/// How long the thread gathers before it commits.
+const GATHER: Duration = Duration::from_millis(200);
+
+type Answer = oneshot::Sender<Result<(), String>>;
+
+enum Message {
+    Checkpoint { slice: SliceId, flow: FlowName, epoch: u64, checkpoint: Checkpoint },
+    Reserve { slice: SliceId, records: u64, answer: Answer },
+    Done { slice: SliceId, receipts: Vec<Receipt>, answer: Answer },
+    Flush { answer: Answer },
+}
+
+/// The way to the writing thread. It ends when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct JournalWriter {
+    sender: mpsc::Sender<Message>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl JournalWriter {
+    pub(super) fn start(connection: Connection, path: PathBuf, run: RunId) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let failure = Arc::default();
+        let writing = Writing { connection, path, run, failure: Arc::clone(&failure) };
+        std::thread::spawn(move || writing.run(&receiver));
+        Self { sender, failure }
+    }
+
+    /// Hands over a checkpoint. It is durable within a second, or the journal has failed.
+    ///
+    /// # Errors
+    /// The journal has failed before.
+    pub fn checkpoint(
+        &self,
+        slice: &SliceId,
+        flow: &FlowName,
+        epoch: u64,
+        checkpoint: Checkpoint,
+    ) -> Result<(), JournalError> {
+        if let Some(failure) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(JournalError::Stopped(failure.clone()));
+        }
+        self.send(Message::Checkpoint { slice: slice.clone(), flow: flow.clone(), epoch, checkpoint })
+    }
+
+    /// Notes that up to `records` records of the slice may be sent from now on. Answers when it is durable.
+    ///
+    /// # Errors
+    /// The journal fails.
+    pub async fn reserve(&self, slice: &SliceId, records: u64) -> Result<(), JournalError> {
+        self.answered(|answer| Message::Reserve { slice: slice.clone(), records, answer }).await
+    }
+
+    /// Closes a slice with a receipt for each of its flows. Answers when it is durable.
+    ///
+    /// # Errors
+    /// The journal fails.
+    pub async fn done(&self, slice: &SliceId, receipts: Vec<Receipt>) -> Result<(), JournalError> {
+        self.answered(|answer| Message::Done { slice: slice.clone(), receipts, answer }).await
+    }
+
+    /// Answers when everything handed over before is durable.
+    ///
+    /// # Errors
+    /// The journal fails.
+    pub async fn flush(&self) -> Result<(), JournalError> {
+        self.answered(|answer| Message::Flush { answer }).await
+    }
+
+    async fn answered(&self, message: impl FnOnce(Answer) -> Message) -> Result<(), JournalError> {
+        let (answer, waiting) = oneshot::channel();
+        self.send(message(answer))?;
+        match waiting.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(JournalError::Stopped(failure)),
+            Err(_) => Err(JournalError::Stopped("its thread has ended".to_owned())),
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), JournalError> {
+        self.sender.send(message).map_err(|_| JournalError::Stopped("its thread has ended".to_owned()))
+    }
+}
+
+/// What one transaction holds.
+#[derive(Default)]
+struct Portion {
+    checkpoints: BTreeMap<(SliceId, FlowName), (u64, Checkpoint)>,
+    reserved: BTreeMap<SliceId, u64>,
+    done: Vec<(SliceId, Vec<Receipt>)>,
+    answers: Vec<Answer>,
+}
+
+impl Portion {
+    /// Takes a message in; whether somebody waits for it.
+    fn add(&mut self, message: Message) -> bool {
+        match message {
+            Message::Checkpoint { slice, flow, epoch, checkpoint } => {
+                self.checkpoints.insert((slice, flow), (epoch, checkpoint));
+                return false;
+            }
+            Message::Reserve { slice, records, answer } => {
+                self.reserved.insert(slice, records);
+                self.answers.push(answer);
+            }
+            Message::Done { slice, receipts, answer } => {
+                self.checkpoints.retain(|(of, _), _| *of != slice);
+                self.done.push((slice, receipts));
+                self.answers.push(answer);
+            }
+            Message::Flush { answer } => self.answers.push(answer),
+        }
+        true
+    }
+}
+
+struct Writing {
+    connection: Connection,
+    path: PathBuf,
+    run: RunId,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Writing {
+    fn run(mut self, receiver: &mpsc::Receiver<Message>) {
+        while let Ok(first) = receiver.recv() {
+            let mut portion = Portion::default();
+            let mut awaited = portion.add(first);
+            let until = Instant::now() + GATHER;
+            while !awaited && let Ok(message) = receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                awaited = portion.add(message);
+            }
+            receiver.try_iter().for_each(|message| {
+                portion.add(message);
+            });
+            self.write(portion);
+        }
+    }
+
+    fn write(&mut self, mut portion: Portion) {
+        let answers = std::mem::take(&mut portion.answers);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none()
+            && let Err(error) = store(&mut self.connection, &self.run, &portion)
+        {
+            tracing::error!(%error, "the journal failed");
+            let cause = sqlite(&self.path, error);
+            let source = std::error::Error::source(&cause).map(|source| format!(": {source}")).unwrap_or_default();
+            *failure = Some(format!("{cause}{source}"));
+        }
+        for answer in answers {
+            let outcome = failure.as_ref().map_or(Ok(()), |failure| Err(failure.clone()));
+            // Whoever asked may have given up; the journal does not mind.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+fn store(connection: &mut Connection, run: &RunId, portion: &Portion) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for ((slice, flow), (epoch, checkpoint)) in &portion.checkpoints {
+        store_checkpoint(&transaction, run, slice, flow, *epoch, checkpoint, &checkpoint.sums)?;
+    }
+    for (slice, records) in &portion.reserved {
+        let mut statement = transaction
+            .prepare_cached("UPDATE slices SET reserved = max(reserved, ?3) WHERE run = ?1 AND id = ?2")?;
+        statement.execute(params![run.as_str(), slice.as_str(), signed(*records)])?;
+    }
+    for (slice, receipts) in &portion.done {
+        for receipt in receipts {
+            // A closed slice's sums live on in its flow's.
+            store_checkpoint(&transaction, run, slice, &receipt.flow, receipt.epoch, &receipt.last, &Buckets::default())?;
+            add_sums(&transaction, run, &receipt.flow, &receipt.last.sums)?;
+        }
+        let mut statement = transaction.prepare_cached("UPDATE slices SET done = 1 WHERE run = ?1 AND id = ?2")?;
+        statement.execute(params![run.as_str(), slice.as_str()])?;
+    }
+    transaction.commit()
+}
+
+fn store_checkpoint(
+    transaction: &Transaction,
+    run: &RunId,
+    slice: &SliceId,
+    flow: &FlowName,
+    epoch: u64,
+    checkpoint: &Checkpoint,
+    sums: &Buckets,
+) -> rusqlite::Result<()> {
+    let counts = checkpoint.counts;
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO checkpoints (run, slice, flow, epoch, seq, cursor, position, reject_bytes, read, created,
+             updated, unchanged, skipped, rejected, filtered, bytes, read_units, write_units, sums)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+    )?;
+    statement.execute(params![
+        run.as_str(),
+        slice.as_str(),
+        flow.as_str(),
+        signed(epoch),
+        signed(checkpoint.seq),
+        checkpoint.cursor.as_ref().map(|cursor| cursor.0.to_string()),
+        signed(checkpoint.position),
+        signed(checkpoint.reject_bytes),
+        signed(counts.read),
+        signed(counts.created),
+        signed(counts.updated),
+        signed(counts.unchanged),
+        signed(counts.skipped),
+        signed(counts.rejected),
+        signed(counts.filtered),
+        signed(counts.bytes),
+        checkpoint.capacity.read_units,
+        checkpoint.capacity.write_units,
+        sums.to_bytes(),
+    ])?;
+    Ok(())
+}
+
+fn add_sums(transaction: &Transaction, run: &RunId, flow: &FlowName, more: &Buckets) -> rusqlite::Result<()> {
+    let key = params![run.as_str(), flow.as_str()];
+    let mut statement = transaction.prepare_cached("SELECT sums FROM sums WHERE run = ?1 AND flow = ?2")?;
+    let stored: Option<Vec<u8>> = statement.query_row(key, |row| row.get(0)).optional()?;
+    let mut sums = match stored {
+        Some(bytes) => Buckets::from_bytes(&bytes)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error)))?,
+        None => Buckets::default(),
+    };
+    sums.merge(more);
+    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO sums (run, flow, sums) VALUES (?1, ?2, ?3)")?;
+    statement.execute(params![run.as_str(), flow.as_str(), sums.to_bytes()])?;
+    Ok(())
+}
+
+/// SQLite's integers are signed; no count of records comes near their end.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

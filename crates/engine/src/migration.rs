@@ -1,0 +1,205 @@
+//! A migration made ready: its stores opened, its flows compiled and gathered into scan groups.
+
+use crate::error::{EngineError, Result};
+use crate::flow::FlowPlan;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use whimbrel_model::{FlowName, GroupName, StoreName};
+use whimbrel_spec::{FromRequest, IntoRequest, Resolved, ResolvedFlow};
+use whimbrel_store::{
+    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, TargetPlan, WriteRequest,
+};
+
+/// The stores of a spec, opened, by their names.
+pub type Stores = BTreeMap<StoreName, Arc<dyn Store>>;
+
+/// Bytes that a batch holds at the most where the spec does not say.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// A migration made ready.
+pub struct Migration {
+    /// The spec with every variable filled in.
+    pub resolved: Resolved,
+    /// Its stores.
+    pub stores: Stores,
+    /// What is read, in an order in which each scan comes after those it waits for.
+    pub scans: Vec<Scan>,
+}
+
+/// Flows that read the same thing; it is read once.
+pub struct Scan {
+    /// The name of its first flow.
+    pub name: GroupName,
+    /// The store that is read.
+    pub store: StoreName,
+    /// What is read.
+    pub source: Arc<dyn Source>,
+    /// What it holds.
+    pub description: SourceDescription,
+    /// Who takes its records.
+    pub flows: Vec<ScanFlow>,
+    /// The scans that must be complete before this one begins.
+    pub after: BTreeSet<GroupName>,
+    /// Records in a batch.
+    pub batch_records: usize,
+}
+
+/// A flow of a scan.
+pub struct ScanFlow {
+    /// The flow, compiled.
+    pub plan: Arc<FlowPlan>,
+    /// The store that is written.
+    pub store: StoreName,
+    /// What its target says of the records to come.
+    pub target: TargetPlan,
+}
+
+impl Migration {
+    /// Compiles every flow and looks at every source and target. Reads catalogs, writes nothing.
+    ///
+    /// # Errors
+    /// A store fails, SQL cannot be compiled, or a record could not have its place in its target.
+    pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
+        let mut scans: Vec<Scan> = Vec::new();
+        for flows in scan_groups(&resolved.flows) {
+            scans.push(prepare_scan(&flows, &stores, batch_records).await?);
+        }
+        let scan_of: BTreeMap<FlowName, GroupName> = scans
+            .iter()
+            .flat_map(|scan| scan.flows.iter().map(|flow| (flow.plan.name.clone(), scan.name.clone())))
+            .collect();
+        for scan in &mut scans {
+            let flows = resolved.flows.iter().filter(|flow| scan_of.get(&flow.name) == Some(&scan.name));
+            let waits = flows.flat_map(|flow| &flow.after).filter_map(|after| scan_of.get(after));
+            scan.after = waits.filter(|group| **group != scan.name).cloned().collect();
+        }
+        Ok(Self { resolved, stores, scans: in_order(scans)? })
+    }
+
+    /// The names of the stores that are read.
+    #[must_use]
+    pub fn source_stores(&self) -> BTreeSet<&StoreName> {
+        self.scans.iter().map(|scan| &scan.store).collect()
+    }
+
+    /// Every flow with its scan, in order.
+    pub fn flows(&self) -> impl Iterator<Item = (&Scan, &ScanFlow)> {
+        self.scans.iter().flat_map(|scan| scan.flows.iter().map(move |flow| (scan, flow)))
+    }
+
+    /// The scan of a slice.
+    #[must_use]
+    pub fn scan(&self, name: &GroupName) -> Option<&Scan> {
+        self.scans.iter().find(|scan| scan.name == *name)
+    }
+}
+
+/// Flows that read the same relation of the same store in the same way.
+fn scan_groups(flows: &[ResolvedFlow]) -> Vec<Vec<&ResolvedFlow>> {
+    let mut groups: Vec<Vec<&ResolvedFlow>> = Vec::new();
+    for flow in flows {
+        let same = |other: &ResolvedFlow| {
+            let (a, b): (&FromRequest, &FromRequest) = (&flow.from, &other.from);
+            a.store == b.store
+                && a.relation == b.relation
+                && a.slice_by == b.slice_by
+                && flow.columns == other.columns
+                && flow.parameters == other.parameters
+        };
+        match groups.iter_mut().find(|group| same(group[0])) {
+            Some(group) => group.push(flow),
+            None => groups.push(vec![flow]),
+        }
+    }
+    groups
+}
+
+async fn prepare_scan(flows: &[&ResolvedFlow], stores: &Stores, batch_records: Option<usize>) -> Result<Scan> {
+    let first = flows[0];
+    let mut targets = Vec::new();
+    for flow in flows {
+        let store = opened(stores, &flow.into.store)?;
+        targets.push((*flow, store.target(write_request(&flow.into))?));
+    }
+    let wished = flows.iter().filter_map(|flow| flow.into.batch_records).min();
+    let able = targets.iter().map(|(_, target)| target.capabilities().batch_records).min();
+    let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
+    let batch_bytes = flows.iter().filter_map(|flow| flow.into.batch_bytes).min().unwrap_or(BATCH_BYTES);
+    let source = opened(stores, &first.from.store)?.source(read_request(first, batch_records, batch_bytes))?;
+    let description = source.describe().await?;
+    let mut scan_flows = Vec::new();
+    for (flow, target) in targets {
+        let mode = mode(&flow.into);
+        let plan = FlowPlan::compile(flow, &description.schema, &description.key, Arc::clone(&target), mode)?;
+        let target = target.plan(plan.output()).await?;
+        scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
+    }
+    Ok(Scan {
+        name: GroupName::new(first.name.as_str()),
+        store: first.from.store.clone(),
+        source,
+        description,
+        flows: scan_flows,
+        after: BTreeSet::new(),
+        batch_records,
+    })
+}
+
+fn opened<'a>(stores: &'a Stores, name: &StoreName) -> Result<&'a Arc<dyn Store>> {
+    stores.get(name).ok_or_else(|| EngineError::Internal(format!("store `{name}` was not opened")))
+}
+
+fn read_request(flow: &ResolvedFlow, batch_records: usize, batch_bytes: usize) -> ReadRequest {
+    let relation = match &flow.from.relation {
+        whimbrel_spec::Relation::Table(table) => Relation::Table(table.clone()),
+        whimbrel_spec::Relation::Query(query) => Relation::Query(query.clone()),
+    };
+    let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), Parameter(value.clone())));
+    ReadRequest {
+        relation,
+        slice_by: flow.from.slice_by.clone(),
+        columns: flow.columns.clone(),
+        parameters: parameters.collect(),
+        batch_records,
+        batch_bytes,
+    }
+}
+
+fn write_request(into: &IntoRequest) -> WriteRequest {
+    WriteRequest {
+        table: into.table.clone(),
+        key: into.key.clone(),
+        mode: mode(into),
+        nulls: match into.nulls {
+            whimbrel_spec::Nulls::Omit => Nulls::Omit,
+            whimbrel_spec::Nulls::Null => Nulls::Null,
+        },
+        forms: into.forms.clone(),
+        ignore: into.ignore.clone(),
+        allow_lossy: into.allow_lossy.clone(),
+    }
+}
+
+fn mode(into: &IntoRequest) -> Mode {
+    match into.mode {
+        whimbrel_spec::Mode::Insert => Mode::Insert,
+        whimbrel_spec::Mode::Upsert => Mode::Upsert,
+        whimbrel_spec::Mode::SkipExisting => Mode::SkipExisting,
+    }
+}
+
+/// Puts scans behind those they wait for.
+fn in_order(mut waiting: Vec<Scan>) -> Result<Vec<Scan>> {
+    let mut ordered: Vec<Scan> = Vec::with_capacity(waiting.len());
+    while !waiting.is_empty() {
+        let ready = |scan: &Scan| scan.after.iter().all(|name| ordered.iter().any(|done| done.name == *name));
+        let Some(next) = waiting.iter().position(ready) else {
+            let flow = FlowName::new(waiting[0].name.as_str());
+            let message = "it reads the same thing as a flow that it must come after".to_owned();
+            let hint = Some("flows that read the same thing run together: give one of them its own `query`".to_owned());
+            return Err(EngineError::Flow { flow, message, hint });
+        };
+        ordered.push(waiting.remove(next));
+    }
+    Ok(ordered)
+}

@@ -1,0 +1,79 @@
+//! Where slices report to: the journal here, the driver on a cluster.
+
+use crate::error::Result;
+use crate::journal::JournalWriter;
+use crate::progress::Progress;
+use async_trait::async_trait;
+use std::sync::Arc;
+use whimbrel_model::{Checkpoint, Counts, FlowName, Receipt, SliceId};
+
+/// Takes checkpoints and receipts.
+#[async_trait]
+pub trait Reporter: Send + Sync {
+    /// A flow has come this far in a slice. Durable within a second.
+    ///
+    /// # Errors
+    /// What was reported before could not be stored.
+    fn checkpoint(&self, slice: &SliceId, flow: &FlowName, epoch: u64, checkpoint: Checkpoint) -> Result<()>;
+
+    /// A flow's counts in a slice, for the display.
+    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts);
+
+    /// Up to so many records of the slice may be sent from now on. Returns when that is durable.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    async fn reserve(&self, slice: &SliceId, records: u64) -> Result<()>;
+
+    /// The slice is complete. Returns when that is durable.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    async fn done(&self, slice: &SliceId, receipts: Vec<Receipt>) -> Result<()>;
+
+    /// Returns when everything reported before is durable.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    async fn flush(&self) -> Result<()>;
+}
+
+/// Reports to the journal of this machine.
+#[derive(Debug)]
+pub struct LocalReporter {
+    journal: JournalWriter,
+    progress: Arc<Progress>,
+}
+
+impl LocalReporter {
+    /// Reports to this journal and this display.
+    #[must_use]
+    pub fn new(journal: JournalWriter, progress: Arc<Progress>) -> Self {
+        Self { journal, progress }
+    }
+}
+
+#[async_trait]
+impl Reporter for LocalReporter {
+    fn checkpoint(&self, slice: &SliceId, flow: &FlowName, epoch: u64, checkpoint: Checkpoint) -> Result<()> {
+        Ok(self.journal.checkpoint(slice, flow, epoch, checkpoint)?)
+    }
+
+    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) {
+        self.progress.set(flow, slice, counts);
+    }
+
+    async fn reserve(&self, slice: &SliceId, records: u64) -> Result<()> {
+        Ok(self.journal.reserve(slice, records).await?)
+    }
+
+    async fn done(&self, slice: &SliceId, receipts: Vec<Receipt>) -> Result<()> {
+        self.journal.done(slice, receipts).await?;
+        self.progress.slice_done();
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(self.journal.flush().await?)
+    }
+}

@@ -1,0 +1,368 @@
+//! Beginning, resuming and replaying runs.
+
+use crate::error::{EngineError, Result};
+use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRecord};
+use crate::migration::{Migration, Scan};
+use crate::price;
+use crate::progress::Progress;
+use crate::rejects::{self, RejectSource};
+use crate::reporter::LocalReporter;
+use crate::runner::{Runner, RunnerSettings};
+use crate::summary::{Cost, RejectSummary, RunOutcome, Summary, Tally};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use whimbrel_model::{GroupName, RunId, Slice, SliceId, StoreName};
+use whimbrel_store::{Creation, Meter, RunContext, StoreErrorKind, TargetState};
+
+/// Records that a slice should hold about.
+const SLICE_RECORDS: u64 = 5_000;
+/// Slices of one scan, at most.
+const MOST_SLICES: u64 = 256;
+
+/// What a run is given beside its spec.
+pub struct RunSettings {
+    /// Slices, memory, limit.
+    pub runner: RunnerSettings,
+    /// Make missing tables first.
+    pub create: bool,
+    /// Cancelled to stop the run.
+    pub stop: CancellationToken,
+    /// What the display reads.
+    pub progress: Arc<Progress>,
+    /// What the display reads of the stores.
+    pub meter: Arc<Meter>,
+}
+
+/// A run that is set up and may be executed.
+pub struct Run<'a> {
+    migration: Arc<Migration>,
+    journal: &'a mut Journal,
+    record: RunRecord,
+    settings: RunSettings,
+}
+
+impl<'a> Run<'a> {
+    /// Begins a new run: its name and its stores' identities are journalled before anything is written.
+    ///
+    /// # Errors
+    /// A store or the journal fails.
+    pub async fn begin(
+        migration: Migration,
+        journal: &'a mut Journal,
+        id: RunId,
+        kind: RunKind,
+        options: Value,
+        settings: RunSettings,
+    ) -> Result<Self> {
+        let migration = replaying(migration, journal, &kind)?;
+        let resolved = &migration.resolved;
+        let new = NewRun {
+            id: id.clone(),
+            migration: resolved.migration.clone(),
+            environment: resolved.environment.clone().unwrap_or_default(),
+            kind,
+            spec_path: resolved.path.display().to_string(),
+            spec_digest: resolved.digest.clone(),
+            options,
+            stores: identities(&migration).await?,
+        };
+        journal.begin(&new)?;
+        let record = found(journal, &id)?;
+        Ok(Self { migration: Arc::new(migration), journal, record, settings })
+    }
+
+    /// Takes up an unfinished run. Its stores must be the ones that it began with.
+    ///
+    /// # Errors
+    /// The spec or a store is another one, or the journal fails.
+    pub async fn resume(
+        migration: Migration,
+        journal: &'a mut Journal,
+        record: &RunRecord,
+        accept_spec: bool,
+        settings: RunSettings,
+    ) -> Result<Self> {
+        if record.spec_digest != migration.resolved.digest && !accept_spec {
+            return Err(EngineError::refused(
+                format!("the spec {} has changed since the run {} began", record.spec_path, record.id.short()),
+                "put it back, begin anew with `run --new`, or go on with the new spec: `resume --accept-spec`",
+            ));
+        }
+        same_stores(&journal.stores(&record.id)?, &identities(&migration).await?)?;
+        journal.continue_run(&record.id, &migration.resolved.digest)?;
+        let migration = replaying(migration, journal, &record.kind)?;
+        let record = found(journal, &record.id)?;
+        Ok(Self { migration: Arc::new(migration), journal, record, settings })
+    }
+
+    /// The run's name.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.record.id
+    }
+
+    /// Works until every slice has a receipt, and answers with the summary, whatever happened; the second part
+    /// says why it stopped early.
+    ///
+    /// # Errors
+    /// The summary itself cannot be made: the journal or the run's folder fails.
+    pub async fn execute(mut self) -> Result<(Summary, Option<EngineError>)> {
+        let began = Instant::now();
+        let error = self.work().await.err();
+        let summary = self.summarise(began, error.as_ref())?;
+        self.journal.end(&self.record.id, summary.outcome.as_str())?;
+        summary.store(&self.journal.run_folder(&self.record.id))?;
+        Ok((summary, error))
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        if !self.record.planned {
+            self.plan().await?;
+            self.record = found(self.journal, &self.record.id)?;
+        }
+        self.same_targets().await?;
+        self.announce()?;
+        let resolved = &self.migration.resolved;
+        let context = RunContext {
+            fingerprint_key: self.journal.fingerprint_key(&resolved.migration, resolved.environment.as_deref())?,
+            retry_for: resolved.limits.retry_for,
+            stop: self.settings.stop.clone(),
+            meter: Arc::clone(&self.settings.meter),
+        };
+        let writer = self.journal.writer(&self.record.id)?;
+        let reporter = Arc::new(LocalReporter::new(writer.clone(), Arc::clone(&self.settings.progress)));
+        let reading = Journal::open(self.journal.folder())?;
+        let parallel = self.settings.runner.parallel.max(1);
+        let migration = Arc::clone(&self.migration);
+        let runner =
+            Runner::new(migration, reading, self.record.clone(), context, reporter, &self.settings.runner)?;
+        let outcome = Arc::new(runner).run(parallel).await;
+        writer.flush().await?;
+        outcome
+    }
+
+    /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.
+    async fn plan(&mut self) -> Result<()> {
+        let mut targets = Vec::new();
+        let mut states: BTreeMap<(StoreName, String), (bool, TargetState)> = BTreeMap::new();
+        for (scan, flow) in self.migration.flows() {
+            let resource = flow.plan.target.resource();
+            let key = (flow.store.clone(), resource.clone());
+            let (made, state) = match states.get(&key) {
+                Some(known) => *known,
+                None => {
+                    let made = if self.settings.create { self.create(&flow.store, &flow.plan.target).await? } else { false };
+                    let made = made || self.journal.made_by(&self.record.id, &flow.store, &resource)?;
+                    let state = flow.plan.target.state().await?;
+                    states.insert(key, (made, state));
+                    (made, state)
+                }
+            };
+            let identity = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
+            let estimate = estimate(scan, self.settings.runner.limit);
+            let empty = state.empty;
+            targets.push(TargetRecord { flow: flow.plan.name.clone(), resource, identity, made, empty, estimate });
+        }
+        let slices = self.cut().await?;
+        Ok(self.journal.planned(&self.record.id, &targets, &slices)?)
+    }
+
+    async fn create(&self, store: &StoreName, target: &Arc<dyn whimbrel_store::Target>) -> Result<bool> {
+        let exists = target.identity().await?.is_some();
+        if !exists {
+            let resolved = &self.migration.resolved;
+            self.journal.note_resource(&ResourceNote {
+                migration: &resolved.migration,
+                environment: resolved.environment.as_deref(),
+                run: Some(&self.record.id),
+                store,
+                name: &target.resource(),
+            })?;
+        }
+        match target.create().await? {
+            Creation::Created(name) => {
+                tracing::info!(%store, %name, "created");
+                Ok(true)
+            }
+            Creation::Existed { name, differences } => {
+                for difference in differences {
+                    tracing::warn!(%store, %name, %difference, "the table differs from its definition");
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cut(&self) -> Result<Vec<Slice>> {
+        let mut slices = Vec::new();
+        for scan in &self.migration.scans {
+            let wanted = wanted_slices(scan, self.settings.runner.limit);
+            let parts = scan.source.slices(wanted).await?;
+            let slice = |(index, part)| Slice { id: SliceId::of(&scan.name, index), group: scan.name.clone(), part };
+            slices.extend(parts.into_iter().enumerate().map(slice));
+        }
+        Ok(slices)
+    }
+
+    /// The targets' tables must be the ones that the run began with.
+    async fn same_targets(&self) -> Result<()> {
+        let recorded = self.journal.targets(&self.record.id)?;
+        for (_, flow) in self.migration.flows() {
+            let Some(before) = recorded.iter().find(|target| target.flow == flow.plan.name) else {
+                return Err(EngineError::refused(
+                    format!("flow `{}` is new since the run began", flow.plan.name),
+                    "begin anew with `run --new`",
+                ));
+            };
+            let now = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
+            if before.identity != now {
+                return Err(EngineError::refused(
+                    format!("store `{}`: the table {} is not the one that this run began with", flow.store, before.resource),
+                    "it was dropped or made anew since; begin anew with `run --new`",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the display what to expect and what is done already.
+    fn announce(&self) -> Result<()> {
+        let progress = &self.settings.progress;
+        for target in self.journal.targets(&self.record.id)? {
+            progress.expect(&target.flow, target.estimate);
+        }
+        let slices = self.journal.slices(&self.record.id)?;
+        let done = slices.iter().filter(|slice| slice.done).count();
+        progress.expect_slices(u64::try_from(slices.len()).unwrap_or(0), u64::try_from(done).unwrap_or(0));
+        for record in &slices {
+            for (flow, checkpoint) in &record.checkpoints {
+                progress.set(flow, &record.slice.id, &checkpoint.counts);
+            }
+        }
+        Ok(())
+    }
+
+    fn summarise(&self, began: Instant, error: Option<&EngineError>) -> Result<Summary> {
+        let tally = Tally::of(self.journal, &self.record)?;
+        let folder = self.journal.run_folder(&self.record.id);
+        let rejects = RejectSummary::read(rejects::gather(&folder)?.as_deref())?;
+        let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
+        let outcome = match error {
+            Some(EngineError::Interrupted) => RunOutcome::Paused,
+            Some(_) => RunOutcome::Failed,
+            None if totals.rejected > 0 => RunOutcome::Incomplete,
+            None => RunOutcome::Complete,
+        };
+        let usd = price::usd(tally.capacity);
+        let resolved = &self.migration.resolved;
+        let stores = self.migration.stores.iter().map(|(name, store)| (name.to_string(), store.location()));
+        Ok(Summary {
+            migration: resolved.migration.clone(),
+            run: self.record.id.to_string(),
+            outcome,
+            environment: resolved.environment.clone(),
+            totals,
+            flows: tally.flows,
+            rejects,
+            capacity: tally.capacity,
+            cost_usd: Cost { all: usd, actual: usd },
+            seconds: began.elapsed().as_secs_f64(),
+            peak_memory_bytes: crate::memory::peak_bytes(),
+            stores: stores.collect(),
+            slices_done: tally.slices_done,
+            slices: tally.slices,
+            resumes: self.record.resumes,
+            retries: self.settings.meter.retries(),
+            throttles: self.settings.meter.throttles(),
+            spec_digest: resolved.digest.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            error: error.map(ToString::to_string),
+        })
+    }
+}
+
+fn found(journal: &Journal, id: &RunId) -> Result<RunRecord> {
+    let runs = journal.find(id.as_str())?;
+    runs.into_iter().find(|run| run.id == *id).ok_or_else(|| EngineError::no_run(id.as_str()))
+}
+
+/// For a retry: the parent's rejects in place of the sources, a scan for each flow that has some.
+fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Result<Migration> {
+    let RunKind::Retry { parent } = kind else { return Ok(migration) };
+    let rejected = Tally::of(journal, &found(journal, parent)?)?.flows;
+    let folder = journal.run_folder(parent);
+    let mut scans = Vec::new();
+    for scan in migration.scans {
+        for flow in scan.flows {
+            let name = &flow.plan.name;
+            let records = rejected.get(name).map_or(0, |counts| counts.rejected);
+            if records == 0 {
+                continue;
+            }
+            let source = RejectSource::new(name, &scan.description, &folder, scan.batch_records, records);
+            scans.push(Scan {
+                name: GroupName::new(name.as_str()),
+                store: scan.store.clone(),
+                description: source.description().clone(),
+                source: Arc::new(source),
+                flows: vec![flow],
+                // Where they wait for each other matters as little as in the first run's rejects.
+                after: BTreeSet::new(),
+                batch_records: scan.batch_records,
+            });
+        }
+    }
+    migration.scans = scans;
+    Ok(migration)
+}
+
+async fn identities(migration: &Migration) -> Result<Vec<(StoreName, String, String)>> {
+    let mut identities = Vec::new();
+    for (name, store) in &migration.stores {
+        identities.push((name.clone(), store.location(), store.identity().await?.as_str().to_owned()));
+    }
+    Ok(identities)
+}
+
+/// The stores must be what they were, however they are reached.
+fn same_stores(before: &[(StoreName, String, String)], now: &[(StoreName, String, String)]) -> Result<()> {
+    for (name, location, identity) in now {
+        let known = before.iter().find(|(other, ..)| other == name);
+        if let Some((_, old_location, old_identity)) = known
+            && old_identity != identity
+        {
+            return Err(EngineError::refused(
+                format!("store `{name}` at {location} is not the one at {old_location} that this run began with"),
+                "point the spec back at it, or begin anew with `run --new`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn estimate(scan: &Scan, limit: Option<u64>) -> Option<u64> {
+    match (scan.description.records, limit) {
+        (Some(records), Some(limit)) => Some(records.min(limit)),
+        (records, limit) => records.or(limit),
+    }
+}
+
+/// How many slices a scan is cut into.
+#[must_use]
+pub fn wanted_slices(scan: &Scan, limit: Option<u64>) -> usize {
+    // A limit counts the records of one slice; a source without order is read whole.
+    if limit.is_some() || !scan.description.resumable {
+        return 1;
+    }
+    let slices = scan.description.records.unwrap_or(0).div_ceil(SLICE_RECORDS).clamp(1, MOST_SLICES);
+    usize::try_from(slices).unwrap_or(1)
+}
+
+/// Whether a failed look at a target means that its table is missing.
+#[must_use]
+pub fn is_missing_table(error: &EngineError) -> bool {
+    matches!(error, EngineError::Store(error) if error.kind() == StoreErrorKind::NotFound)
+}

@@ -1,0 +1,299 @@
+//! The local runner: so many slices at a time, each from its last checkpoint, until all have receipts.
+
+use crate::error::{EngineError, Result};
+use crate::journal::{Journal, RunRecord, SliceRecord, TargetRecord};
+use crate::migration::{Migration, Scan};
+use crate::rejects::{self, RejectFile};
+use crate::reporter::Reporter;
+use crate::slice::{FlowWork, SliceContext, SliceStop, SliceWork, run_slice};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use whimbrel_model::{Checkpoint, FlowName, GroupName, Slice, StoreName};
+use whimbrel_store::{RunContext, StoreErrorKind};
+
+/// The first pause before a source is asked again; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the runner works with.
+pub struct Runner {
+    migration: Arc<Migration>,
+    journal: Mutex<Journal>,
+    run: RunRecord,
+    run_folder: PathBuf,
+    targets: BTreeMap<FlowName, TargetRecord>,
+    context: SliceContext,
+    limit: Option<u64>,
+    /// The present epoch; renewed by whoever first finds the snapshot lost.
+    epoch: tokio::sync::Mutex<u64>,
+}
+
+/// How a run is to be worked on.
+pub struct RunnerSettings {
+    /// Slices at a time.
+    pub parallel: usize,
+    /// Bytes of batches in memory.
+    pub memory_bytes: u64,
+    /// Records to read of each source, at most.
+    pub limit: Option<u64>,
+}
+
+impl Runner {
+    /// A runner for one run. `journal` is a connection of its own.
+    ///
+    /// # Errors
+    /// The journal fails.
+    pub fn new(
+        migration: Arc<Migration>,
+        journal: Journal,
+        run: RunRecord,
+        context: RunContext,
+        reporter: Arc<dyn Reporter>,
+        settings: &RunnerSettings,
+    ) -> Result<Self> {
+        let targets = journal.targets(&run.id)?.into_iter().map(|target| (target.flow.clone(), target)).collect();
+        let permits = u32::try_from(settings.memory_bytes / 1024).unwrap_or(u32::MAX).max(1);
+        let memory = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(usize::MAX)));
+        Ok(Self {
+            run_folder: journal.run_folder(&run.id),
+            epoch: tokio::sync::Mutex::new(run.epoch),
+            migration,
+            journal: Mutex::new(journal),
+            run,
+            targets,
+            context: SliceContext { run: context, reporter, memory, memory_permits: permits },
+            limit: settings.limit,
+        })
+    }
+
+    /// Works on every slice that has no receipt yet.
+    ///
+    /// # Errors
+    /// The first failure of a slice; the others have finished what was in flight.
+    pub async fn run(self: Arc<Self>, parallel: usize) -> Result<()> {
+        for store in self.migration.source_stores() {
+            self.begin_epoch(store).await?;
+        }
+        let slices = self.journal().slices(&self.run.id)?;
+        let mut queue = Queue::new(&self.migration, slices);
+        let mut working = JoinSet::new();
+        let mut failure: Option<EngineError> = None;
+        loop {
+            while working.len() < parallel && failure.is_none() && !self.stop().is_cancelled() {
+                let Some(slice) = queue.next() else { break };
+                let runner = Arc::clone(&self);
+                working.spawn(async move { (slice.group.clone(), runner.work(slice).await) });
+            }
+            let Some(joined) = working.join_next().await else { break };
+            let (group, outcome) = joined.map_err(|error| EngineError::Internal(format!("a slice ended badly: {error}")))?;
+            match outcome {
+                Ok(()) => queue.done(&group),
+                Err(EngineError::Interrupted) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the run stops");
+                    failure.get_or_insert(error);
+                    // The others finish what is in flight and wait for nothing any more.
+                    self.stop().cancel();
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if queue.is_empty() => Ok(()),
+            None => Err(EngineError::Interrupted),
+        }
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.context.run.stop
+    }
+
+    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One slice, again and again from its last checkpoint while its source fails in a way that may pass.
+    async fn work(&self, slice: Slice) -> Result<()> {
+        let mut patience = Patience::new(self.context.run.retry_for);
+        let mut record = self.record(&slice).await?;
+        loop {
+            let epoch = *self.epoch.lock().await;
+            let before = position(&record);
+            let work = self.slice_work(&record, epoch).await?;
+            let error = match run_slice(work, &self.context).await {
+                Ok(()) => return Ok(()),
+                Err(SliceStop::Run(error)) => return Err(error),
+                Err(SliceStop::Read(error)) if !error.kind().is_retryable() => return Err(error.into()),
+                Err(SliceStop::Read(error)) => error,
+            };
+            tracing::warn!(slice = %slice.id, %error, "the source failed; the slice goes on from its checkpoint");
+            self.context.run.meter.retried();
+            record = self.record(&slice).await?;
+            if position(&record) > before {
+                patience.reset();
+            }
+            let snapshot_lost = error.kind() == StoreErrorKind::SnapshotLost;
+            if !patience.wait(self.stop()).await {
+                return Err(if self.stop().is_cancelled() { EngineError::Interrupted } else { error.into() });
+            }
+            if snapshot_lost {
+                self.renew_epoch(epoch, &slice.group, &mut patience).await?;
+            }
+        }
+    }
+
+    /// The slice as the journal has it, everything reported so far included.
+    async fn record(&self, slice: &Slice) -> Result<SliceRecord> {
+        self.context.reporter.flush().await?;
+        let record = self.journal().slice(&self.run.id, &slice.id)?;
+        record.ok_or_else(|| EngineError::Internal(format!("slice {} left the journal", slice.id)))
+    }
+
+    async fn slice_work(&self, record: &SliceRecord, epoch: u64) -> Result<SliceWork> {
+        let scan = self.scan(&record.slice.group)?;
+        let mut flows = Vec::new();
+        for flow in &scan.flows {
+            let target = self.targets.get(&flow.plan.name).ok_or_else(|| self.unknown(&flow.plan.name))?;
+            let created = target.made || target.empty;
+            let writer = flow.plan.target.writer(&record.slice.id, created, &self.context.run).await?;
+            let journalled = record.checkpoints.iter().find(|(name, _)| *name == flow.plan.name);
+            let resume = match writer.last().await? {
+                Some(kept_by_target) => kept_by_target,
+                None => journalled.map_or_else(Checkpoint::default, |(_, checkpoint)| checkpoint.clone()),
+            };
+            let path = rejects::path(&self.run_folder, &flow.plan.name, &record.slice.id);
+            let rejects = RejectFile::open(path, resume.reject_bytes).await?;
+            flows.push(FlowWork { plan: Arc::clone(&flow.plan), resume, writer: Arc::from(writer), rejects });
+        }
+        Ok(SliceWork {
+            slice: record.slice.clone(),
+            epoch,
+            source: Arc::clone(&scan.source),
+            flows,
+            sent_before: record.reserved,
+            limit: self.limit,
+        })
+    }
+
+    fn scan(&self, group: &GroupName) -> Result<&Scan> {
+        self.migration.scan(group).ok_or_else(|| self.unknown(group))
+    }
+
+    fn unknown(&self, name: &dyn std::fmt::Display) -> EngineError {
+        EngineError::refused(
+            format!("the run {} and the spec do not have the same flows: `{name}`", self.run.id.short()),
+            "begin anew with `run --new`",
+        )
+    }
+
+    async fn begin_epoch(&self, store: &StoreName) -> Result<()> {
+        match self.migration.stores.get(store) {
+            Some(store) => Ok(store.begin_epoch().await?),
+            None => Err(EngineError::Internal(format!("store `{store}` was not opened"))),
+        }
+    }
+
+    /// Begins the next epoch unless another slice has done so since `seen`.
+    async fn renew_epoch(&self, seen: u64, group: &GroupName, patience: &mut Patience) -> Result<()> {
+        let mut epoch = self.epoch.lock().await;
+        if *epoch != seen {
+            return Ok(());
+        }
+        let store = self.scan(group)?.store.clone();
+        loop {
+            match self.begin_epoch(&store).await {
+                Ok(()) => break,
+                Err(EngineError::Store(error)) if error.kind().is_retryable() => {
+                    if !patience.wait(self.stop()).await {
+                        return Err(if self.stop().is_cancelled() { EngineError::Interrupted } else { error.into() });
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        *epoch += 1;
+        tracing::info!(epoch = *epoch, "a new epoch: what is read from now on is read from a new snapshot");
+        Ok(self.journal().set_epoch(&self.run.id, *epoch)?)
+    }
+}
+
+/// Records of the slice that are accounted for.
+fn position(record: &SliceRecord) -> u64 {
+    record.checkpoints.iter().map(|(_, checkpoint)| checkpoint.position).min().unwrap_or(0)
+}
+
+/// Pauses between attempts, until no progress was made for too long.
+struct Patience {
+    limit: Duration,
+    since: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: Instant::now(), pause: FIRST_PAUSE }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.limit);
+    }
+
+    /// Waits before the next attempt; false when patience is at its end or the run is to stop.
+    async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        if self.since.elapsed() + self.pause > self.limit {
+            return false;
+        }
+        let pause = std::mem::replace(&mut self.pause, (self.pause * 2).min(LONGEST_PAUSE));
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+}
+
+/// Slices waiting to be worked on, scan by scan.
+struct Queue {
+    scans: Vec<(GroupName, BTreeSet<GroupName>, VecDeque<Slice>)>,
+    /// Slices of each scan without a receipt.
+    open: BTreeMap<GroupName, usize>,
+}
+
+impl Queue {
+    fn new(migration: &Migration, slices: Vec<SliceRecord>) -> Self {
+        let mut open = BTreeMap::new();
+        let mut of_scan: BTreeMap<GroupName, VecDeque<Slice>> = BTreeMap::new();
+        for record in slices.into_iter().filter(|record| !record.done) {
+            *open.entry(record.slice.group.clone()).or_insert(0) += 1;
+            of_scan.entry(record.slice.group.clone()).or_default().push_back(record.slice);
+        }
+        let scans = migration.scans.iter().map(|scan| {
+            (scan.name.clone(), scan.after.clone(), of_scan.remove(&scan.name).unwrap_or_default())
+        });
+        Self { scans: scans.collect(), open }
+    }
+
+    /// The next slice of the first scan that need not wait.
+    fn next(&mut self) -> Option<Slice> {
+        let open = &self.open;
+        let free = |after: &BTreeSet<GroupName>| !after.iter().any(|name| open.contains_key(name));
+        self.scans.iter_mut().filter(|(_, after, _)| free(after)).find_map(|(_, _, slices)| slices.pop_front())
+    }
+
+    fn done(&mut self, group: &GroupName) {
+        if let Some(left) = self.open.get_mut(group) {
+            *left -= 1;
+            if *left == 0 {
+                self.open.remove(group);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}

@@ -1,0 +1,362 @@
+//! One slice: read, transformed and written with the three overlapped, its checkpoints in order.
+//!
+//! A reader pulls batches into a short channel. Each batch is transformed and written by a task of its own, a
+//! few at a time; their outcomes are taken in the order of the batches, so that the checkpoint is always the
+//! low-water mark: everything up to its cursor has a durable outcome.
+
+use crate::error::{EngineError, Result};
+use crate::flow::{FlowPlan, Reached};
+use crate::rejects::RejectFile;
+use crate::reporter::Reporter;
+use futures::{StreamExt, stream};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use whimbrel_model::{Checkpoint, Cursor, Receipt, Reject, Slice, SliceId};
+use whimbrel_store::{Outcome, ReadBatch, RunContext, Source, StoreError, WriteBatch, WriteOutcome, Writer};
+
+/// How many batches of a slice are on their way at once.
+const IN_FLIGHT: usize = 3;
+/// For how many batches ahead the journal notes that they may be sent.
+const RESERVED_BATCHES: u64 = 2;
+
+/// A flow's part in a slice.
+pub struct FlowWork {
+    /// The flow.
+    pub plan: Arc<FlowPlan>,
+    /// Where it goes on.
+    pub resume: Checkpoint,
+    /// Writes its records.
+    pub writer: Arc<dyn Writer>,
+    /// Keeps its rejects.
+    pub rejects: RejectFile,
+}
+
+/// A slice about to be worked on.
+pub struct SliceWork {
+    /// The slice.
+    pub slice: Slice,
+    /// The stretch of the run.
+    pub epoch: u64,
+    /// Where it is read.
+    pub source: Arc<dyn Source>,
+    /// Who takes its records.
+    pub flows: Vec<FlowWork>,
+    /// Records that an earlier attempt may have sent, counted from the slice's start.
+    pub sent_before: u64,
+    /// Read no more records than this.
+    pub limit: Option<u64>,
+}
+
+/// What a process lends to all its slices.
+#[derive(Clone)]
+pub struct SliceContext {
+    /// For the writers.
+    pub run: RunContext,
+    /// Checkpoints and receipts go there.
+    pub reporter: Arc<dyn Reporter>,
+    /// The byte budget: readers take permits of 1 KiB for a batch, given back when it is durable.
+    pub memory: Arc<Semaphore>,
+    /// How many permits there are in all.
+    pub memory_permits: u32,
+}
+
+/// Why a slice stopped before its end. Its last checkpoint holds.
+#[derive(Debug)]
+pub enum SliceStop {
+    /// The source failed; trying again may help.
+    Read(StoreError),
+    /// Anything else; the run stops.
+    Run(EngineError),
+}
+
+impl<E: Into<EngineError>> From<E> for SliceStop {
+    fn from(error: E) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+/// A batch with its place in the slice and its share of the byte budget.
+struct Numbered {
+    seq: u64,
+    /// Records of the slice before this batch.
+    before: u64,
+    batch: ReadBatch,
+    /// Held until the batch is durable.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What became of a batch: per flow what reached it and what the writer answered.
+struct Settled {
+    seq: u64,
+    /// Records of the slice up to the end of this batch.
+    position: u64,
+    cursor: Option<Cursor>,
+    flows: Vec<(Reached, WriteOutcome)>,
+}
+
+/// Works on a slice until its end.
+///
+/// # Errors
+/// The source, the target or the journal failed, or the run is to stop.
+pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
+    let first = work.flows.first().ok_or_else(|| EngineError::Internal("a slice without flows".to_owned()))?;
+    let after = first.resume.cursor.clone();
+    let given_up = CancellationToken::new();
+    let reader = Reader {
+        seq: first.resume.seq,
+        position: first.resume.position,
+        limit: work.limit,
+        stop: context.run.stop.clone(),
+        given_up: given_up.clone(),
+        memory: Arc::clone(&context.memory),
+        memory_permits: context.memory_permits,
+    };
+    let batches = work.source.read(&work.slice.part, after.as_ref()).await.map_err(SliceStop::Read)?;
+    let (sender, receiver) = mpsc::channel(1);
+    let reading = tokio::spawn(reader.pump(batches, sender));
+    let outcome = settle_all(&mut work, context, receiver, &given_up).await;
+    let read = reading.await.map_err(|error| EngineError::Internal(format!("the reader ended badly: {error}")))?;
+    outcome?;
+    read?;
+    close(work, context).await
+}
+
+/// Takes the batches' outcomes in order and moves the checkpoints.
+async fn settle_all(
+    work: &mut SliceWork,
+    context: &SliceContext,
+    receiver: mpsc::Receiver<Numbered>,
+    given_up: &CancellationToken,
+) -> std::result::Result<(), SliceStop> {
+    let batch_work = Arc::new(BatchWork::of(work, context, given_up.clone()));
+    let arriving = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|b| (b, receiver)) });
+    let mut settled = arriving
+        .map(|numbered| {
+            let batch_work = Arc::clone(&batch_work);
+            tokio::spawn(async move { batch_work.settle(numbered).await })
+        })
+        .buffered(IN_FLIGHT);
+    let mut failure = None;
+    while let Some(joined) = settled.next().await {
+        let outcome = joined.map_err(|error| EngineError::Internal(format!("a batch ended badly: {error}")))?;
+        match outcome {
+            Ok(outcome) if failure.is_none() => {
+                if let Err(error) = account(work, context, outcome).await {
+                    failure = Some(error);
+                }
+            }
+            // Behind a failed batch nothing counts: its records are written again, contested.
+            Ok(_) => {}
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+        if failure.is_some() {
+            // What was read ahead need not be sent; what is in flight is waited for.
+            given_up.cancel();
+        }
+    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Counts a settled batch and moves each flow's checkpoint behind it.
+async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled) -> Result<()> {
+    for (flow, (reached, written)) in work.flows.iter_mut().zip(settled.flows) {
+        let checkpoint = &mut flow.resume;
+        let mut rejects = reached.rejects;
+        let counts = &mut checkpoint.counts;
+        counts.read += reached.read;
+        counts.filtered += reached.filtered;
+        counts.bytes += written.bytes;
+        for (position, outcome) in written.outcomes.into_iter().enumerate() {
+            match outcome {
+                Outcome::Created(fingerprint) => {
+                    counts.created += 1;
+                    checkpoint.sums.add(fingerprint);
+                }
+                Outcome::Updated(fingerprint) => {
+                    counts.updated += 1;
+                    checkpoint.sums.add(fingerprint);
+                }
+                Outcome::Unchanged(fingerprint) => {
+                    counts.unchanged += 1;
+                    checkpoint.sums.add(fingerprint);
+                }
+                Outcome::Skipped => counts.skipped += 1,
+                Outcome::Rejected(refusal) => {
+                    let row = reached.origins[position];
+                    rejects.push(flow.plan.reject(&work.slice.id, &reached.batch, row, refusal.stage, refusal.reason));
+                }
+            }
+        }
+        counts.rejected += u64::try_from(rejects.len()).unwrap_or(u64::MAX);
+        flow.rejects.append(&rejects).await?;
+        log_rejects(&rejects);
+        checkpoint.reject_bytes = flow.rejects.bytes();
+        checkpoint.seq = settled.seq;
+        checkpoint.position = settled.position;
+        checkpoint.cursor.clone_from(&settled.cursor);
+        checkpoint.capacity += written.capacity;
+        check_equation(&flow.plan, &work.slice.id, checkpoint)?;
+        // A slice without cursors restarts whole, so that its checkpoints would count records twice.
+        if checkpoint.cursor.is_some() {
+            context.reporter.checkpoint(&work.slice.id, &flow.plan.name, work.epoch, checkpoint.clone())?;
+        }
+        context.reporter.progress(&flow.plan.name, &work.slice.id, &checkpoint.counts);
+    }
+    Ok(())
+}
+
+pub(crate) fn log_rejects(rejects: &[Reject]) {
+    for reject in rejects {
+        let key = serde_json::Value::Object(reject.key.clone());
+        tracing::warn!(flow = %reject.flow, stage = %reject.stage, %key, reason = %reject.reason, "rejected");
+    }
+}
+
+fn check_equation(plan: &FlowPlan, slice: &SliceId, checkpoint: &Checkpoint) -> Result<()> {
+    let counts = &checkpoint.counts;
+    if counts.balanced() {
+        return Ok(());
+    }
+    Err(EngineError::CountEquation {
+        flow: plan.name.clone(),
+        slice: slice.clone(),
+        read: counts.read,
+        accounted: counts.accounted(),
+    })
+}
+
+/// The slice is read to its end: receipts.
+async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
+    let mut receipts = Vec::with_capacity(work.flows.len());
+    for flow in work.flows {
+        flow.writer.finish().await?;
+        receipts.push(Receipt {
+            slice: work.slice.id.clone(),
+            flow: flow.plan.name.clone(),
+            epoch: work.epoch,
+            last: flow.resume,
+        });
+    }
+    Ok(context.reporter.done(&work.slice.id, receipts).await?)
+}
+
+/// Pulls batches out of the source.
+struct Reader {
+    seq: u64,
+    /// Records of the slice read so far.
+    position: u64,
+    limit: Option<u64>,
+    stop: CancellationToken,
+    given_up: CancellationToken,
+    memory: Arc<Semaphore>,
+    memory_permits: u32,
+}
+
+impl Reader {
+    async fn pump(
+        mut self,
+        mut batches: whimbrel_store::BatchStream,
+        sender: mpsc::Sender<Numbered>,
+    ) -> std::result::Result<(), SliceStop> {
+        while self.limit.is_none_or(|limit| self.position < limit) {
+            let next = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(EngineError::Interrupted.into()),
+                () = self.given_up.cancelled() => return Err(EngineError::Interrupted.into()),
+                next = batches.next() => next,
+            };
+            let Some(batch) = next else { break };
+            let numbered = self.number(batch.map_err(SliceStop::Read)?).await?;
+            if sender.send(numbered).await.is_err() {
+                // The other side has failed and says why.
+                return Err(EngineError::Interrupted.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn number(&mut self, mut batch: ReadBatch) -> Result<Numbered> {
+        let kib = u32::try_from(batch.bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.memory_permits);
+        let permit = Arc::clone(&self.memory)
+            .acquire_many_owned(kib)
+            .await
+            .map_err(|_| EngineError::Internal("the byte budget was closed".to_owned()))?;
+        let mut rows = u64::try_from(batch.records.num_rows()).unwrap_or(u64::MAX);
+        if let Some(left) = self.limit.map(|limit| limit - self.position).filter(|left| *left < rows) {
+            let keep = usize::try_from(left).unwrap_or(usize::MAX);
+            batch.records = batch.records.slice(0, keep);
+            batch.unreadable.retain(|unreadable| unreadable.row < keep);
+            rows = left;
+        }
+        self.seq += 1;
+        let numbered = Numbered { seq: self.seq, before: self.position, batch, _permit: permit };
+        self.position += rows;
+        Ok(numbered)
+    }
+}
+
+/// What a batch's task needs.
+struct BatchWork {
+    slice: SliceId,
+    flows: Vec<(Arc<FlowPlan>, Arc<dyn Writer>)>,
+    reporter: Arc<dyn Reporter>,
+    sent_before: u64,
+    /// Whether what may have been sent must be known afterwards.
+    reserves: bool,
+    reserved: tokio::sync::Mutex<u64>,
+    given_up: CancellationToken,
+}
+
+impl BatchWork {
+    fn of(work: &SliceWork, context: &SliceContext, given_up: CancellationToken) -> Self {
+        Self {
+            slice: work.slice.id.clone(),
+            flows: work.flows.iter().map(|flow| (Arc::clone(&flow.plan), Arc::clone(&flow.writer))).collect(),
+            reporter: Arc::clone(&context.reporter),
+            sent_before: work.sent_before,
+            reserves: work.flows.iter().any(|flow| flow.plan.settles_by_content()),
+            reserved: tokio::sync::Mutex::new(work.sent_before),
+            given_up,
+        }
+    }
+
+    async fn settle(&self, numbered: Numbered) -> Result<Settled> {
+        if self.given_up.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        let rows = u64::try_from(numbered.batch.records.num_rows()).unwrap_or(u64::MAX);
+        self.reserve(numbered.before + rows, rows).await?;
+        let contested = numbered.before < self.sent_before;
+        let writes = self.flows.iter().map(|(plan, writer)| async {
+            let reached = plan.reach(&self.slice, &numbered.batch)?;
+            if reached.records.num_rows() == 0 {
+                return Ok((reached, WriteOutcome::default()));
+            }
+            let (records, cursor) = (reached.records.clone(), numbered.batch.cursor.clone());
+            let written = writer.write(WriteBatch { records, seq: numbered.seq, cursor, contested }).await?;
+            if written.outcomes.len() != reached.origins.len() {
+                return Err(EngineError::Internal("a writer left records without an outcome".to_owned()));
+            }
+            Ok((reached, written))
+        });
+        let flows = futures::future::try_join_all(writes).await?;
+        Ok(Settled { seq: numbered.seq, position: numbered.before + rows, cursor: numbered.batch.cursor, flows })
+    }
+
+    /// Makes sure that the journal knows of what is about to be sent.
+    async fn reserve(&self, upto: u64, rows: u64) -> Result<()> {
+        if !self.reserves {
+            return Ok(());
+        }
+        let mut reserved = self.reserved.lock().await;
+        if upto > *reserved {
+            let ahead = upto + RESERVED_BATCHES * rows;
+            self.reporter.reserve(&self.slice, ahead).await?;
+            *reserved = ahead;
+        }
+        Ok(())
+    }
+}

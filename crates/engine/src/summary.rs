@@ -1,0 +1,200 @@
+//! What a run did: what `--json` prints and what the run's folder keeps.
+
+use crate::error::{EngineError, Result};
+use crate::journal::{Journal, RunRecord};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::BufRead;
+use std::path::Path;
+use whimbrel_model::{Capacity, Counts, FlowName, Reject, Stage};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Every record arrived.
+    Complete,
+    /// The run came to its end, and some records were rejected.
+    Incomplete,
+    /// The run stopped; it can be resumed.
+    Failed,
+    /// The run was interrupted or reached a limit; it can be resumed.
+    Paused,
+}
+
+impl RunOutcome {
+    /// As the journal and JSON write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// The summary of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// The migration.
+    pub migration: String,
+    /// The run.
+    pub run: String,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// The environment.
+    pub environment: Option<String>,
+    /// The sum of all flows.
+    pub totals: Counts,
+    /// Each flow.
+    pub flows: BTreeMap<FlowName, Counts>,
+    /// The records that did not arrive.
+    pub rejects: RejectSummary,
+    /// Units used, over resumes.
+    pub capacity: Capacity,
+    /// What the units cost.
+    pub cost_usd: Cost,
+    /// How long this stretch of the run took.
+    pub seconds: f64,
+    /// The most memory that this process had, in bytes; 0 where the system does not tell.
+    pub peak_memory_bytes: u64,
+    /// Where each store is.
+    pub stores: BTreeMap<String, String>,
+    /// Slices complete.
+    pub slices_done: u64,
+    /// Slices in all.
+    pub slices: u64,
+    /// How often the run was resumed.
+    pub resumes: u64,
+    /// Requests sent again in this stretch.
+    pub retries: u64,
+    /// Answers that asked for patience in this stretch.
+    pub throttles: u64,
+    /// The digest of the spec and the files that it names.
+    pub spec_digest: String,
+    /// The version of whimbrel.
+    pub version: String,
+    /// Why it stopped, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Writing every record.
+    pub all: f64,
+    /// What was used.
+    pub actual: f64,
+}
+
+/// The rejects of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RejectSummary {
+    /// How many.
+    pub count: u64,
+    /// The file that holds them whole.
+    pub file: Option<String>,
+    /// The most frequent reasons, with one record each as an example.
+    #[serde(default)]
+    pub reasons: Vec<RejectReason>,
+}
+
+/// Rejects of one flow, stage and reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RejectReason {
+    /// The flow.
+    pub flow: FlowName,
+    /// Where they were refused.
+    pub stage: Stage,
+    /// Why the first of them was.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// The key of the first.
+    pub example: serde_json::Value,
+}
+
+/// How many reasons a summary holds.
+const REASONS: usize = 20;
+
+/// The counts of each flow of a run, and how many of its slices are done.
+pub(crate) struct Tally {
+    pub flows: BTreeMap<FlowName, Counts>,
+    pub capacity: Capacity,
+    pub slices_done: u64,
+    pub slices: u64,
+}
+
+impl Tally {
+    /// Adds up what the journal holds.
+    pub(crate) fn of(journal: &Journal, run: &RunRecord) -> Result<Self> {
+        let slices = journal.slices(&run.id)?;
+        let targets = journal.targets(&run.id)?;
+        let mut flows: BTreeMap<_, _> = targets.into_iter().map(|target| (target.flow, Counts::default())).collect();
+        let mut capacity = Capacity::default();
+        for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
+            *flows.entry(flow.clone()).or_default() += checkpoint.counts;
+            capacity += checkpoint.capacity;
+        }
+        let done = slices.iter().filter(|slice| slice.done).count();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(Self { flows, capacity, slices_done: count(done), slices: count(slices.len()) })
+    }
+}
+
+impl RejectSummary {
+    /// Reads a run's gathered rejects; numbers in reasons are left out when they are told apart.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(file: Option<&Path>) -> Result<Self> {
+        let Some(path) = file else { return Ok(Self::default()) };
+        let failed = |source| EngineError::file("read", path, source);
+        let mut summary = Self { file: Some(path.display().to_string()), ..Self::default() };
+        let mut reasons: BTreeMap<(FlowName, Stage, String), RejectReason> = BTreeMap::new();
+        for line in std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?).lines() {
+            let line = line.map_err(failed)?;
+            let reject: Reject = serde_json::from_str(&line)
+                .map_err(|error| EngineError::Internal(format!("{}: {error}", path.display())))?;
+            summary.count += 1;
+            let pattern: String = reject.reason.chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
+            let key = (reject.flow.clone(), reject.stage, pattern);
+            if reasons.len() >= 1000 && !reasons.contains_key(&key) {
+                continue;
+            }
+            let entry = reasons.entry(key).or_insert_with(|| RejectReason {
+                flow: reject.flow,
+                stage: reject.stage,
+                reason: reject.reason,
+                count: 0,
+                example: serde_json::Value::Object(reject.key),
+            });
+            entry.count += 1;
+        }
+        summary.reasons = reasons.into_values().collect();
+        summary.reasons.sort_by(|a, b| b.count.cmp(&a.count));
+        summary.reasons.truncate(REASONS);
+        Ok(summary)
+    }
+}
+
+impl Summary {
+    /// Writes `summary.json` into the run's folder, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store(&self, run_folder: &Path) -> Result<()> {
+        let path = run_folder.join("summary.json");
+        let draft = run_folder.join("summary.json.part");
+        let text = serde_json::to_vec_pretty(self).map_err(|error| EngineError::Internal(error.to_string()))?;
+        let write = || {
+            std::fs::create_dir_all(run_folder)?;
+            std::fs::write(&draft, text)?;
+            std::fs::rename(&draft, &path)
+        };
+        write().map_err(|source| EngineError::file("write", &path, source))
+    }
+}

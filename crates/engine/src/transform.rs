@@ -1,0 +1,420 @@
+//! The transform of a flow: `SELECT … FROM input [WHERE …]`, compiled once, evaluated on each batch.
+//!
+//! Neither plan nor stream is made per batch, and row *i* stays row *i*: DataFusion's own filter node would
+//! re-cut batches and lose which record a row came from. A batch that cannot be evaluated is halved down to
+//! the record that is to blame.
+
+use crate::functions;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue, SchemaError};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::{SessionConfig, SessionContext};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use futures::FutureExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// SQL that cannot be compiled.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct TransformError {
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// The next step, where one is known.
+    pub hint: Option<String>,
+}
+
+impl TransformError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+}
+
+/// A compiled projection over an optional filter.
+#[derive(Debug)]
+pub struct Transform {
+    filter: Option<Arc<dyn PhysicalExpr>>,
+    projection: Vec<Arc<dyn PhysicalExpr>>,
+    output: SchemaRef,
+}
+
+/// What became of a batch's rows.
+#[derive(Debug)]
+pub struct Transformed {
+    /// The rows that go on.
+    pub records: RecordBatch,
+    /// For each of them, the row of the input that it came from.
+    pub origins: Vec<usize>,
+    /// How many rows the filter dropped.
+    pub filtered: u64,
+    /// Rows that could not be evaluated, with the reason.
+    pub failed: Vec<(usize, String)>,
+}
+
+/// Compiles SQL over one input schema.
+pub struct Compiler {
+    context: SessionContext,
+    input: SchemaRef,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Compiler {
+    /// `parameters` are bound to `$name`, as text.
+    ///
+    /// # Errors
+    /// The input has one column name twice.
+    pub fn new(input: &SchemaRef, parameters: &BTreeMap<String, String>) -> Result<Self, TransformError> {
+        let mut config = SessionConfig::new().with_target_partitions(1);
+        // PostgreSQL's dialect is the one that the users' documents are written in.
+        config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+        let mut state = SessionStateBuilder::new().with_config(config).with_default_features();
+        state.scalar_functions().get_or_insert_default().extend(functions::all());
+        let context = SessionContext::new_with_state(state.build());
+        let table = Arc::new(EmptyTable::new(Arc::clone(input)));
+        context.register_table("input", table).map_err(|error| TransformError::new(plain(&error)))?;
+        Ok(Self { context, input: Arc::clone(input), parameters: parameters.clone() })
+    }
+
+    /// Compiles a transform; `None` passes every column on.
+    ///
+    /// # Errors
+    /// What the parser or the planner refuses; anything but a projection over a filter over `input`; a
+    /// volatile function; one output name twice.
+    pub fn transform(&self, sql: Option<&str>) -> Result<Transform, TransformError> {
+        let plan = self.plan(sql.unwrap_or("SELECT * FROM input"))?;
+        let (projection, filter) = shape(&plan)?;
+        let mut output = Vec::new();
+        let mut compiled = Vec::new();
+        for (expr, field) in projection.iter().zip(plan.schema().fields()) {
+            let expr = self.compile(expr.clone().unalias_nested().data)?;
+            let found = expr.return_field(&self.input).map_err(|error| TransformError::new(plain(&error)))?;
+            if output.iter().any(|other: &Field| other.name() == field.name()) {
+                return Err(TransformError::new(format!("the column `{}` is selected twice", field.name())));
+            }
+            output.push(found.as_ref().clone().with_name(field.name()));
+            compiled.push(expr);
+        }
+        let filter = filter.map(|expr| self.compile(expr.clone())).transpose()?;
+        Ok(Transform { filter, projection: compiled, output: Arc::new(Schema::new(output)) })
+    }
+
+    /// Compiles a condition over the input's columns.
+    ///
+    /// # Errors
+    /// As [`Compiler::transform`], and a type other than boolean.
+    pub fn predicate(&self, sql: &str) -> Result<Predicate, TransformError> {
+        let plan = self.plan(&format!("SELECT ({sql}\n) AS predicate FROM input"))?;
+        let (projection, filter) = shape(&plan)?;
+        let ([expr], None) = (projection, filter) else {
+            return Err(TransformError::new("one condition is expected"));
+        };
+        let expr = self.compile(expr.clone().unalias_nested().data)?;
+        match expr.data_type(&self.input) {
+            Ok(DataType::Boolean) => Ok(Predicate(expr)),
+            Ok(other) => Err(TransformError::new(format!("a condition is true or false, this is {other}"))),
+            Err(error) => Err(TransformError::new(plain(&error))),
+        }
+    }
+
+    fn plan(&self, sql: &str) -> Result<LogicalPlan, TransformError> {
+        let state = self.context.state();
+        let Some(planned) = state.create_logical_plan(sql).now_or_never() else {
+            return Err(TransformError::new("the SQL waits for something outside of it"));
+        };
+        let plan = planned.map_err(|error| self.explain(&error))?;
+        let values = self.parameters.iter().map(|(name, value)| (name.clone(), ScalarValue::from(value.as_str()).into()));
+        let values = ParamValues::Map(values.collect());
+        plan.replace_params_with_values(&values).map_err(|error| self.explain(&error))
+    }
+
+    fn compile(&self, expr: Expr) -> Result<Arc<dyn PhysicalExpr>, TransformError> {
+        if changes_by_itself(&expr) {
+            return Err(TransformError::new(format!(
+                "`{expr}` gives another answer each time; a run that resumes would write other values"
+            )));
+        }
+        let state = self.context.state();
+        let schema = DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
+        let context = datafusion::optimizer::simplify_expressions::SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(Arc::clone(state.config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let coerced = simplifier.coerce(expr, &schema).map_err(|error| self.explain(&error))?;
+        let simplified = simplifier.simplify(coerced).map_err(|error| self.explain(&error))?;
+        state.create_physical_expr(simplified, &schema).map_err(|error| self.explain(&error))
+    }
+
+    /// The planner's words, and for an unknown column the nearest right name.
+    fn explain(&self, error: &DataFusionError) -> TransformError {
+        let root = error.find_root();
+        let DataFusionError::SchemaError(schema_error, _) = root else { return TransformError::new(plain(error)) };
+        let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref() else {
+            return TransformError::new(plain(error));
+        };
+        let names: Vec<&str> = self.input.fields().iter().map(|field| field.name().as_str()).collect();
+        let hint = match names.iter().find(|name| name.eq_ignore_ascii_case(&field.name)) {
+            Some(name) => format!("a name with capitals is written in double quotes: \"{name}\""),
+            None => format!("the input has: {}", names.join(", ")),
+        };
+        TransformError { message: format!("there is no column `{}`", field.name), hint: Some(hint) }
+    }
+}
+
+/// Whether some function in it may answer otherwise in another run (`random`, `now`).
+fn changes_by_itself(expr: &Expr) -> bool {
+    let moving = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        _ => false,
+    };
+    expr.exists(|expr| Ok(moving(expr))).unwrap_or(true)
+}
+
+/// The projection and the filter of a plan that works row by row.
+fn shape(plan: &LogicalPlan) -> Result<(&[Expr], Option<&Expr>), TransformError> {
+    let refused = || {
+        let mut error = TransformError::new("a transform reads `input` row by row and nothing else");
+        error.hint = Some("write SELECT … FROM input [WHERE …]; joins and aggregates belong into the source's `query`".to_owned());
+        error
+    };
+    let LogicalPlan::Projection(projection) = plan else { return Err(refused()) };
+    let (filter, below) = match projection.input.as_ref() {
+        LogicalPlan::Filter(filter) => (Some(&filter.predicate), filter.input.as_ref()),
+        other => (None, other),
+    };
+    match below {
+        LogicalPlan::TableScan(scan) if scan.table_name.table() == "input" => Ok((&projection.expr, filter)),
+        _ => Err(refused()),
+    }
+}
+
+/// DataFusion's message without the names of its layers.
+fn plain(error: &DataFusionError) -> String {
+    let text = error.find_root().strip_backtrace();
+    let layers = ["Error during planning: ", "SQL error: ", "Execution error: ", "Arrow error: ", "Schema error: "];
+    let text = layers.iter().fold(text, |text, layer| text.replace(layer, ""));
+    text.replace("ParserError(\"", "").replace("\")", "")
+}
+
+/// A compiled condition.
+#[derive(Debug)]
+pub struct Predicate(Arc<dyn PhysicalExpr>);
+
+/// A condition over a batch: per row true, false or NULL, or why it could not be told.
+pub type Verdicts = Vec<Result<Option<bool>, String>>;
+
+impl Predicate {
+    /// Evaluates the condition for each row.
+    #[must_use]
+    pub fn evaluate(&self, batch: &RecordBatch) -> Verdicts {
+        match evaluate(&self.0, batch) {
+            Ok(column) => column.as_boolean().iter().map(Ok).collect(),
+            Err(error) if batch.num_rows() <= 1 => vec![Err(plain(&error)); batch.num_rows()],
+            Err(_) => {
+                let half = batch.num_rows() / 2;
+                let mut verdicts = self.evaluate(&batch.slice(0, half));
+                verdicts.extend(self.evaluate(&batch.slice(half, batch.num_rows() - half)));
+                verdicts
+            }
+        }
+    }
+}
+
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+    expr.evaluate(batch)?.into_array(batch.num_rows())
+}
+
+impl Transform {
+    /// The columns that come out.
+    #[must_use]
+    pub fn output(&self) -> &SchemaRef {
+        &self.output
+    }
+
+    /// Transforms the given rows of the batch.
+    ///
+    /// # Errors
+    /// Arrow's own failure to gather rows, which is a mistake of ours.
+    pub fn apply(&self, batch: &RecordBatch, rows: &[usize]) -> Result<Transformed, DataFusionError> {
+        let mut done = Vec::new();
+        let mut transformed = Transformed {
+            records: RecordBatch::new_empty(Arc::clone(&self.output)),
+            origins: Vec::new(),
+            filtered: 0,
+            failed: Vec::new(),
+        };
+        self.apply_to(batch, rows, &mut done, &mut transformed)?;
+        transformed.records = match done.len() {
+            1 => done.remove(0),
+            _ => concat_batches(&self.output, &done)?,
+        };
+        Ok(transformed)
+    }
+
+    fn apply_to(
+        &self,
+        batch: &RecordBatch,
+        rows: &[usize],
+        done: &mut Vec<RecordBatch>,
+        transformed: &mut Transformed,
+    ) -> Result<(), DataFusionError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let gathered = gather(batch, rows)?;
+        match self.evaluate(&gathered) {
+            Ok((records, kept)) => {
+                let origins = rows.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(row, _)| *row);
+                transformed.origins.extend(origins);
+                transformed.filtered += kept.iter().map(|kept| u64::from(!kept)).sum::<u64>();
+                done.push(records);
+            }
+            Err(error) => match rows {
+                [row] => transformed.failed.push((*row, plain(&error))),
+                _ => {
+                    let (left, right) = rows.split_at(rows.len() / 2);
+                    self.apply_to(batch, left, done, transformed)?;
+                    self.apply_to(batch, right, done, transformed)?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<bool>), DataFusionError> {
+        let mut kept = vec![true; batch.num_rows()];
+        let mut input = std::borrow::Cow::Borrowed(batch);
+        if let Some(filter) = &self.filter {
+            let mask = evaluate(filter, batch)?;
+            let mask = mask.as_boolean();
+            kept = (0..mask.len()).map(|row| mask.is_valid(row) && mask.value(row)).collect();
+            let mask = BooleanArray::from(kept.clone());
+            input = std::borrow::Cow::Owned(arrow::compute::filter_record_batch(batch, &mask)?);
+        }
+        let columns = self.projection.iter().map(|expr| evaluate(expr, &input)).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+        let records = RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?;
+        Ok((records, kept))
+    }
+}
+
+fn gather(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, DataFusionError> {
+    if rows.len() == batch.num_rows() {
+        return Ok(batch.clone());
+    }
+    let indices: UInt64Array = rows.iter().map(|row| u64::try_from(*row).ok()).collect();
+    Ok(take_record_batch(batch, &indices)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+    use whimbrel_model::{Logical, record};
+
+    fn input() -> RecordBatch {
+        let fields = vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("userName", DataType::Utf8, true),
+            Logical::Json.field("doc", true),
+        ];
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![1, -2, 3, 4])),
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("c"), Some("d")])),
+            Arc::new(StringArray::from(vec!["{}", "[]", "1", "null"])),
+        ];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
+    fn compiler() -> Compiler {
+        let parameters = BTreeMap::from([("who".to_owned(), "c'".to_owned())]);
+        Compiler::new(input().schema_ref(), &parameters).unwrap()
+    }
+
+    fn apply(sql: &str) -> (Vec<String>, Transformed) {
+        let batch = input();
+        let transform = compiler().transform(Some(sql)).unwrap();
+        let done = transform.apply(&batch, &[0, 1, 2, 3]).unwrap();
+        let rows = (0..done.records.num_rows()).map(|row| serde_json::Value::Object(record::to_json(&done.records, row)).to_string());
+        (rows.collect(), done)
+    }
+
+    #[test]
+    fn rows_know_where_they_came_from() {
+        let (rows, done) = apply(r#"SELECT 'USER#' || id AS pk, coalesce("userName", '-') AS name FROM input WHERE id <> 1"#);
+        assert_eq!(rows, [r#"{"pk":"USER#-2","name":"-"}"#, r#"{"pk":"USER#3","name":"c"}"#, r#"{"pk":"USER#4","name":"d"}"#]);
+        assert_eq!((done.origins, done.filtered, done.failed.len()), (vec![1, 2, 3], 1, 0));
+    }
+
+    #[test]
+    fn a_record_that_fails_fails_alone() {
+        let (rows, done) = apply("SELECT fixed_width(id, 3) AS n FROM input");
+        assert_eq!(rows, [r#"{"n":"001"}"#, r#"{"n":"003"}"#, r#"{"n":"004"}"#]);
+        assert_eq!(done.origins, [0, 2, 3]);
+        assert_eq!(done.failed.len(), 1);
+        assert_eq!(done.failed[0].0, 1);
+        assert!(done.failed[0].1.contains("-2 is negative"), "{}", done.failed[0].1);
+    }
+
+    #[test]
+    fn a_plain_column_keeps_its_meaning_under_another_name() {
+        let transform = compiler().transform(Some("SELECT doc AS document, json_object('a', id) AS made FROM input")).unwrap();
+        let meanings: Vec<_> = transform.output().fields().iter().map(|field| Logical::of(field)).collect();
+        assert_eq!(meanings, [Some(Logical::Json), Some(Logical::Json)]);
+        assert_eq!(transform.output().field(0).name(), "document");
+    }
+
+    #[test]
+    fn parameters_are_bound_not_spliced() {
+        let (rows, done) = apply(r#"SELECT id, $who AS who FROM input WHERE "userName" = $who"#);
+        assert!(rows.is_empty());
+        assert_eq!(done.filtered, 4);
+        let verdicts = compiler().predicate("$who = 'c'''").unwrap().evaluate(&input());
+        assert_eq!(verdicts[0], Ok(Some(true)));
+    }
+
+    #[test]
+    fn a_forgotten_quote_is_explained() {
+        let error = compiler().transform(Some("SELECT userName FROM input")).unwrap_err();
+        assert_eq!(error.message, "there is no column `username`");
+        assert_eq!(error.hint.as_deref(), Some("a name with capitals is written in double quotes: \"userName\""));
+    }
+
+    #[test]
+    fn what_is_not_row_by_row_is_refused() {
+        for sql in [
+            "SELECT count(*) FROM input",
+            "SELECT DISTINCT id FROM input",
+            "SELECT id FROM input ORDER BY id",
+            "SELECT id FROM input LIMIT 1",
+            "SELECT a.id FROM input a JOIN input b ON a.id = b.id",
+            "SELECT id FROM input UNION ALL SELECT id FROM input",
+            "SELECT random() AS r FROM input",
+            "SELECT now() AS r FROM input",
+            "SELECT id, id FROM input",
+            "SELECT id FROM input WHERE id IN (SELECT id FROM input)",
+            "DELETE FROM input",
+            "SELEC id",
+            "SELECT nothing FROM input",
+            "SELECT $unknown AS x FROM input",
+        ] {
+            assert!(compiler().transform(Some(sql)).is_err(), "{sql}");
+        }
+        assert!(compiler().predicate("id").is_err(), "a number is no condition");
+        assert!(compiler().predicate("id = 1), (id = 2").is_err());
+    }
+
+    #[test]
+    fn conditions_tell_each_row() {
+        let verdicts = compiler().predicate("fixed_width(id, 1) = '3'").unwrap().evaluate(&input());
+        assert_eq!(verdicts[0], Ok(Some(false)));
+        assert!(verdicts[1].is_err());
+        assert_eq!(verdicts[2], Ok(Some(true)));
+    }
+}

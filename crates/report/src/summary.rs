@@ -1,0 +1,117 @@
+//! The summary of a run as text.
+
+use crate::figures::{bytes, count, seconds, share, units, usd};
+use crate::table::table;
+use std::fmt::Write;
+use whimbrel_engine::{RunOutcome, Summary};
+use whimbrel_model::Counts;
+
+/// Reasons shown; all of them are in the reject file.
+const SHOWN_REASONS: usize = 10;
+
+const HEADS: [&str; 8] = ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered"];
+const LEFT_OUT_WHEN_ZERO: [&str; 5] = ["updated", "unchanged", "skipped", "rejected", "filtered"];
+
+/// The summary for a terminal.
+#[must_use]
+pub fn summary(summary: &Summary) -> String {
+    let mut text = heading(summary);
+    for (name, location) in &summary.stores {
+        let _ = writeln!(text, "  {name}: {location}");
+    }
+    let mut rows: Vec<Vec<String>> = summary.flows.iter().map(|(flow, counts)| row(flow.as_str(), counts)).collect();
+    if rows.len() > 1 {
+        rows.push(row("total", &summary.totals));
+    }
+    text.push('\n');
+    text.push_str(&table(&HEADS, &rows, &LEFT_OUT_WHEN_ZERO));
+    text.push('\n');
+    if let Some(rate) = summary.totals.success_rate() {
+        let _ = writeln!(text, "  {} of the records arrived.", share(rate));
+    }
+    rejects(summary, &mut text);
+    figures(summary, &mut text);
+    text
+}
+
+fn heading(summary: &Summary) -> String {
+    let what = match summary.outcome {
+        RunOutcome::Complete => "complete: every record arrived",
+        RunOutcome::Incomplete => "done, but not every record arrived",
+        RunOutcome::Failed => "stopped before its end",
+        RunOutcome::Paused => "interrupted; it can be resumed",
+    };
+    let environment = summary.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let resumes = match summary.resumes {
+        0 => String::new(),
+        1 => ", resumed once".to_owned(),
+        times => format!(", resumed {times} times"),
+    };
+    format!("{}{environment}: {what}\n  run: {}{resumes}\n", summary.migration, summary.run)
+}
+
+fn row(name: &str, counts: &Counts) -> Vec<String> {
+    let figures = [
+        counts.read,
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        counts.skipped,
+        counts.rejected,
+        counts.filtered,
+    ];
+    std::iter::once(name.to_owned()).chain(figures.map(count)).collect()
+}
+
+fn rejects(summary: &Summary, text: &mut String) {
+    let rejects = &summary.rejects;
+    if rejects.count == 0 {
+        return;
+    }
+    let _ = writeln!(text, "\n  {} rejected:", count(rejects.count));
+    for reason in rejects.reasons.iter().take(SHOWN_REASONS) {
+        let example = &reason.example;
+        let _ = writeln!(
+            text,
+            "  {:>8}  {} ({}): {}, e.g. {example}",
+            count(reason.count),
+            reason.flow,
+            reason.stage,
+            reason.reason
+        );
+    }
+    if let Some(file) = &rejects.file {
+        let _ = writeln!(text, "  Each is kept whole in {file}.");
+    }
+}
+
+fn figures(summary: &Summary, text: &mut String) {
+    let arrived = summary.totals.created + summary.totals.updated;
+    let _ = write!(
+        text,
+        "  {} in {}, {} of {} slices",
+        bytes(summary.totals.bytes),
+        seconds(summary.seconds),
+        summary.slices_done,
+        summary.slices
+    );
+    if summary.resumes == 0 && summary.seconds > 0.0 && arrived > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = arrived as f64 / summary.seconds;
+        let _ = write!(text, ", {} records/s", units(rate));
+    }
+    text.push('\n');
+    if summary.capacity.write_units > 0.0 || summary.capacity.read_units > 0.0 {
+        let _ = writeln!(
+            text,
+            "  {} write units, {} read units: {} on AWS ({})",
+            units(summary.capacity.write_units),
+            units(summary.capacity.read_units),
+            usd(summary.cost_usd.actual),
+            whimbrel_engine::price::AS_OF
+        );
+    }
+    if summary.retries > 0 || summary.throttles > 0 {
+        let _ = writeln!(text, "  {} requests sent again, {} throttled", count(summary.retries), count(summary.throttles));
+    }
+}
