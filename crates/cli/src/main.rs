@@ -1,1 +1,88 @@
-fn main() {}
+//! The program `whimbrel`.
+
+mod args;
+mod commands;
+mod console;
+mod display;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod failure;
+mod log;
+mod prompt;
+mod workspace;
+
+use crate::args::{Cli, Command};
+use crate::commands::Program;
+use crate::console::Console;
+use crate::failure::{Exit, Result};
+use crate::log::Log;
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap prints help on standard output with 0, and a wrong usage on standard error with 2.
+        Err(error) => error.exit(),
+    };
+    let console = Console::new(&cli.common);
+    let json = cli.common.json;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(cli, console));
+            // Idle connections and embedded servers' tasks are not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => {
+            Console::insist(format!("error: the operating system gives no threads: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if json {
+                console.result(&failure.json(), "");
+            }
+            Console::insist(failure.text());
+            failure.exit().into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
+    let log = Log::start(&cli.common);
+    let program = Program { common: cli.common, console, log };
+    match cli.command {
+        Command::Demo { system } => demo(&program, system).await,
+        Command::Check(spec) => commands::check::check(&program, &spec).await,
+        Command::Plan { spec, all, limit } => commands::plan::plan(&program, &spec, all, limit).await,
+        Command::Create(spec) => commands::create::create(&program, &spec).await,
+        Command::Run(run) => commands::run::run(&program, &run).await,
+        Command::Resume { run, accept_spec, verify, values } => {
+            commands::resume::resume(&program, run.as_deref(), accept_spec, verify, &values).await
+        }
+        Command::Status { run, env } => commands::status::status(&program, run.as_deref(), env.as_deref()),
+        Command::List => commands::list::list(&program),
+        Command::Retry { run, accept_spec, verify, values } => {
+            commands::resume::retry(&program, &run, accept_spec, verify, &values).await
+        }
+        Command::Schema => commands::schema::schema(&program),
+    }
+}
+
+#[cfg(feature = "embedded")]
+async fn demo(program: &Program, system: args::System) -> Result<Exit> {
+    commands::demo::demo(program, system).await
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn demo(_: &Program, _: args::System) -> Result<Exit> {
+    Err(whimbrel_engine::EngineError::refused(
+        "this whimbrel was built without embedded databases",
+        "build it with the feature `embedded`",
+    )
+    .into())
+}

@@ -6,13 +6,14 @@ use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price;
 use crate::run::wanted_slices;
 use crate::slice::log_rejects;
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 use whimbrel_model::{Capacity, ColumnFidelity, FlowName, Reject, SliceId, SlicePart, Stage, StoreName};
-use whimbrel_store::{ReadBatch, RunContext};
+use whimbrel_store::{HotKeyColumn, ReadBatch, RunContext};
 
 /// Records that a plan reads of each source where it is not told to read all.
 pub const SAMPLE_RECORDS: u64 = 1_000;
@@ -180,7 +181,9 @@ async fn sample<'a>(
     let parts = scan.source.slices(wanted).await?;
     let budget = if all { limit.unwrap_or(u64::MAX) } else { SAMPLE_RECORDS.min(limit.unwrap_or(u64::MAX)) };
     let share = budget.div_ceil(u64::try_from(parts.len()).unwrap_or(1).max(1));
-    let mut found: Vec<FlowFound> = scan.flows.iter().map(FlowFound::new).collect();
+    let records = scan.description.records.unwrap_or(0);
+    let weight = ratio(records, records.min(budget)).max(1.0);
+    let mut found: Vec<FlowFound> = scan.flows.iter().map(|flow| FlowFound::new(flow, weight)).collect();
     let mut read = 0;
     for part in &parts {
         let most = if all { budget - read } else { share };
@@ -217,6 +220,8 @@ async fn sample_part(
 /// What was found of a flow so far.
 struct FlowFound<'a> {
     flow: &'a ScanFlow,
+    /// How many records of the whole one record stands for.
+    weight: f64,
     read: u64,
     filtered: u64,
     rejected: u64,
@@ -229,9 +234,10 @@ struct FlowFound<'a> {
 }
 
 impl<'a> FlowFound<'a> {
-    fn new(flow: &'a ScanFlow) -> Self {
+    fn new(flow: &'a ScanFlow, weight: f64) -> Self {
         Self {
             flow,
+            weight,
             read: 0,
             filtered: 0,
             rejected: 0,
@@ -268,7 +274,7 @@ impl<'a> FlowFound<'a> {
             }
         }
         for hot in &self.flow.target.hot_keys {
-            keys.count(&plan.target.resource(), hot, &reached.records);
+            keys.count(&plan.target.resource(), hot, &reached.records, self.weight);
         }
         self.rejected += u64::try_from(reached.rejects.len()).unwrap_or(0);
         log_rejects(&reached.rejects);
@@ -310,10 +316,11 @@ impl<'a> FlowFound<'a> {
 
 /// How often each value of each partition key was seen, over all flows into a table.
 #[derive(Default)]
-struct KeyCounts(BTreeMap<(String, String, String), (f64, HashMap<String, u64>)>);
+struct KeyCounts(BTreeMap<(String, String, String), (f64, HashMap<String, f64>)>);
 
 impl KeyCounts {
-    fn count(&mut self, resource: &str, hot: &whimbrel_store::HotKeyColumn, records: &arrow::array::RecordBatch) {
+    /// `weight`: how many records of the whole one record stands for.
+    fn count(&mut self, resource: &str, hot: &HotKeyColumn, records: &RecordBatch, weight: f64) {
         let Some(column) = records.column_by_name(&hot.column) else { return };
         let key = (resource.to_owned(), hot.place.clone(), hot.column.clone());
         let (_, values) = self.0.entry(key).or_insert_with(|| (hot.units_per_value, HashMap::new()));
@@ -323,23 +330,21 @@ impl KeyCounts {
                 Value::String(text) => text,
                 other => other.to_string(),
             };
-            match values.get_mut(&value) {
-                Some(count) => *count += 1,
-                None if values.len() < MOST_VALUES => {
-                    values.insert(value, 1);
-                }
-                None => {}
+            if let Some(count) = values.get_mut(&value) {
+                *count += weight;
+            } else if values.len() < MOST_VALUES {
+                values.insert(value, weight);
             }
         }
     }
 
     /// Keys with few values, or of which one has more than a tenth of the records.
     fn hot(&self) -> Vec<HotKey> {
-        let hot = |((resource, place, column), (units, values)): (&(String, String, String), &(f64, HashMap<String, u64>))| {
-            let total: u64 = values.values().sum();
-            let (top, most) = values.iter().max_by_key(|(value, count)| (**count, std::cmp::Reverse(*value)))?;
-            let share = ratio(*most, total);
-            let hot = total >= 100 && (share > 0.1 || values.len() < 10);
+        let hot = |((resource, place, column), (units, values)): (&(String, String, String), &(f64, HashMap<String, f64>))| {
+            let total: f64 = values.values().sum();
+            let (top, most) = values.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
+            let share = most / total;
+            let hot = total >= 100.0 && (share > 0.1 || values.len() < 10);
             hot.then(|| HotKey {
                 resource: resource.clone(),
                 place: place.clone(),

@@ -1,7 +1,6 @@
 //! Failures of a run, whoever is at fault.
 
 use crate::journal::JournalError;
-use crate::transform::TransformError;
 use whimbrel_model::{FlowName, RunId, SliceId};
 use whimbrel_spec::SpecError;
 use whimbrel_store::StoreError;
@@ -21,16 +20,6 @@ pub enum EngineError {
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A flow's SQL cannot be compiled.
-    #[error("flow `{flow}`: {part}: {source}")]
-    Transform {
-        /// The flow.
-        flow: FlowName,
-        /// `transform`, `where` or a check.
-        part: &'static str,
-        /// What is wrong.
-        source: TransformError,
-    },
     /// The spec and the stores do not fit each other.
     #[error("flow `{flow}`: {message}")]
     Flow {
@@ -84,10 +73,9 @@ impl EngineError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spec(error) => error.hint().map(str::to_owned),
+            Self::Spec(error) => Some(error.hint().to_owned()),
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Journal(error) => error.hint(),
-            Self::Transform { source, .. } => source.hint.clone(),
             Self::Flow { hint, .. } => hint.clone(),
             Self::Refused { hint, .. } => Some(hint.clone()),
             Self::File { .. } => None,

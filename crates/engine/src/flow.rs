@@ -1,15 +1,17 @@
 //! A flow as it runs: `where`, checks and transform compiled, its target opened.
 
 use crate::error::{EngineError, Result};
-use crate::transform::{Compiler, Predicate, Transform};
+use crate::transform::{Compiler, Predicate, Transform, TransformError};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
-use whimbrel_spec::{Check, ResolvedFlow};
-use whimbrel_store::{Mode, ReadBatch, Target};
+use whimbrel_spec::resolved::Check;
+use whimbrel_spec::{ResolvedFlow, SpecError, SpecErrorKind, SqlText};
+use whimbrel_store::{KeyPattern, Mode, ReadBatch, SourceDescription, Target};
 
 /// How many characters of a value a message shows.
 const SHOWN_CHARACTERS: usize = 120;
@@ -54,41 +56,65 @@ pub struct Reached {
 }
 
 impl FlowPlan {
-    /// Compiles a flow's SQL over its source's columns.
+    /// Compiles a flow's SQL over its source's columns. `spec` is the file that errors name.
     ///
     /// # Errors
     /// SQL that cannot be compiled, or a check of a column that is not there.
-    pub fn compile(flow: &ResolvedFlow, input: &SchemaRef, key: &[String], target: Arc<dyn Target>, mode: Mode) -> Result<Self> {
-        let named = |part: &'static str| {
-            let flow = flow.name.clone();
-            move |source| EngineError::Transform { flow, part, source }
+    pub fn compile(
+        flow: &ResolvedFlow,
+        spec: &Path,
+        source: &SourceDescription,
+        target: Arc<dyn Target>,
+        mode: Mode,
+    ) -> Result<Self> {
+        let input = &source.schema;
+        let placed = |sql: &SqlText, error: TransformError| {
+            let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
+            let hint = error.hint.clone().unwrap_or_else(|| "the SQL is DataFusion's, as docs/spec.md says".to_owned());
+            let message = format!("flow `{}`: {error}", flow.name);
+            EngineError::Spec(SpecError::at(SpecErrorKind::Invalid, place, message, hint).in_file(spec))
         };
-        let compiler = Compiler::new(input, &flow.parameters).map_err(named("source"))?;
-        let filter = flow.from.filter.as_deref().map(|sql| compiler.predicate(sql)).transpose().map_err(named("where"))?;
+        let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect();
+        let compiler = Compiler::new(input, &parameters).map_err(|error| EngineError::Flow {
+            flow: flow.name.clone(),
+            message: error.to_string(),
+            hint: error.hint,
+        })?;
+        let predicate = |sql: &SqlText| compiler.predicate(sql.as_str()).map_err(|error| placed(sql, error));
         let check = |check: &Check| match check {
-            Check::Expect { sql, message, .. } => {
-                let condition = compiler.predicate(sql).map_err(named("check"))?;
-                Ok(CompiledCheck::Expect { condition, message: message.clone() })
+            Check::Expect { sql, message } => {
+                let message = message.clone().unwrap_or_else(|| format!("it is not true that {}", sql.text.trim()));
+                Ok(CompiledCheck::Expect { condition: predicate(sql)?, message })
             }
-            Check::Required { column, .. } => match input.index_of(column) {
+            Check::Required { column, position } => match input.index_of(column) {
                 Ok(index) => Ok(CompiledCheck::Required { column: column.clone(), index }),
-                Err(_) => Err(EngineError::Flow {
-                    flow: flow.name.clone(),
-                    message: format!("the required column `{column}` is not among the source's columns"),
-                    hint: Some(format!("the source has: {}", names(input))),
-                }),
+                Err(_) => {
+                    let message = format!("flow `{}`: the source has no column `{column}`", flow.name);
+                    let hint = format!("it has: {}", names(input));
+                    Err(SpecError::at(SpecErrorKind::Invalid, *position, message, hint).in_file(spec).into())
+                }
             },
+        };
+        let transform = match &flow.transform {
+            Some(sql) => compiler.transform(Some(sql.as_str())).map_err(|error| placed(sql, error))?,
+            None => compiler.transform(None).map_err(|error| EngineError::Internal(error.to_string()))?,
         };
         Ok(Self {
             name: flow.name.clone(),
             target,
             mode,
-            key: key.to_vec(),
+            key: source.key.clone(),
             sample: flow.sample.clone(),
-            filter,
+            filter: flow.from.filter.as_ref().map(predicate).transpose()?,
             checks: flow.checks.iter().map(check).collect::<Result<_>>()?,
-            transform: compiler.transform(flow.transform.as_deref()).map_err(named("transform"))?,
+            transform,
         })
+    }
+
+    /// What is constant in the records that go to the target.
+    #[must_use]
+    pub fn constants(&self) -> &[KeyPattern] {
+        self.transform.constants()
     }
 
     /// The columns that go to the target.

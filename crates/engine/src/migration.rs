@@ -3,9 +3,11 @@
 use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, GroupName, StoreName};
-use whimbrel_spec::{FromRequest, IntoRequest, Resolved, ResolvedFlow};
+use whimbrel_spec::resolved::{self, FromRequest, IntoRequest, NullRule, WriteMode};
+use whimbrel_spec::{Resolved, ResolvedFlow};
 use whimbrel_store::{
     Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, TargetPlan, WriteRequest,
 };
@@ -62,7 +64,7 @@ impl Migration {
     pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
         let mut scans: Vec<Scan> = Vec::new();
         for flows in scan_groups(&resolved.flows) {
-            scans.push(prepare_scan(&flows, &stores, batch_records).await?);
+            scans.push(prepare_scan(&flows, &stores, batch_records, &resolved.path).await?);
         }
         let scan_of: BTreeMap<FlowName, GroupName> = scans
             .iter()
@@ -114,23 +116,29 @@ fn scan_groups(flows: &[ResolvedFlow]) -> Vec<Vec<&ResolvedFlow>> {
     groups
 }
 
-async fn prepare_scan(flows: &[&ResolvedFlow], stores: &Stores, batch_records: Option<usize>) -> Result<Scan> {
+async fn prepare_scan(
+    flows: &[&ResolvedFlow],
+    stores: &Stores,
+    batch_records: Option<usize>,
+    spec: &Path,
+) -> Result<Scan> {
     let first = flows[0];
     let mut targets = Vec::new();
     for flow in flows {
         let store = opened(stores, &flow.into.store)?;
-        targets.push((*flow, store.target(write_request(&flow.into))?));
+        let mode = mode(flow)?;
+        targets.push((*flow, mode, store.target(write_request(&flow.into, mode))?));
     }
-    let wished = flows.iter().filter_map(|flow| flow.into.batch_records).min();
-    let able = targets.iter().map(|(_, target)| target.capabilities().batch_records).min();
+    let wished = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_records?).ok()).min();
+    let able = targets.iter().map(|(.., target)| target.capabilities().batch_records).min();
     let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
-    let batch_bytes = flows.iter().filter_map(|flow| flow.into.batch_bytes).min().unwrap_or(BATCH_BYTES);
+    let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
+    let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
     let source = opened(stores, &first.from.store)?.source(read_request(first, batch_records, batch_bytes))?;
     let description = source.describe().await?;
     let mut scan_flows = Vec::new();
-    for (flow, target) in targets {
-        let mode = mode(&flow.into);
-        let plan = FlowPlan::compile(flow, &description.schema, &description.key, Arc::clone(&target), mode)?;
+    for (flow, mode, target) in targets {
+        let plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
         let target = target.plan(plan.output()).await?;
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
@@ -151,10 +159,10 @@ fn opened<'a>(stores: &'a Stores, name: &StoreName) -> Result<&'a Arc<dyn Store>
 
 fn read_request(flow: &ResolvedFlow, batch_records: usize, batch_bytes: usize) -> ReadRequest {
     let relation = match &flow.from.relation {
-        whimbrel_spec::Relation::Table(table) => Relation::Table(table.clone()),
-        whimbrel_spec::Relation::Query(query) => Relation::Query(query.clone()),
+        resolved::Relation::Table(table) => Relation::Table(table.clone()),
+        resolved::Relation::Query(query) => Relation::Query(query.text.clone()),
     };
-    let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), Parameter(value.clone())));
+    let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), Parameter(value.0.clone())));
     ReadRequest {
         relation,
         slice_by: flow.from.slice_by.clone(),
@@ -165,14 +173,14 @@ fn read_request(flow: &ResolvedFlow, batch_records: usize, batch_bytes: usize) -
     }
 }
 
-fn write_request(into: &IntoRequest) -> WriteRequest {
+fn write_request(into: &IntoRequest, mode: Mode) -> WriteRequest {
     WriteRequest {
         table: into.table.clone(),
         key: into.key.clone(),
-        mode: mode(into),
+        mode,
         nulls: match into.nulls {
-            whimbrel_spec::Nulls::Omit => Nulls::Omit,
-            whimbrel_spec::Nulls::Null => Nulls::Null,
+            NullRule::Omit => Nulls::Omit,
+            NullRule::Null => Nulls::Null,
         },
         forms: into.forms.clone(),
         ignore: into.ignore.clone(),
@@ -180,11 +188,16 @@ fn write_request(into: &IntoRequest) -> WriteRequest {
     }
 }
 
-fn mode(into: &IntoRequest) -> Mode {
-    match into.mode {
-        whimbrel_spec::Mode::Insert => Mode::Insert,
-        whimbrel_spec::Mode::Upsert => Mode::Upsert,
-        whimbrel_spec::Mode::SkipExisting => Mode::SkipExisting,
+fn mode(flow: &ResolvedFlow) -> Result<Mode> {
+    match flow.into.mode {
+        WriteMode::Insert => Ok(Mode::Insert),
+        WriteMode::Upsert => Ok(Mode::Upsert),
+        WriteMode::SkipExisting => Ok(Mode::SkipExisting),
+        WriteMode::Changed | WriteMode::Update => Err(EngineError::Flow {
+            flow: flow.name.clone(),
+            message: "this mode is not there yet".to_owned(),
+            hint: Some("use insert, upsert or skip_existing".to_owned()),
+        }),
     }
 }
 

@@ -248,7 +248,8 @@ impl Patience {
         if self.since.elapsed() + self.pause > self.limit {
             return false;
         }
-        let pause = std::mem::replace(&mut self.pause, (self.pause * 2).min(LONGEST_PAUSE));
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
         tokio::select! {
             () = stop.cancelled() => false,
             () = tokio::time::sleep(pause) => true,

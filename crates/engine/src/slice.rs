@@ -131,12 +131,13 @@ async fn settle_all(
 ) -> std::result::Result<(), SliceStop> {
     let batch_work = Arc::new(BatchWork::of(work, context, given_up.clone()));
     let arriving = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|b| (b, receiver)) });
-    let mut settled = arriving
+    let settled = arriving
         .map(|numbered| {
             let batch_work = Arc::clone(&batch_work);
             tokio::spawn(async move { batch_work.settle(numbered).await })
         })
         .buffered(IN_FLIGHT);
+    let mut settled = std::pin::pin!(settled);
     let mut failure = None;
     while let Some(joined) = settled.next().await {
         let outcome = joined.map_err(|error| EngineError::Internal(format!("a batch ended badly: {error}")))?;

@@ -13,12 +13,13 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{SessionConfig, SessionContext};
 use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use whimbrel_store::KeyPattern;
 
 /// SQL that cannot be compiled.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -28,11 +29,31 @@ pub struct TransformError {
     pub message: String,
     /// The next step, where one is known.
     pub hint: Option<String>,
+    /// The line and column of the SQL, counted from 1, where they are known.
+    pub at: Option<(usize, usize)>,
 }
 
 impl TransformError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, at: None }
+    }
+
+    /// Finds the place that the message speaks of: the parser's own, or where the name in backquotes stands.
+    fn placed_in(mut self, sql: &str) -> Self {
+        if let Some((message, place)) = self.message.split_once(" at Line: ")
+            && let Some((line, column)) = place.trim_end_matches(|c: char| !c.is_ascii_digit()).split_once(", Column: ")
+            && let (Ok(line), Ok(column)) = (line.parse(), column.parse())
+        {
+            self.at = Some((line, column));
+            self.message = message.to_owned();
+        } else if let Some(name) = self.message.split('`').nth(1)
+            && let Some(byte) = sql.to_lowercase().find(&name.to_lowercase())
+            && let Some(before) = sql.get(..byte)
+        {
+            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+            self.at = Some((before.matches('\n').count() + 1, column));
+        }
+        self
     }
 }
 
@@ -42,6 +63,7 @@ pub struct Transform {
     filter: Option<Arc<dyn PhysicalExpr>>,
     projection: Vec<Arc<dyn PhysicalExpr>>,
     output: SchemaRef,
+    constants: Vec<KeyPattern>,
 }
 
 /// What became of a batch's rows.
@@ -91,8 +113,15 @@ impl Compiler {
         let (projection, filter) = shape(&plan)?;
         let mut output = Vec::new();
         let mut compiled = Vec::new();
+        let mut constants = Vec::new();
         for (expr, field) in projection.iter().zip(plan.schema().fields()) {
-            let expr = self.compile(expr.clone().unalias_nested().data)?;
+            let expr = expr.clone().unalias_nested().data;
+            constants.extend(constant_text(&expr).map(|(text, whole)| KeyPattern {
+                column: field.name().clone(),
+                text,
+                whole,
+            }));
+            let expr = self.compile(expr)?;
             let found = expr.return_field(&self.input).map_err(|error| TransformError::new(plain(&error)))?;
             if output.iter().any(|other: &Field| other.name() == field.name()) {
                 return Err(TransformError::new(format!("the column `{}` is selected twice", field.name())));
@@ -101,7 +130,7 @@ impl Compiler {
             compiled.push(expr);
         }
         let filter = filter.map(|expr| self.compile(expr.clone())).transpose()?;
-        Ok(Transform { filter, projection: compiled, output: Arc::new(Schema::new(output)) })
+        Ok(Transform { filter, projection: compiled, output: Arc::new(Schema::new(output)), constants })
     }
 
     /// Compiles a condition over the input's columns.
@@ -109,7 +138,11 @@ impl Compiler {
     /// # Errors
     /// As [`Compiler::transform`], and a type other than boolean.
     pub fn predicate(&self, sql: &str) -> Result<Predicate, TransformError> {
-        let plan = self.plan(&format!("SELECT ({sql}\n) AS predicate FROM input"))?;
+        const BEFORE: &str = "SELECT (";
+        let plan = self.plan(&format!("{BEFORE}{sql}\n) AS predicate FROM input")).map_err(|mut error| {
+            error.at = error.at.map(|(line, column)| (line, if line == 1 { column.saturating_sub(BEFORE.len()) } else { column }));
+            error
+        })?;
         let (projection, filter) = shape(&plan)?;
         let ([expr], None) = (projection, filter) else {
             return Err(TransformError::new("one condition is expected"));
@@ -127,7 +160,7 @@ impl Compiler {
         let Some(planned) = state.create_logical_plan(sql).now_or_never() else {
             return Err(TransformError::new("the SQL waits for something outside of it"));
         };
-        let plan = planned.map_err(|error| self.explain(&error))?;
+        let plan = planned.map_err(|error| self.explain(&error).placed_in(sql))?;
         let values = self.parameters.iter().map(|(name, value)| (name.clone(), ScalarValue::from(value.as_str()).into()));
         let values = ParamValues::Map(values.collect());
         plan.replace_params_with_values(&values).map_err(|error| self.explain(&error))
@@ -163,7 +196,7 @@ impl Compiler {
             Some(name) => format!("a name with capitals is written in double quotes: \"{name}\""),
             None => format!("the input has: {}", names.join(", ")),
         };
-        TransformError { message: format!("there is no column `{}`", field.name), hint: Some(hint) }
+        TransformError { message: format!("there is no column `{}`", field.name), hint: Some(hint), at: None }
     }
 }
 
@@ -174,6 +207,21 @@ fn changes_by_itself(expr: &Expr) -> bool {
         _ => false,
     };
     expr.exists(|expr| Ok(moving(expr))).unwrap_or(true)
+}
+
+/// The text that an expression's every value is or begins with, and whether it is the whole of it.
+fn constant_text(expr: &Expr) -> Option<(String, bool)> {
+    match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(|text| (text.to_owned(), true)),
+        Expr::BinaryExpr(binary) if binary.op == Operator::StringConcat => {
+            constant_text(&binary.left).map(|(text, _)| (text, false))
+        }
+        Expr::ScalarFunction(call) if call.name() == "concat" => {
+            constant_text(call.args.first()?).map(|(text, _)| (text, false))
+        }
+        Expr::Cast(cast) => constant_text(&cast.expr),
+        _ => None,
+    }
 }
 
 /// The projection and the filter of a plan that works row by row.
@@ -231,6 +279,12 @@ fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRe
 }
 
 impl Transform {
+    /// What is constant in its columns: a text, or the text that every value begins with.
+    #[must_use]
+    pub fn constants(&self) -> &[KeyPattern] {
+        &self.constants
+    }
+
     /// The columns that come out.
     #[must_use]
     pub fn output(&self) -> &SchemaRef {
@@ -384,6 +438,24 @@ mod tests {
         let error = compiler().transform(Some("SELECT userName FROM input")).unwrap_err();
         assert_eq!(error.message, "there is no column `username`");
         assert_eq!(error.hint.as_deref(), Some("a name with capitals is written in double quotes: \"userName\""));
+    }
+
+    #[test]
+    fn an_error_knows_its_place() {
+        let error = compiler().transform(Some("SELECT id,\n  nope FROM input")).unwrap_err();
+        assert_eq!(error.at, Some((2, 3)));
+        let error = compiler().transform(Some("SELECT id FROM\ninput WHERE AND")).unwrap_err();
+        assert_eq!(error.at, Some((2, 13)), "{error}");
+        let error = compiler().predicate("id = = 1").unwrap_err();
+        assert_eq!(error.at, Some((1, 6)), "{error}");
+    }
+
+    #[test]
+    fn constants_of_a_projection_are_known() {
+        let sql = "SELECT 'USER#' || id AS pk, 'METADATA' AS sk, concat('A', id) AS a, id FROM input";
+        let constants = compiler().transform(Some(sql)).unwrap().constants().to_vec();
+        let found: Vec<_> = constants.iter().map(|c| (c.column.as_str(), c.text.as_str(), c.whole)).collect();
+        assert_eq!(found, [("pk", "USER#", false), ("sk", "METADATA", true), ("a", "A", false)]);
     }
 
     #[test]

@@ -1,1 +1,36 @@
-//! placeholder
+//! The spec language: from YAML to what the engine takes.
+//!
+//! Text becomes a tree in which every key knows its line and column; the tree is checked against the language's
+//! JSON Schema and then for what a schema cannot say; [`Spec`] is what passed, nothing asked of anybody yet.
+//! [`resolve`] chooses an environment and flows, asks providers for the values that those need, and yields
+//! [`Resolved`], plain data. Every mistake is one [`SpecError`] with its place and what to write instead.
+//!
+//! This crate opens no database and knows no provider but environment variables and files.
+
+mod check;
+mod coherence;
+mod defaults;
+mod duration;
+pub mod elements;
+mod error;
+mod names;
+mod node;
+mod order;
+pub mod provider;
+mod redact;
+mod resolve;
+pub mod resolved;
+mod schema;
+mod span;
+mod spec;
+mod sql;
+mod template;
+
+pub use error::{Position, Result, SpecError, SpecErrorKind};
+pub use provider::{Found, Provider, ProviderError, Providers};
+pub use redact::{Redactor, mask_url_passwords};
+pub use resolve::{Choices, resolve};
+pub use resolved::{Resolved, ResolvedFlow, ResolvedStore};
+pub use schema::json_schema;
+pub use span::{SqlText, TextSpan, TextStyle};
+pub use spec::{EnvironmentSummary, Spec, load, parse};

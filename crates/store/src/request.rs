@@ -1,6 +1,5 @@
 //! What a flow asks of its stores, out of the resolved spec.
 
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What is read.
@@ -70,6 +69,6 @@ pub struct WriteRequest {
     pub forms: BTreeMap<String, String>,
     /// Columns left out of comparison and of fingerprints.
     pub ignore: Vec<String>,
-    /// What the spec says of the table itself, in the store's own words (`tables:`); NULL: nothing.
-    pub definition: Value,
+    /// Columns whose values may lose something on the way; any other lossy column is refused by the plan.
+    pub allow_lossy: Vec<String>,
 }

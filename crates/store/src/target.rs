@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use serde_json::Value;
-use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, SliceId, Stage};
+use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, Identity, SliceId, Stage};
 
 /// What a target can do, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +142,15 @@ pub trait Target: Send + Sync {
 
     /// The name of what it writes into, for people and to tell when two flows share it.
     fn resource(&self) -> String;
+
+    /// What the table itself *is*, where that is more than the store's own identity; `None` where it does not
+    /// exist yet or the store's identity says it all.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn identity(&self) -> Result<Option<Identity>> {
+        Ok(None)
+    }
 
     /// Looks at the table and at the schema of the records to come. Writes nothing.
     ///

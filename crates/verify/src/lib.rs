@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use whimbrel_engine::migration::{Migration, ScanFlow};
 use whimbrel_engine::{EngineError, Summary};
 use whimbrel_model::{FlowName, StoreName};
-use whimbrel_store::KeyPattern;
 
 /// What a verification found.
 #[derive(Clone, Debug, Serialize)]
@@ -64,9 +63,8 @@ pub async fn count(migration: &Migration, summary: &Summary) -> Result<Verificat
     }
     let mut flows = BTreeMap::new();
     for table in tables.values() {
-        let patterns: Vec<Vec<KeyPattern>> = table.iter().map(|flow| flow.plan.constants().to_vec()).collect();
-        let counted = table[0].plan.target.count(&patterns).await?;
-        for (flow, held) in table.iter().zip(counted) {
+        for flow in table {
+            let held = flow.plan.target.count(flow.plan.constants()).await?;
             let arrived = summary.flows.get(&flow.plan.name).map_or(0, whimbrel_model::Counts::arrived);
             flows.insert(flow.plan.name.clone(), compare(arrived, held));
         }

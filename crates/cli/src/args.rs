@@ -1,0 +1,248 @@
+//! What is typed on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Moves data between databases, proves that every record arrived, and survives being killed at any moment.
+#[derive(Debug, Parser)]
+#[command(name = "whimbrel", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes:
+  0    done, every record arrived
+  1    failed
+  2    wrong usage or wrong spec
+  3    done, with rejects
+  4    verify found differences
+  5    paused by a limit
+  130  interrupted; `whimbrel resume` goes on
+
+Begin with `whimbrel demo`: it needs no server and no account.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// The flags that every command knows.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole story on embedded databases with sample data: plan, run, verify
+    ///
+    /// Everything is kept under data/ in the present folder; delete that to begin anew.
+    Demo {
+        /// Which migration
+        #[arg(value_enum, default_value_t = System::Ratel)]
+        system: System,
+    },
+    /// Looks whether a run could begin: spec, connections, credentials, tables; touches nothing
+    Check(SpecArgs),
+    /// Shows what a run would do, without writing anything
+    ///
+    /// Reads a sample of each source, or with --all every record, and shows slices, tables to be made, how each
+    /// column arrives, sample records, rejects with their reasons, write units, cost, duration and hot keys.
+    /// Exit code 3 says that some of the records looked at would be rejected.
+    Plan {
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// Reads every record, not only a sample
+        #[arg(long)]
+        all: bool,
+        /// Looks at no more than N records of each source
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Makes the tables that the spec defines and that are missing
+    Create(SpecArgs),
+    /// Runs a migration
+    Run(RunArgs),
+    /// Goes on with a run that was interrupted, killed or stopped by a failure
+    Resume {
+        /// The run, or the beginning or end of its name; default: the latest unfinished one
+        run: Option<String>,
+        /// Goes on although the spec has changed since the run began
+        #[arg(long)]
+        accept_spec: bool,
+        #[command(flatten)]
+        verify: VerifyArgs,
+        #[command(flatten)]
+        values: Values,
+    },
+    /// Shows how far a run is
+    Status {
+        /// A run, or a spec whose latest run is meant; default: the latest run
+        run: Option<String>,
+        /// The environment of the spec
+        #[arg(long, value_name = "NAME")]
+        env: Option<String>,
+    },
+    /// Lists all runs, the latest first
+    List,
+    /// Replays the rejects of a run, after a fix, as a run of its own
+    Retry {
+        /// The run, or the beginning or end of its name
+        run: String,
+        /// Replays although the spec has changed since the run
+        #[arg(long)]
+        accept_spec: bool,
+        #[command(flatten)]
+        verify: VerifyArgs,
+        #[command(flatten)]
+        values: Values,
+    },
+    /// Prints the JSON Schema of the spec, for editors
+    Schema,
+}
+
+/// The migrations that come with whimbrel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// A social platform: PostgreSQL → one DynamoDB table with three indexes
+    Ratel,
+    /// Projects and tokens: PostgreSQL → one DynamoDB table, existing items kept
+    Cello,
+}
+
+/// A spec and what is chosen of it.
+#[derive(Clone, Debug, Args)]
+pub struct SpecArgs {
+    /// The spec's file
+    pub spec: PathBuf,
+    /// Only these flows or groups, by name, comma between them
+    #[arg(long, value_name = "FLOW", value_delimiter = ',')]
+    pub only: Vec<String>,
+    #[command(flatten)]
+    pub values: Values,
+}
+
+/// What fills a spec's variables.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Values {
+    /// The environment of the spec
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Gives a variable a value; may stand several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// The AWS profile for all stores on AWS
+    #[arg(long, value_name = "NAME")]
+    pub aws_profile: Option<String>,
+    /// The AWS region for all stores on AWS
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
+}
+
+/// What is verified after a run.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct VerifyArgs {
+    /// Reads the target back afterwards; `count` compares the numbers of records
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "count", require_equals = true)]
+    pub verify: Option<Verify>,
+}
+
+/// How much is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verify {
+    /// The numbers of records
+    Count,
+}
+
+/// How a run is done.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Makes missing tables first
+    #[arg(long)]
+    pub create: bool,
+    /// Reads no more than N records of each source
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Begins anew beside an unfinished run, which is set aside
+    #[arg(long)]
+    pub new: bool,
+    #[command(flatten)]
+    pub verify: VerifyArgs,
+}
+
+/// The flags that every command knows.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common flags")]
+pub struct Common {
+    /// Prints one JSON object on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Says nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Shows no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Writes the log to standard error as well; each run's folder has it in any case
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    pub log: Option<LogFormat>,
+    /// The folder of the journal; each run keeps its log, rejects and summary there
+    #[arg(long, global = true, value_name = "DIR", default_value = ".whimbrel", env = "WHIMBREL_JOURNAL")]
+    pub journal: PathBuf,
+    /// Slices at a time [default: 4, or one for each processor if there are more]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub parallel: Option<u16>,
+    /// Bytes of records in memory at a time, beyond the engine's own: 64M, 1G
+    #[arg(long, global = true, value_name = "BYTES", default_value = "96M", value_parser = byte_size)]
+    pub memory: u64,
+    /// Records in a batch [default: what suits the target]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch_size: Option<u32>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE is expected".to_owned()),
+    }
+}
+
+fn byte_size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let factor: u64 = match unit.trim().to_ascii_uppercase().trim_end_matches('B') {
+        "" => 1,
+        "K" | "KI" => 1024,
+        "M" | "MI" => 1024 * 1024,
+        "G" | "GI" => 1024 * 1024 * 1024,
+        _ => return Err("a number with K, M or G is expected, 96M".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number with K, M or G is expected, 96M".to_owned())?;
+    let bytes = number.checked_mul(factor).ok_or("that is more than any machine has")?;
+    if bytes < 1024 * 1024 { Err("at least 1M is needed".to_owned()) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(byte_size("96M"), Ok(96 * 1024 * 1024));
+        assert_eq!(byte_size("1GiB"), Ok(1024 * 1024 * 1024));
+        assert!(byte_size("1K").is_err() && byte_size("x").is_err() && byte_size("99999999999G").is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! `whimbrel demo`
+
+use super::Program;
+use super::plan::plan_of;
+use super::run::{Ended, Task, conclude, execute, lock};
+use crate::args::{RunArgs, SpecArgs, System, Values, Verify, VerifyArgs};
+use crate::failure::{Exit, Result};
+use crate::workspace::{Opened, Workspace, open_postgres};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use whimbrel_engine::journal::{RunKind, now_ms};
+use whimbrel_engine::{EngineError, Journal};
+use whimbrel_model::RunId;
+use whimbrel_report::figures::count;
+use whimbrel_spec::resolved::StoreKind;
+use whimbrel_store::Store;
+
+/// A migration that comes with whimbrel: the files of its folder under `migrations/`.
+struct Bundle {
+    name: &'static str,
+    schema: &'static str,
+    sample: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! bundle {
+    ($name:literal) => {
+        Bundle {
+            name: $name,
+            schema: include_str!(concat!("../../../../migrations/", $name, "/schema.sql")),
+            sample: include_str!(concat!("../../../../migrations/", $name, "/sample.sql")),
+            files: &[
+                (
+                    concat!($name, ".yaml"),
+                    include_str!(concat!("../../../../migrations/", $name, "/", $name, ".yaml")),
+                ),
+                (
+                    "dynamodb-schema.json",
+                    include_str!(concat!("../../../../migrations/", $name, "/dynamodb-schema.json")),
+                ),
+            ],
+        }
+    };
+}
+
+static RATEL: Bundle = bundle!("ratel");
+static CELLO: Bundle = bundle!("cello");
+
+/// How many tables the database has that are not PostgreSQL's own.
+const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = 'public'";
+/// How many rows they have, as ANALYZE left it.
+const ROWS: &str = "SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' AND reltuples > 0";
+
+/// The whole story on embedded databases: source filled, plan, run, verify. Goes on where an earlier demo was
+/// interrupted.
+///
+/// # Errors
+/// An embedded database does not start, or the run could not begin.
+pub async fn demo(program: &Program, system: System) -> Result<Exit> {
+    let bundle = match system {
+        System::Ratel => &RATEL,
+        System::Cello => &CELLO,
+    };
+    let spec = spec_file(bundle)?;
+    let (mut id, mut started_ms) = (RunId::generate(), now_ms());
+    let mut journal = Journal::open(&program.common.journal)?;
+    let unfinished = journal.unfinished(bundle.name, Some("demo"))?;
+    if let Some(record) = &unfinished {
+        (id, started_ms) = (record.id.clone(), record.started_ms);
+    }
+    let args = arguments(spec);
+    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let lock = lock(&journal, &workspace)?;
+    let mut opened = workspace.nothing_opened();
+    let filled = fill(program, bundle, &workspace, &mut opened).await;
+    opened.hide(filled)?;
+    let opened = workspace.open_into(opened).await?;
+    let task = match unfinished {
+        Some(record) => {
+            program.console.say(format!("An earlier demo was interrupted; its run {} goes on.", record.id.short()));
+            Task::Resume { record: Box::new(record), accept_spec: true }
+        }
+        None => Task::Begin(RunKind::Run),
+    };
+    let ended = story(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    opened.close().await;
+    drop(lock);
+    tell(program, &journal, &args.spec.spec, ended?)
+}
+
+async fn story(
+    program: &Program,
+    args: &RunArgs,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &mut Journal,
+    id: RunId,
+    task: Task,
+) -> Result<Ended> {
+    if matches!(task, Task::Begin(_)) {
+        let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
+        let plan = opened.hide(plan_of(&migration, false, None).await)?;
+        program.console.say(whimbrel_report::plan(&plan));
+    }
+    execute(program, args, workspace, opened, journal, id, task).await
+}
+
+fn arguments(spec: PathBuf) -> RunArgs {
+    let values = Values { env: Some("demo".to_owned()), ..Values::default() };
+    RunArgs {
+        spec: SpecArgs { spec, only: Vec::new(), values },
+        create: true,
+        limit: None,
+        new: false,
+        verify: VerifyArgs { verify: Some(Verify::Count) },
+    }
+}
+
+/// The spec in the present folder where this is a checkout, so that it can be read and changed; else a copy of
+/// what was built in.
+fn spec_file(bundle: &Bundle) -> Result<PathBuf> {
+    let name = format!("{}.yaml", bundle.name);
+    let here = Path::new("migrations").join(bundle.name).join(&name);
+    if here.is_file() {
+        return Ok(here);
+    }
+    let folder = Path::new("data").join(format!("{}-spec", bundle.name));
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&folder)?;
+        bundle.files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
+    };
+    write().map_err(|source| EngineError::file("write", &folder, source))?;
+    Ok(folder.join(name))
+}
+
+/// Creates the source's tables and fills them, unless that was done before. One transaction: a demo that is
+/// killed here leaves an empty database.
+async fn fill(
+    program: &Program,
+    bundle: &Bundle,
+    workspace: &Workspace,
+    opened: &mut Opened,
+) -> std::result::Result<(), EngineError> {
+    for resolved in workspace.resolved.stores.values().filter(|store| store.kind == StoreKind::Postgres) {
+        let store = open_postgres(resolved, opened).await?;
+        if store.query_scalar_i64(TABLES).await? == Some(0) {
+            program.console.say(format!("Filling {} with sample data.", store.location()));
+            store.execute_script(&format!("{}\n{}", bundle.schema, bundle.sample)).await?;
+        } else {
+            let rows = store.query_scalar_i64(ROWS).await?.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
+            program.console.say(format!(
+                "{} is there already, with about {} rows; delete data/ to begin anew.",
+                store.location(),
+                count(rows)
+            ));
+        }
+        store.close().await;
+    }
+    Ok(())
+}
+
+fn tell(program: &Program, journal: &Journal, spec: &Path, ended: Ended) -> Result<Exit> {
+    let folder = journal.run_folder(&RunId::new(ended.summary.run.as_str()));
+    let exit = ended.exit();
+    if program.common.json {
+        let report = folder.join("summary.json").display().to_string();
+        let value = json!({ "run": ended.summary, "verify": ended.verification, "report": report });
+        program.console.result(&value, "");
+        return Ok(exit);
+    }
+    conclude(program, ended)?;
+    if exit == Exit::Done {
+        let spec = spec.display();
+        program.console.say(format!(
+            "Where to look next:
+  the spec                 {spec}
+  the run's log, summary   {}
+  the same in steps        whimbrel plan {spec} --env demo --all
+                           whimbrel run {spec} --env demo --verify=count
+  pull the plug            kill -9 a run at any moment, then `whimbrel resume`
+  your own databases       the README beside the spec",
+            folder.display()
+        ));
+    }
+    Ok(exit)
+}

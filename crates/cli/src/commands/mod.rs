@@ -1,0 +1,35 @@
+//! One file for each command.
+
+pub mod check;
+pub mod create;
+#[cfg(feature = "embedded")]
+pub mod demo;
+pub mod list;
+pub mod plan;
+pub mod resume;
+pub mod run;
+pub mod schema;
+pub mod status;
+
+use crate::args::Common;
+use crate::console::Console;
+use crate::log::Log;
+
+/// What every command is given.
+pub struct Program {
+    /// The flags that every command knows.
+    pub common: Common,
+    /// Where results and words go.
+    pub console: Console,
+    /// The log.
+    pub log: Log,
+}
+
+impl Program {
+    /// Slices at a time: what the flag says, else four, or one for each processor if there are more.
+    #[must_use]
+    pub fn parallel(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.common.parallel.map_or_else(|| processors.max(4), usize::from)
+    }
+}

@@ -1,0 +1,133 @@
+//! `whimbrel resume` and `whimbrel retry`
+
+use super::Program;
+use super::run::{Kept, Task, conclude, execute, lock};
+use crate::args::{RunArgs, Values, VerifyArgs};
+use crate::failure::{Exit, Result};
+use crate::workspace::Workspace;
+use whimbrel_engine::journal::{RunKind, RunRecord, now_ms};
+use whimbrel_engine::{EngineError, Journal};
+use whimbrel_model::RunId;
+
+/// Goes on with an unfinished run.
+///
+/// # Errors
+/// There is none, it runs already, or its spec or stores are others now.
+pub async fn resume(
+    program: &Program,
+    name: Option<&str>,
+    accept_spec: bool,
+    verify: VerifyArgs,
+    values: &Values,
+) -> Result<Exit> {
+    let mut journal = journal(program)?;
+    let record = match name {
+        Some(name) => find(&journal, name)?,
+        None => journal.runs()?.into_iter().find(RunRecord::is_unfinished).ok_or_else(|| {
+            EngineError::refused("there is no unfinished run", "`whimbrel list` shows all runs; `whimbrel run SPEC` begins one")
+        })?,
+    };
+    if !record.is_unfinished() {
+        let outcome = record.outcome.as_deref().unwrap_or_default();
+        let hint = match outcome {
+            "abandoned" => "a later `run --new` set it aside".to_owned(),
+            "incomplete" => format!("`whimbrel retry {}` replays its rejects", record.id.short()),
+            _ => "there is nothing left to do".to_owned(),
+        };
+        return Err(EngineError::refused(format!("the run {} is over: {outcome}", record.id), hint).into());
+    }
+    let args = kept_args(&record, values, verify);
+    let workspace = Workspace::load(&args.spec, Some((&record.id, record.started_ms))).await?;
+    let lock = lock(&journal, &workspace)?;
+    let opened = workspace.open().await?;
+    let id = record.id.clone();
+    let task = Task::Resume { record: Box::new(record), accept_spec };
+    let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    opened.close().await;
+    drop(lock);
+    conclude(program, ended?)
+}
+
+/// Replays the rejects of a run as a run of its own.
+///
+/// # Errors
+/// There is no such run, it has no rejects, or they were replayed already.
+pub async fn retry(
+    program: &Program,
+    name: &str,
+    accept_spec: bool,
+    verify: VerifyArgs,
+    values: &Values,
+) -> Result<Exit> {
+    let mut journal = journal(program)?;
+    let parent = find(&journal, name)?;
+    if parent.outcome.as_deref() != Some("incomplete") {
+        let outcome = parent.outcome.as_deref().unwrap_or("not over");
+        return Err(EngineError::refused(
+            format!("the run {} is {outcome}: only a run that ended with rejects can be retried", parent.id),
+            "`whimbrel list` shows the runs; `whimbrel resume` goes on with an unfinished one",
+        )
+        .into());
+    }
+    if let Some(retry) = journal.retry_of(&parent.id)? {
+        let verb = if retry.is_unfinished() { "resume" } else { "retry" };
+        return Err(EngineError::refused(
+            format!("the rejects of {} were replayed already, by {}", parent.id, retry.id),
+            format!("`whimbrel {verb} {}` works on what that run left", retry.id.short()),
+        )
+        .into());
+    }
+    let args = kept_args(&parent, values, verify);
+    let (id, started_ms) = (RunId::generate(), now_ms());
+    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    if parent.spec_digest != workspace.resolved.digest && !accept_spec {
+        return Err(EngineError::refused(
+            format!("the spec {} has changed since the run {}", parent.spec_path, parent.id.short()),
+            "where that is the fix, say so: `retry --accept-spec`; else put the spec back",
+        )
+        .into());
+    }
+    let lock = lock(&journal, &workspace)?;
+    let opened = workspace.open().await?;
+    let task = Task::Begin(RunKind::Retry { parent: parent.id });
+    let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    opened.close().await;
+    drop(lock);
+    conclude(program, ended?)
+}
+
+fn kept_args(record: &RunRecord, values: &Values, verify: VerifyArgs) -> RunArgs {
+    let kept: Kept = serde_json::from_value(record.options.clone()).unwrap_or_default();
+    kept.args(record.spec_path.clone().into(), values, verify)
+}
+
+/// The journal, where there is one.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn journal(program: &Program) -> Result<Journal> {
+    let folder = &program.common.journal;
+    let journal = Journal::open_existing(folder)?;
+    Ok(journal.ok_or_else(|| {
+        EngineError::refused(
+            format!("there is no journal in {}", folder.display()),
+            "run from the folder in which the run was begun, or name its journal with --journal DIR",
+        )
+    })?)
+}
+
+/// The one run whose name begins or ends so.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn find(journal: &Journal, name: &str) -> Result<RunRecord> {
+    let mut found = journal.find(name)?;
+    match found.len() {
+        0 => Err(EngineError::no_run(name).into()),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let ids: Vec<RunId> = found.into_iter().map(|run| run.id).collect();
+            Err(EngineError::ambiguous_run(name, &ids).into())
+        }
+    }
+}

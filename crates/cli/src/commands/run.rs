@@ -1,0 +1,277 @@
+//! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
+
+use super::Program;
+use crate::args::{RunArgs, SpecArgs, Values, Verify, VerifyArgs};
+use crate::console::Console;
+use crate::display;
+use crate::failure::{Exit, Failure, Result};
+use crate::workspace::{Opened, Workspace};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
+use whimbrel_engine::{EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary};
+use whimbrel_model::RunId;
+use whimbrel_spec::Redactor;
+use whimbrel_store::Meter;
+use whimbrel_verify::{Outcome, Verification};
+
+/// What a run was begun with, kept in the journal so that `resume` needs no arguments. Secrets are left out.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    env: Option<String>,
+    set: Vec<(String, String)>,
+    only: Vec<String>,
+    aws_profile: Option<String>,
+    region: Option<String>,
+    limit: Option<u64>,
+    create: bool,
+    batch_size: Option<u32>,
+}
+
+impl Kept {
+    fn of(args: &RunArgs, batch_size: Option<u32>, secrets: &Redactor) -> Self {
+        let values = args.spec.values.clone();
+        let shown = |(_, value): &(String, String)| secrets.redact(value) == *value;
+        Self {
+            env: values.env,
+            set: values.set.into_iter().filter(shown).collect(),
+            only: args.spec.only.clone(),
+            aws_profile: values.aws_profile,
+            region: values.region,
+            limit: args.limit,
+            create: args.create,
+            batch_size,
+        }
+    }
+
+    /// The arguments of a run to go on with; values given now win.
+    #[must_use]
+    pub fn args(self, spec: PathBuf, given: &Values, verify: VerifyArgs) -> RunArgs {
+        let mut set = self.set;
+        set.retain(|(name, _)| !given.set.iter().any(|(other, _)| other == name));
+        set.extend(given.set.iter().cloned());
+        let values = Values {
+            env: given.env.clone().or(self.env),
+            set,
+            aws_profile: given.aws_profile.clone().or(self.aws_profile),
+            region: given.region.clone().or(self.region),
+        };
+        let spec = SpecArgs { spec, only: self.only, values };
+        RunArgs { spec, create: self.create, limit: self.limit, new: false, verify }
+    }
+}
+
+/// What a run is to do.
+pub enum Task {
+    /// Begin.
+    Begin(RunKind),
+    /// Go on.
+    Resume {
+        /// The run.
+        record: Box<RunRecord>,
+        /// Although the spec has changed.
+        accept_spec: bool,
+    },
+}
+
+/// A run that has ended, however it did.
+pub struct Ended {
+    /// What it did.
+    pub summary: Summary,
+    /// Why it stopped early.
+    pub failure: Option<Failure>,
+    /// What was read back.
+    pub verification: Option<Verification>,
+}
+
+impl Ended {
+    /// The worst of the run's and the verification's exit codes.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let run = match (self.summary.outcome, &self.failure) {
+            (RunOutcome::Complete, _) => Exit::Done,
+            (RunOutcome::Incomplete, _) => Exit::Rejects,
+            (RunOutcome::Paused, _) => Exit::Interrupted,
+            (RunOutcome::Failed, failure) => failure.as_ref().map_or(Exit::Failed, Failure::exit),
+        };
+        let verified = self.verification.as_ref().map(|verification| verification.outcome);
+        if run <= Exit::Rejects && verified == Some(Outcome::Different) && run != Exit::Failed {
+            return Exit::Differences;
+        }
+        run
+    }
+}
+
+/// Runs a migration from its beginning.
+///
+/// # Errors
+/// The spec is wrong, or the run could not begin.
+pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
+    let (id, started_ms) = (RunId::generate(), now_ms());
+    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let mut journal = Journal::open(&program.common.journal)?;
+    let lock = lock(&journal, &workspace)?;
+    let resolved = &workspace.resolved;
+    if !args.new
+        && let Some(unfinished) = journal.unfinished(&resolved.migration, resolved.environment.as_deref())?
+    {
+        return Err(EngineError::refused(
+            format!("an unfinished run of `{}` is there: {}", resolved.migration, unfinished.id),
+            format!("`whimbrel resume {}` goes on with it; `run --new` sets it aside and begins anew", unfinished.id.short()),
+        )
+        .into());
+    }
+    let opened = workspace.open().await?;
+    let task = Task::Begin(RunKind::Run);
+    let ended = execute(program, args, &workspace, &opened, &mut journal, id, task).await;
+    opened.close().await;
+    drop(lock);
+    conclude(program, ended?)
+}
+
+/// Takes the lock of the spec's migration and environment.
+///
+/// # Errors
+/// Another process has it.
+pub fn lock(journal: &Journal, workspace: &Workspace) -> Result<MigrationLock> {
+    Ok(journal.lock(&workspace.resolved.migration, workspace.resolved.environment.as_deref())?)
+}
+
+/// Begins or resumes a run, works until it ends, and verifies where that was asked for.
+///
+/// # Errors
+/// The run could not begin, or its summary could not be kept.
+pub async fn execute(
+    program: &Program,
+    args: &RunArgs,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &mut Journal,
+    id: RunId,
+    task: Task,
+) -> Result<Ended> {
+    let resolved = &workspace.resolved;
+    program.log.keep_in(&journal.run_folder(&id), &resolved.secrets)?;
+    let stop = CancellationToken::new();
+    let interrupt = tokio::spawn(stop_on_signal(program.console, stop.clone()));
+    let (progress, meter) = (Arc::new(Progress::default()), Arc::new(Meter::default()));
+    let settings = RunSettings {
+        runner: RunnerSettings {
+            parallel: program.parallel(),
+            memory_bytes: program.common.memory,
+            limit: args.limit,
+        },
+        create: args.create,
+        stop,
+        progress: Arc::clone(&progress),
+        meter: Arc::clone(&meter),
+    };
+    let migration = opened.prepare(resolved.clone(), &program.common).await?;
+    let begun = match task {
+        Task::Begin(kind) => {
+            let kept = Kept::of(args, program.common.batch_size, &resolved.secrets);
+            Run::begin(migration, journal, id, kind, json!(kept), settings).await
+        }
+        Task::Resume { record, accept_spec } => Run::resume(migration, journal, &record, accept_spec, settings).await,
+    };
+    let run = opened.hide(begun)?;
+    program.console.say(format!("run {} of {}", run.id(), resolved.migration));
+    let ended = CancellationToken::new();
+    let title = resolved.migration.clone();
+    let display = display::show(program.console, title, progress, meter, resolved.limits.stall_after, ended.clone());
+    let display = tokio::spawn(display);
+    let executed = run.execute().await;
+    ended.cancel();
+    if display.await.is_err() {
+        tracing::warn!("the progress display ended badly");
+    }
+    interrupt.abort();
+    let (summary, error) = opened.hide(executed)?;
+    let mut done = Ended {
+        summary,
+        failure: error.map(|error| Failure::from(error).hiding(&resolved.secrets)),
+        verification: None,
+    };
+    if let (Some(Verify::Count), None) = (args.verify.verify, &done.failure) {
+        let migration = opened.prepare(resolved.clone(), &program.common).await?;
+        done.verification = Some(opened.hide(whimbrel_verify::count(&migration, &done.summary).await)?);
+    }
+    Ok(done)
+}
+
+/// The first signal lets what is in flight finish; the second ends the process at once, which loses nothing
+/// either, since a kill does not.
+async fn stop_on_signal(console: Console, stop: CancellationToken) {
+    signal().await;
+    console.say("\nstopping: what is in flight is finished first; once more to stop at once");
+    stop.cancel();
+    signal().await;
+    #[expect(clippy::exit, reason = "the user asked twice")]
+    std::process::exit(i32::from(Exit::Interrupted as u8));
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        Some(()) = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Prints what happened and answers with the exit code.
+///
+/// # Errors
+/// None; a failed run is printed with its summary.
+pub fn conclude(program: &Program, ended: Ended) -> Result<Exit> {
+    let exit = ended.exit();
+    let (summary, verification) = (&ended.summary, &ended.verification);
+    let mut text = format!("\n{}", whimbrel_report::summary(summary));
+    if let Some(verification) = verification {
+        text.push_str(&format!("\n{}", whimbrel_report::verification(verification)));
+    }
+    program.console.result(&result_json(&ended), text);
+    if let Some(failure) = &ended.failure
+        && exit != Exit::Interrupted
+    {
+        Console::insist(format!("\n{}", failure.text()));
+    }
+    program.console.say(next_step(&ended));
+    Ok(exit)
+}
+
+fn result_json(ended: &Ended) -> Value {
+    let mut value = json!(ended.summary);
+    if let Some(verification) = &ended.verification {
+        value["verify"] = json!(verification);
+    }
+    if let Some(failure) = &ended.failure {
+        value["failure"] = failure.json();
+    }
+    value
+}
+
+fn next_step(ended: &Ended) -> String {
+    let run = RunId::new(ended.summary.run.as_str());
+    let run = run.short();
+    match ended.summary.outcome {
+        RunOutcome::Complete => String::new(),
+        RunOutcome::Incomplete => format!("\nnext: fix what the reasons name, then `whimbrel retry {run}`"),
+        RunOutcome::Failed | RunOutcome::Paused => {
+            format!("\nnext: `whimbrel resume {run}` goes on where it stopped; nothing that arrived is read again")
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `whimbrel status`
+
+use super::Program;
+use super::resume::{find, journal};
+use crate::failure::{Exit, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use whimbrel_engine::journal::{RunRecord, now_ms};
+use whimbrel_engine::{EngineError, Journal};
+use whimbrel_model::{Counts, FlowName};
+use whimbrel_report::figures::{count, seconds, share};
+
+/// A run as it is at this moment.
+#[derive(Debug, Serialize)]
+struct Status {
+    run: String,
+    migration: String,
+    environment: Option<String>,
+    state: String,
+    started: String,
+    seconds: f64,
+    resumes: u64,
+    slices_done: usize,
+    slices: usize,
+    totals: Counts,
+    flows: BTreeMap<FlowName, FlowStatus>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct FlowStatus {
+    expected: Option<u64>,
+    counts: Counts,
+}
+
+/// Shows how far a run is.
+///
+/// # Errors
+/// There is no such run.
+pub fn status(program: &Program, name: Option<&str>, env: Option<&str>) -> Result<Exit> {
+    let journal = journal(program)?;
+    let record = match name {
+        Some(name) if Path::new(name).is_file() => latest_of(&journal, Path::new(name), env)?,
+        Some(name) => find(&journal, name)?,
+        None => journal.runs()?.into_iter().next().ok_or_else(nothing_yet)?,
+    };
+    let status = look(&journal, &record)?;
+    program.console.print(&status, text(&status));
+    Ok(Exit::Done)
+}
+
+fn nothing_yet() -> EngineError {
+    EngineError::refused("there is no run yet", "`whimbrel run SPEC` begins one")
+}
+
+fn latest_of(journal: &Journal, spec: &Path, env: Option<&str>) -> Result<RunRecord> {
+    let spec = whimbrel_spec::load(spec)?;
+    let environments = spec.environments();
+    let default = environments.iter().find(|environment| environment.default).map(|e| e.name.as_str());
+    let environment = env.or(default);
+    let of_spec = |run: &RunRecord| run.migration == spec.migration() && (env.is_none() || run.environment.as_deref() == environment);
+    Ok(journal.runs()?.into_iter().find(of_spec).ok_or_else(nothing_yet)?)
+}
+
+/// What the outcome means, told apart from a run that was killed.
+#[must_use]
+pub fn state(journal: &Journal, record: &RunRecord) -> String {
+    match record.outcome.as_deref() {
+        Some(outcome) => outcome.to_owned(),
+        None if journal.is_running(&record.migration, record.environment.as_deref()) => "running".to_owned(),
+        None => "killed".to_owned(),
+    }
+}
+
+fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
+    let slices = journal.slices(&record.id)?;
+    let mut flows: BTreeMap<FlowName, FlowStatus> = BTreeMap::new();
+    for target in journal.targets(&record.id)? {
+        flows.entry(target.flow).or_default().expected = target.estimate;
+    }
+    for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
+        flows.entry(flow.clone()).or_default().counts += checkpoint.counts;
+    }
+    let until = record.ended_ms.unwrap_or_else(now_ms);
+    #[expect(clippy::cast_precision_loss, reason = "a duration for people")]
+    let seconds = (until - record.started_ms) as f64 / 1000.0;
+    let started = jiff::Timestamp::from_millisecond(record.started_ms).map(|at| at.to_string());
+    Ok(Status {
+        run: record.id.to_string(),
+        migration: record.migration.clone(),
+        environment: record.environment.clone(),
+        state: state(journal, record),
+        started: started.unwrap_or_default(),
+        seconds,
+        resumes: record.resumes,
+        slices_done: slices.iter().filter(|slice| slice.done).count(),
+        slices: slices.len(),
+        totals: flows.values().map(|flow| flow.counts).sum(),
+        flows,
+    })
+}
+
+fn text(status: &Status) -> String {
+    let environment = status.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let mut text = format!("{}{environment}: {}\n", status.migration, status.state);
+    let _ = writeln!(text, "  run {}, begun {}, {} ago or long", status.run, status.started, seconds(status.seconds));
+    let _ = writeln!(text, "  {} of {} slices", status.slices_done, status.slices);
+    for (flow, status) in &status.flows {
+        let counts = &status.counts;
+        let expected = match status.expected.filter(|expected| *expected > 0) {
+            #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+            Some(expected) => format!(" of {} ({})", count(expected), share((counts.read as f64 / expected as f64).min(1.0))),
+            None => String::new(),
+        };
+        let rejected = if counts.rejected > 0 { format!(", {} rejected", count(counts.rejected)) } else { String::new() };
+        let _ = writeln!(text, "  {flow}: {}{expected}{rejected}", count(counts.read));
+    }
+    match status.state.as_str() {
+        "killed" | "paused" | "failed" => {
+            let _ = writeln!(text, "\nnext: `whimbrel resume {}`", whimbrel_model::RunId::new(status.run.as_str()).short());
+        }
+        _ => {}
+    }
+    text
+}

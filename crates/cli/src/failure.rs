@@ -1,0 +1,143 @@
+//! Every failure of the program: one exit code, one text.
+
+use serde_json::json;
+use std::error::Error;
+use std::fmt::Write;
+use whimbrel_engine::{EngineError, JournalError};
+use whimbrel_spec::{Redactor, SpecError, SpecErrorKind};
+use whimbrel_store::StoreError;
+
+/// Documented in `--help`: 0 done, 1 failed, 2 usage or spec, 3 rejects, 4 differences, 5 paused, 130 interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done, all arrived.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Wrong usage or a wrong spec.
+    Usage = 2,
+    /// Done, with rejects.
+    Rejects = 3,
+    /// Verify found differences.
+    Differences = 4,
+    /// Interrupted; resumable.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What ends the program early.
+#[derive(Debug)]
+pub struct Failure {
+    error: EngineError,
+    /// Knows the secrets that must not be shown.
+    secrets: Redactor,
+}
+
+/// The result of a command.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// Nothing of what this redactor knows is shown.
+    #[must_use]
+    pub fn hiding(mut self, secrets: &Redactor) -> Self {
+        self.secrets = secrets.clone();
+        self
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match &self.error {
+            EngineError::Spec(error) => match error.kind() {
+                SpecErrorKind::Unreadable
+                | SpecErrorKind::Syntax
+                | SpecErrorKind::Invalid
+                | SpecErrorKind::NotYet
+                | SpecErrorKind::Usage
+                | SpecErrorKind::NoValue
+                | SpecErrorKind::Provider => Exit::Usage,
+            },
+            EngineError::Refused { .. } | EngineError::Flow { .. } => Exit::Usage,
+            EngineError::Interrupted => Exit::Interrupted,
+            EngineError::Store(_)
+            | EngineError::Journal(_)
+            | EngineError::File { .. }
+            | EngineError::CountEquation { .. }
+            | EngineError::Internal(_) => Exit::Failed,
+        }
+    }
+
+    /// For people: `error:`, its causes, an empty line, `hint:`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.error);
+        for cause in self.causes() {
+            let _ = writeln!(text, "  caused by: {cause}");
+        }
+        if let Some(hint) = self.error.hint() {
+            let _ = writeln!(text, "\nhint: {hint}");
+        }
+        self.hide(&text)
+    }
+
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let hide = |text: &str| self.hide(text);
+        json!({
+            "outcome": "failed",
+            "error": hide(&self.error.to_string()),
+            "causes": self.causes().iter().map(|cause| hide(cause)).collect::<Vec<_>>(),
+            "hint": self.error.hint().map(|hint| hide(&hint)),
+            "exit": self.exit() as u8,
+        })
+    }
+
+    fn causes(&self) -> Vec<String> {
+        let mut causes: Vec<String> = Vec::new();
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Some libraries repeat their cause's text in their own.
+            if !causes.last().is_some_and(|last| last.contains(&text)) {
+                causes.push(text);
+            }
+            source = cause.source();
+        }
+        causes
+    }
+
+    fn hide(&self, text: &str) -> String {
+        let text = self.secrets.redact(text);
+        whimbrel_spec::mask_url_passwords(&text).into_owned()
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self { error, secrets: Redactor::default() }
+    }
+}
+
+impl From<SpecError> for Failure {
+    fn from(error: SpecError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        EngineError::from(error).into()
+    }
+}

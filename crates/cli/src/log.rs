@@ -1,0 +1,84 @@
+//! The log: a file in each run's folder, and on standard error where that is asked for.
+
+use crate::args::{Common, LogFormat};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use whimbrel_engine::EngineError;
+use whimbrel_spec::Redactor;
+
+/// What is logged unless `WHIMBREL_LOG` says otherwise: our own crates, and what others find alarming.
+const DEFAULT_FILTER: &str = "warn,whimbrel=info,whimbrel_engine=info,whimbrel_postgres=info,whimbrel_dynamodb=info,\
+    pglite_oxide=error,dynoxide=error,wasmer=error,aws_config=error";
+
+/// The log of this process. The file comes later, when the run has a folder.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    file: Arc<OnceLock<Mutex<File>>>,
+    secrets: Arc<OnceLock<Redactor>>,
+}
+
+impl Log {
+    /// Starts logging, as the flags say.
+    #[must_use]
+    pub fn start(common: &Common) -> Self {
+        let log = Self::default();
+        let filter = EnvFilter::try_from_env("WHIMBREL_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+        let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
+        let stderr = |format| (common.log == Some(format)).then_some(std::io::stderr as fn() -> std::io::Stderr);
+        let text = stderr(LogFormat::Text).map(|writer| tracing_subscriber::fmt::layer().with_writer(writer));
+        let json = stderr(LogFormat::Json).map(|writer| tracing_subscriber::fmt::layer().json().with_writer(writer));
+        tracing_subscriber::registry().with(filter).with(file).with(text).with(json).init();
+        log
+    }
+
+    /// From now on the log goes to `run.log` in this folder as well; secrets are taken out.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn keep_in(&self, folder: &Path, secrets: &Redactor) -> Result<(), EngineError> {
+        let path = folder.join("run.log");
+        let open = || {
+            std::fs::create_dir_all(folder)?;
+            File::options().create(true).append(true).open(&path)
+        };
+        let file = open().map_err(|source| EngineError::file("write", &path, source))?;
+        let _ = self.secrets.set(secrets.clone());
+        let _ = self.file.set(Mutex::new(file));
+        Ok(())
+    }
+}
+
+/// Writes one log line.
+#[derive(Debug)]
+pub struct LineWriter<'a>(&'a Log);
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(self)
+    }
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if let Some(file) = self.0.file.get() {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let text = String::from_utf8_lossy(line);
+            let shown = self.0.secrets.get().map_or_else(|| text.clone(), |secrets| secrets.redact(&text));
+            // A log that cannot be written must not stop a run; the journal would, on the same full disk.
+            let _ = file.write_all(shown.as_bytes());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! From a spec's file to opened stores: the wiring of the program.
+
+use crate::args::{Common, SpecArgs, Values};
+#[cfg(feature = "embedded")]
+use crate::embedded::{Embedded, PREFIX};
+use crate::failure::{Failure, Result};
+use crate::prompt::Prompt;
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use whimbrel_dynamodb::{DynamoConfig, DynamoStore};
+use whimbrel_engine::migration::{Migration, Stores};
+use whimbrel_model::{RunId, StoreName};
+use whimbrel_postgres::{PostgresConfig, PostgresStore};
+use whimbrel_spec::resolved::StoreKind;
+use whimbrel_spec::{Choices, Providers, Redactor, Resolved, ResolvedStore, load};
+use whimbrel_store::{Store, StoreError, StoreErrorKind};
+
+/// A spec with every variable filled in. Nothing is opened yet.
+pub struct Workspace {
+    /// The spec.
+    pub resolved: Resolved,
+    values: Values,
+}
+
+/// A workspace whose stores are opened.
+pub struct Opened {
+    /// The stores.
+    pub stores: Stores,
+    secrets: Redactor,
+    #[cfg(feature = "embedded")]
+    embedded: Embedded,
+}
+
+impl Workspace {
+    /// Reads a spec and asks the providers for what its chosen flows need. `run`: name and beginning of the run,
+    /// for the variables of that name.
+    ///
+    /// # Errors
+    /// The spec or a value is wrong.
+    pub async fn load(args: &SpecArgs, run: Option<(&RunId, i64)>) -> Result<Self> {
+        let spec = load(&args.spec)?;
+        let providers = Providers::new(spec.base_dir()).with(Prompt);
+        let started = run.and_then(|(_, started_ms)| jiff::Timestamp::from_millisecond(started_ms).ok());
+        let choices = Choices {
+            environment: args.values.env.clone(),
+            set: args.values.set.iter().cloned().collect(),
+            only: (!args.only.is_empty()).then(|| args.only.clone()),
+            run_id: run.map(|(id, _)| id.to_string()),
+            run_started: started.map(|started| started.to_string()),
+        };
+        let resolved = whimbrel_spec::resolve(&spec, &choices, &providers).await?;
+        Ok(Self { resolved, values: args.values.clone() })
+    }
+
+    /// Opens the stores. Embedded ones are started, others are not yet connected to.
+    ///
+    /// # Errors
+    /// A store's configuration is wrong, or an embedded one does not start.
+    pub async fn open(&self) -> Result<Opened> {
+        self.open_into(self.nothing_opened()).await
+    }
+
+    /// A place for opened stores.
+    #[must_use]
+    pub fn nothing_opened(&self) -> Opened {
+        Opened {
+            stores: Stores::new(),
+            secrets: self.resolved.secrets.clone(),
+            #[cfg(feature = "embedded")]
+            embedded: Embedded::default(),
+        }
+    }
+
+    /// As [`Workspace::open`], beside what is running already.
+    ///
+    /// # Errors
+    /// As [`Workspace::open`].
+    pub async fn open_into(&self, mut opened: Opened) -> Result<Opened> {
+        for (name, store) in &self.resolved.stores {
+            match self.open_store(store, &mut opened).await {
+                Ok(store) => {
+                    opened.stores.insert(name.clone(), store);
+                }
+                Err(error) => {
+                    let failure = Failure::from(error).hiding(&self.resolved.secrets);
+                    opened.close().await;
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn open_store(&self, store: &ResolvedStore, opened: &mut Opened) -> whimbrel_store::Result<Arc<dyn Store>> {
+        match store.kind {
+            StoreKind::Postgres => Ok(Arc::new(open_postgres(store, opened).await?)),
+            StoreKind::DynamoDb => {
+                let mut config = store.config.clone();
+                if let Value::Object(config) = &mut config {
+                    let given = [("profile", &self.values.aws_profile), ("region", &self.values.region)];
+                    for (key, value) in given {
+                        if let Some(value) = value {
+                            config.insert(key.to_owned(), value.clone().into());
+                        }
+                    }
+                }
+                Ok(Arc::new(open_dynamodb(&store.name, &config, opened)?))
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// Makes the migration ready.
+    ///
+    /// # Errors
+    /// As [`Migration::prepare`].
+    pub async fn prepare(&self, resolved: Resolved, common: &Common) -> Result<Migration> {
+        let batch_records = common.batch_size.and_then(|records| usize::try_from(records).ok());
+        let prepared = Migration::prepare(resolved, self.stores.clone(), batch_records).await;
+        prepared.map_err(|error| Failure::from(error).hiding(&self.secrets))
+    }
+
+    /// Nothing that is shown of a failure holds a secret.
+    pub fn hide<T, E: Into<Failure>>(&self, result: std::result::Result<T, E>) -> Result<T> {
+        result.map_err(|error| error.into().hiding(&self.secrets))
+    }
+
+    /// Closes every store and stops the embedded ones.
+    pub async fn close(self) {
+        for store in self.stores.values() {
+            store.close().await;
+        }
+        drop(self.stores);
+        #[cfg(feature = "embedded")]
+        self.embedded.stop().await;
+    }
+}
+
+/// Opens a PostgreSQL store, starting it where it is embedded.
+///
+/// # Errors
+/// The configuration is wrong, or the embedded server does not start.
+pub async fn open_postgres(store: &ResolvedStore, opened: &mut Opened) -> whimbrel_store::Result<PostgresStore> {
+    let name = &store.name;
+    let config = match embedded_path(&store.config, "host") {
+        None => PostgresConfig::from_value(&store.config).map_err(|error| wrong_config(name, error))?,
+        Some(path) => start_postgres(name, path, opened).await?,
+    };
+    Ok(PostgresStore::new(name.clone(), config))
+}
+
+#[cfg(feature = "embedded")]
+async fn start_postgres(name: &StoreName, path: &Path, opened: &mut Opened) -> whimbrel_store::Result<PostgresConfig> {
+    let url = opened.embedded.postgres(name, path).await?;
+    let config = PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
+    Ok(PostgresConfig { single_connection: true, shown_as: Some(format!("{PREFIX}{}", path.display())), ..config })
+}
+
+#[cfg(feature = "embedded")]
+fn open_dynamodb(name: &StoreName, config: &Value, opened: &mut Opened) -> whimbrel_store::Result<DynamoStore> {
+    let parse = |config: &Value| DynamoConfig::from_value(config).map_err(|error| wrong_config(name, error));
+    let Some(path) = embedded_path(config, "endpoint") else {
+        return Ok(DynamoStore::new(name.clone(), parse(config)?));
+    };
+    let mut running = config.clone();
+    running["endpoint"] = opened.embedded.dynamodb(name, path)?.into();
+    let parsed = parse(&running)?;
+    let config = DynamoConfig {
+        region: parsed.region.or_else(|| Some("us-east-1".to_owned())),
+        profile: None,
+        credentials: Some(whimbrel_dynamodb::StaticCredentials::dummy()),
+        shown_as: Some(format!("{PREFIX}{}", path.display())),
+        ..parsed
+    };
+    Ok(DynamoStore::new(name.clone(), config))
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn start_postgres(name: &StoreName, _: &Path, _: &mut Opened) -> whimbrel_store::Result<PostgresConfig> {
+    Err(not_built_in(name))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn open_dynamodb(name: &StoreName, config: &Value, _: &mut Opened) -> whimbrel_store::Result<DynamoStore> {
+    if embedded_path(config, "endpoint").is_some() {
+        return Err(not_built_in(name));
+    }
+    let config = DynamoConfig::from_value(config).map_err(|error| wrong_config(name, error))?;
+    Ok(DynamoStore::new(name.clone(), config))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn not_built_in(name: &StoreName) -> StoreError {
+    StoreError::new(StoreErrorKind::Unsupported, name, "this whimbrel was built without embedded databases")
+        .with_hint("build it with the feature `embedded`, or name a server")
+}
+
+/// The path of `embedded:PATH`, which stands for the whole configuration or under one of its keys.
+fn embedded_path<'a>(config: &'a Value, key: &str) -> Option<&'a Path> {
+    let text = config.as_str().or_else(|| config.get(key)?.as_str())?;
+    text.strip_prefix("embedded:").map(Path::new)
+}
+
+fn wrong_config(name: &StoreName, error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::new(StoreErrorKind::Unsupported, name, "its configuration cannot be used").caused_by(error)
+}

@@ -1,0 +1,378 @@
+//! The writing side of a flow: what the plan says, and making the table.
+
+use crate::catalog::{Catalog, Table};
+use crate::client::Connector;
+use crate::definition::{Definition, KeyRole};
+use crate::limits::{BATCH_ITEMS, UNITS_PER_PARTITION};
+use crate::pacing::{MOST_REQUESTS, Pacer};
+use crate::types::row::{Encoder, KeyAttribute, Layout, refused};
+use crate::types::{Conversion, conversion};
+use crate::{count, writer};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use whimbrel_model::logical::type_name;
+use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId};
+use whimbrel_store::{
+    Capabilities, Creation, Encoded, HotKeyColumn, KeyPattern, Nulls, Refusal, Result, RunContext,
+    StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+};
+
+/// A table as the target of one flow.
+#[derive(Debug)]
+pub(crate) struct DynamoTarget {
+    connector: Arc<Connector>,
+    pacer: Arc<Pacer>,
+    request: Arc<WriteRequest>,
+    /// Where the keys lie, as soon as somebody has looked.
+    layout: RwLock<Option<Arc<Layout>>>,
+}
+
+impl DynamoTarget {
+    /// Does no I/O.
+    pub(crate) fn new(connector: Arc<Connector>, pacer: Arc<Pacer>, request: WriteRequest) -> Self {
+        Self { connector, pacer, request: Arc::new(request), layout: RwLock::default() }
+    }
+
+    fn catalog(&self) -> Catalog<'_> {
+        Catalog::new(&self.connector)
+    }
+
+    fn error(&self, kind: StoreErrorKind, context: impl Into<String>) -> StoreError {
+        StoreError::new(kind, self.connector.name(), context)
+    }
+
+    /// What the spec says of the table. Reads the definition's file, which is small, each time: a run may be
+    /// planned, corrected and planned again.
+    fn definition(&self) -> Result<Option<Definition>> {
+        let table = &self.request.table;
+        let spec = self.connector.config().tables.get(table);
+        let read = |spec| Definition::read(table, spec);
+        spec.map(read).transpose().map_err(|error| {
+            let context = format!("the definition of table \"{table}\" cannot be used");
+            self.error(StoreErrorKind::Unsupported, context).caused_by(error)
+        })
+    }
+
+    fn remember(&self, layout: &Layout) -> Arc<Layout> {
+        let layout = Arc::new(layout.clone());
+        *self.layout.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&layout));
+        layout
+    }
+
+    /// The layout as it was seen, else as the definition has it.
+    fn known_layout(&self) -> std::result::Result<Arc<Layout>, Refusal> {
+        if let Some(layout) = &*self.layout.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(layout));
+        }
+        match self.definition() {
+            Ok(Some(definition)) => Ok(Arc::new(Layout::of(&definition))),
+            _ => Err(refused(format!("the key of table \"{}\" is not known", self.request.table))),
+        }
+    }
+
+    async fn existing(&self, made: bool) -> Result<Table> {
+        let table = match self.catalog().ready(&self.request.table, made).await? {
+            Some(table) => table,
+            None => return Err(self.catalog().missing(&self.request.table).await),
+        };
+        self.remember(&table.layout);
+        Ok(table)
+    }
+
+    /// What becomes of each column, by its name.
+    fn conversions(&self, schema: &Schema) -> Result<BTreeMap<String, Conversion>> {
+        let forms = self.request.forms.keys().map(|name| (name, "as"));
+        let ignored = self.request.ignore.iter().map(|name| (name, "ignore"));
+        let lossy = self.request.allow_lossy.iter().map(|name| (name, "allow_lossy"));
+        let mut named = forms.chain(ignored).chain(lossy);
+        if let Some((name, key)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
+            return Err(self.no_such_column(schema, name, &format!("`{key}` names it")));
+        }
+        let mut conversions = BTreeMap::new();
+        for field in schema.fields() {
+            let name = field.name();
+            let asked = self.request.forms.get(name).map(String::as_str);
+            let made = conversion(field, asked).map_err(|reason| {
+                self.error(
+                    StoreErrorKind::Unsupported,
+                    format!("column \"{name}\" cannot go into DynamoDB: {reason}"),
+                )
+            })?;
+            if let (Fidelity::Lossy(what), false) = (&made.fidelity, self.request.allow_lossy.contains(name))
+            {
+                let context = format!("column \"{name}\" would lose something on the way: {what}");
+                return Err(self.error(StoreErrorKind::Unsupported, context).with_hint(format!(
+                    "write `allow_lossy: [{name}]` if that is meant, or choose another form in `as:`"
+                )));
+            }
+            conversions.insert(name.clone(), made);
+        }
+        Ok(conversions)
+    }
+
+    fn no_such_column(&self, schema: &Schema, name: &str, why: &str) -> StoreError {
+        let nearest = schema.fields().iter().map(|field| field.name()).max_by(|one, other| {
+            let likeness = |column: &str| strsim::jaro_winkler(column, name);
+            likeness(one).total_cmp(&likeness(other))
+        });
+        let error =
+            self.error(StoreErrorKind::Mismatch, format!("the records have no column \"{name}\"; {why}"));
+        match nearest {
+            Some(nearest) => error.with_hint(format!("the nearest column is \"{nearest}\"")),
+            None => error,
+        }
+    }
+
+    /// The keys of table and indexes against the columns of the flow; what is worth saying of the indexes.
+    fn check_keys(
+        &self,
+        schema: &Schema,
+        layout: &Layout,
+        conversions: &BTreeMap<String, Conversion>,
+    ) -> Result<Vec<String>> {
+        let table = &self.request.table;
+        let shown =
+            |key: &[KeyAttribute]| key.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
+        if !self.request.key.is_empty() {
+            let same = self.request.key.len() == layout.key.len()
+                && self.request.key.iter().all(|name| layout.is_key(name));
+            if !same {
+                let (asked, is) = (self.request.key.join(", "), shown(&layout.key));
+                let context = format!("the key of table \"{table}\" is ({is}), the flow says ({asked})");
+                return Err(self.error(StoreErrorKind::Mismatch, context));
+            }
+        }
+        for key in &layout.key {
+            match conversions.get(&key.name) {
+                None => {
+                    return Err(self.no_such_column(
+                        schema,
+                        &key.name,
+                        &format!("it is a key of table \"{table}\""),
+                    ));
+                }
+                Some(conversion) => self.check_key_type(key, conversion, &format!("table \"{table}\""))?,
+            }
+        }
+        let mut notes = Vec::new();
+        for index in &layout.indexes {
+            for key in index.key.iter().filter(|key| !layout.is_key(&key.name)) {
+                match conversions.get(&key.name) {
+                    Some(conversion) if conversion.into == "NULL" => {}
+                    Some(conversion) => {
+                        self.check_key_type(key, conversion, &format!("index \"{}\"", index.name))?;
+                    }
+                    None => notes.push(format!(
+                        "no record of this flow is in index {}: there is no column \"{}\"",
+                        index.name, key.name
+                    )),
+                }
+                if self.request.nulls == Nulls::Null && conversions.contains_key(&key.name) {
+                    notes.push(format!(
+                        "\"{}\" is left out where it is NULL: a key of an index cannot be NULL",
+                        key.name
+                    ));
+                }
+            }
+        }
+        Ok(notes)
+    }
+
+    fn check_key_type(&self, key: &KeyAttribute, conversion: &Conversion, place: &str) -> Result<()> {
+        if conversion.scalar_kind() == Some(key.kind) {
+            return Ok(());
+        }
+        let KeyAttribute { name, kind, .. } = key;
+        let context = format!(
+            "\"{name}\" is a key of {place} with type {kind}, and the column would arrive as {}",
+            conversion.into
+        );
+        Err(self
+            .error(StoreErrorKind::Mismatch, context)
+            .with_hint("convert it in the transform or with `as:`"))
+    }
+
+    fn notes(&self, table: Option<&Table>, definition: Option<&Definition>) -> Vec<String> {
+        let mut notes = Vec::new();
+        let name = &self.request.table;
+        let Some(seen) = table.map(|table| &table.definition).or(definition) else { return notes };
+        notes.push(format!("table {name} is billed {}", seen.shown_billing()));
+        let indexes: Vec<_> = seen.indexes().map(|(index, _)| index.index_name.as_str()).collect();
+        if !indexes.is_empty() {
+            notes.push(format!("each write also goes into its indexes: {}", indexes.join(", ")));
+        }
+        if let (Some(table), Some(definition)) = (table, definition) {
+            let differences = definition.differences(&table.definition);
+            notes.extend(
+                differences
+                    .into_iter()
+                    .map(|difference| format!("table {name} is not as defined: {difference}")),
+            );
+        }
+        if let Some(items) = table.and_then(|table| table.items).filter(|items| *items > 0) {
+            notes
+                .push(format!("table {name} holds about {items} items (counted by DynamoDB some hours ago)"));
+        }
+        if table.is_some_and(|table| !table.writable) {
+            notes.push(format!("table {name} is not ready yet; a run waits for it"));
+        }
+        notes
+    }
+}
+
+fn hot_keys(layout: &Layout) -> Vec<HotKeyColumn> {
+    let hot = |place: &str, keys: &[KeyAttribute]| {
+        let partition = keys.iter().filter(|key| key.role == KeyRole::Hash);
+        let column = |key: &KeyAttribute| HotKeyColumn {
+            place: place.to_owned(),
+            column: key.name.clone(),
+            units_per_value: UNITS_PER_PARTITION,
+        };
+        partition.map(column).collect::<Vec<_>>()
+    };
+    let indexes = layout.indexes.iter().filter(|index| index.global);
+    hot("table", &layout.key)
+        .into_iter()
+        .chain(indexes.flat_map(|index| hot(&index.name, &index.key)))
+        .collect()
+}
+
+fn fidelity(schema: &Schema, conversions: &BTreeMap<String, Conversion>) -> Vec<ColumnFidelity> {
+    let column = |field: &Arc<arrow::datatypes::Field>| {
+        let conversion = conversions.get(field.name())?;
+        Some(ColumnFidelity {
+            column: field.name().clone(),
+            from: type_name(field),
+            into: conversion.into.to_owned(),
+            fidelity: conversion.fidelity.clone(),
+        })
+    };
+    schema.fields().iter().filter_map(column).collect()
+}
+
+#[async_trait]
+impl Target for DynamoTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_connections: None,
+            atomic_batch: false,
+            conditional: true,
+            metered: true,
+            // Enough requests that one batch can use all that the limiter will ever allow.
+            batch_records: BATCH_ITEMS * MOST_REQUESTS,
+        }
+    }
+
+    fn resource(&self) -> String {
+        self.request.table.clone()
+    }
+
+    async fn identity(&self) -> Result<Option<Identity>> {
+        let table = self.catalog().table(&self.request.table).await?;
+        Ok(table.map(|table| table.identity(self.connector.shown_endpoint())))
+    }
+
+    async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
+        let definition = self.definition()?;
+        let table = self.catalog().table(&self.request.table).await?;
+        let layout = match (&table, &definition) {
+            (Some(table), _) => table.layout.clone(),
+            (None, Some(definition)) => Layout::of(definition),
+            (None, None) => {
+                let hint = "say under `tables:` of the store what it is to look like, or make it yourself";
+                return Err(self.catalog().missing(&self.request.table).await.with_hint(hint));
+            }
+        };
+        let conversions = self.conversions(schema)?;
+        let mut notes = self.notes(table.as_ref(), definition.as_ref());
+        notes.extend(self.check_keys(schema, &layout, &conversions)?);
+        let ddl = match (&table, &definition) {
+            (None, Some(definition)) => vec![format!("CreateTable {}", pretty(definition))],
+            _ => Vec::new(),
+        };
+        self.remember(&layout);
+        Ok(TargetPlan {
+            exists: table.is_some(),
+            ddl,
+            fidelity: fidelity(schema, &conversions),
+            hot_keys: hot_keys(&layout),
+            notes,
+            write_units_per_second: table.as_ref().and_then(Table::write_units_per_second),
+        })
+    }
+
+    fn encode(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Encoded, Refusal>> {
+        let encoded = |layout: &Layout| {
+            let encoder =
+                Encoder::new(records.schema_ref(), &self.request, layout, &context.fingerprint_key)?;
+            let show = |prepared: std::result::Result<crate::types::row::Prepared, Refusal>| {
+                prepared.map(|p| p.encoded())
+            };
+            Ok(encoder.encode(records).into_iter().map(show).collect())
+        };
+        self.known_layout()
+            .and_then(|layout| encoded(&layout))
+            .unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
+    }
+
+    async fn create(&self) -> Result<Creation> {
+        let name = &self.request.table;
+        let definition = self.definition()?;
+        let (table, created) = match (self.catalog().ready(name, false).await?, &definition) {
+            (Some(table), _) => (table, false),
+            (None, None) => {
+                let context =
+                    format!("there is no table \"{name}\" and nothing says what it is to look like");
+                return Err(self
+                    .error(StoreErrorKind::NotFound, context)
+                    .with_hint(format!("write `tables: {{ {name}: {{ key: … }} }}` or `{{ file: create-table.json }}` in the store")));
+            }
+            (None, Some(definition)) => {
+                let created = self.catalog().make(name, definition).await?;
+                (self.existing(true).await?, created)
+            }
+        };
+        self.remember(&table.layout);
+        if created {
+            return Ok(Creation::Created(name.clone()));
+        }
+        let differences =
+            definition.map(|definition| definition.differences(&table.definition)).unwrap_or_default();
+        Ok(Creation::Existed { name: name.clone(), differences })
+    }
+
+    async fn state(&self) -> Result<TargetState> {
+        self.existing(false).await?;
+        Ok(TargetState { empty: count::is_empty(&self.connector, &self.request.table).await? })
+    }
+
+    async fn count(&self, constants: &[KeyPattern]) -> Result<u64> {
+        let table = self.existing(false).await?;
+        count::count(&self.connector, &self.request.table, &table.layout, constants).await
+    }
+
+    async fn writer(&self, _slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
+        let table = self.existing(false).await?;
+        let parts = writer::Parts {
+            connector: Arc::clone(&self.connector),
+            pacer: Arc::clone(&self.pacer),
+            request: Arc::clone(&self.request),
+            layout: Arc::new(table.layout),
+            created,
+            context: context.clone(),
+        };
+        Ok(Box::new(writer::DynamoWriter::new(parts)))
+    }
+}
+
+fn pretty(definition: &Definition) -> String {
+    // A struct of strings and numbers has no way not to be JSON.
+    serde_json::to_string_pretty(definition).unwrap_or_default()
+}

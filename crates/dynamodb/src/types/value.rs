@@ -1,0 +1,83 @@
+//! Attribute values for people, for fingerprints, and out of JSON.
+
+use crate::limits;
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Map, Number, Value};
+use whimbrel_model::canonical::Canonical;
+
+/// A JSON value as DynamoDB holds it; numbers keep every digit.
+///
+/// # Errors
+/// A number out of DynamoDB's reach.
+pub(crate) fn from_json(value: &Value) -> Result<AttributeValue, String> {
+    Ok(match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(value) => AttributeValue::Bool(*value),
+        Value::Number(number) => AttributeValue::N(limits::number(number.as_str())?),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(values) => AttributeValue::L(values.iter().map(from_json).collect::<Result<_, _>>()?),
+        Value::Object(map) => {
+            let entry = |(name, value): (&String, &Value)| Ok((name.clone(), from_json(value)?));
+            AttributeValue::M(map.iter().map(entry).collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+/// The value in plain JSON, as a person would write it: sets are arrays, bytes are base64.
+pub(crate) fn preview(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => Value::String(text.clone()),
+        AttributeValue::N(text) => number(text),
+        AttributeValue::B(blob) => Value::String(BASE64.encode(blob)),
+        AttributeValue::Bool(value) => Value::Bool(*value),
+        AttributeValue::Ss(texts) => texts.iter().cloned().map(Value::String).collect(),
+        AttributeValue::Ns(texts) => texts.iter().map(|text| number(text)).collect(),
+        AttributeValue::Bs(blobs) => blobs.iter().map(|blob| Value::String(BASE64.encode(blob))).collect(),
+        AttributeValue::L(values) => values.iter().map(preview).collect(),
+        AttributeValue::M(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(name, _)| *name);
+            Value::Object(
+                entries
+                    .into_iter()
+                    .map(|(name, value)| (name.clone(), preview(value)))
+                    .collect::<Map<_, _>>(),
+            )
+        }
+        _ => Value::Null,
+    }
+}
+
+fn number(text: &str) -> Value {
+    text.parse::<Number>().map_or_else(|_| Value::String(text.to_owned()), Value::Number)
+}
+
+/// Appends the value in canonical form.
+pub(crate) fn canonical(into: &mut Canonical, value: &AttributeValue) {
+    match value {
+        AttributeValue::S(text) => into.text(text),
+        AttributeValue::N(text) => into.number(text),
+        AttributeValue::B(blob) => into.binary(blob.as_ref()),
+        AttributeValue::Bool(value) => into.bool(*value),
+        AttributeValue::Ss(texts) => into.set(texts, |one, text| one.text(text)),
+        AttributeValue::Ns(texts) => into.set(texts, |one, text| one.number(text)),
+        AttributeValue::Bs(blobs) => into.set(blobs, |one, blob| one.binary(blob.as_ref())),
+        AttributeValue::L(values) => {
+            into.list(values.len());
+            values.iter().for_each(|value| canonical(into, value));
+        }
+        AttributeValue::M(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(name, _)| *name);
+            into.map(entries.len());
+            for (name, value) in entries {
+                into.key(name);
+                canonical(into, value);
+            }
+        }
+        // NULL; a type that the API gains later never comes from an Arrow column.
+        _ => into.null(),
+    }
+}

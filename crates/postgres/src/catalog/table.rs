@@ -1,0 +1,203 @@
+//! A table by the name that the spec gives it.
+
+use super::{Found, KeyColumn, Layout, columns, schema};
+use crate::client::Lease;
+use crate::error::from_driver;
+use crate::sql::{Relation, Ties};
+use crate::template::identifier;
+use whimbrel_model::StoreName;
+use whimbrel_store::{Result, StoreError, StoreErrorKind};
+
+pub(super) const NO_KEY: &str = "no primary key and no unique key without NULL: one slice, restarted whole";
+/// How many tables an error lists.
+const LISTED: usize = 8;
+
+/// What a name stands for.
+struct Resolved {
+    oid: u32,
+    /// Schema and name, quoted.
+    sql: String,
+    kind: char,
+    has_children: bool,
+    is_row_secured: bool,
+}
+
+pub(super) async fn layout(store: &StoreName, lease: &Lease, name: &str) -> Result<Layout> {
+    let table = resolve(store, lease, name).await?;
+    let columns =
+        columns(store, lease, &format!("table {}", table.sql), table_columns(store, lease, &table).await?)
+            .await?;
+    let key = key(store, lease, &table).await?;
+    let key_column = |name: &String| {
+        let column = columns.iter().find(|column| column.name == *name)?;
+        Some(KeyColumn {
+            name: name.clone(),
+            inside: identifier(name),
+            source_type: column.source_type.clone(),
+            holds_null: column.holds_null,
+        })
+    };
+    let slice_key: Vec<_> = key.iter().filter_map(key_column).collect();
+    let mut notes = Vec::new();
+    if key.is_empty() {
+        notes.push(NO_KEY.to_owned());
+    }
+    if table.is_row_secured {
+        notes.push(format!(
+            "row-level security: only the rows of {} that this role may see are read",
+            table.sql
+        ));
+    }
+    let has_ctid = matches!(table.kind, 'r' | 'p' | 'm');
+    Ok(Layout {
+        relation: Relation::Table { sql: table.sql, ties: if has_ctid { Ties::Ctid } else { Ties::Record } },
+        schema: schema(&columns),
+        columns,
+        key,
+        slice_key,
+        // A key holds for a table itself, not for tables that inherit from it and are read with it.
+        is_unique: table.kind != 'r' || !table.has_children,
+        can_sample: has_ctid,
+        notes,
+    })
+}
+
+/// The ways in which a name can be meant, best first: the whole text as one identifier, then schema and name
+/// around each dot; as written, then as PostgreSQL folds it.
+fn candidates(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for text in [name.to_owned(), name.to_lowercase()] {
+        found.push(identifier(&text));
+        for (dot, _) in text.match_indices('.') {
+            let part = |part: &str| match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+                Some(quoted) => identifier(&quoted.replace("\"\"", "\"")),
+                None => identifier(part),
+            };
+            found.push(format!("{}.{}", part(&text[..dot]), part(&text[dot + 1..])));
+        }
+        if let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+            found.push(identifier(&quoted.replace("\"\"", "\"")));
+        }
+    }
+    // An empty identifier is a syntax error to the server.
+    found.retain(|candidate| !candidate.starts_with("\"\"") && !candidate.ends_with(".\"\""));
+    found
+}
+
+async fn resolve(store: &StoreName, lease: &Lease, name: &str) -> Result<Resolved> {
+    if name.is_empty() || name.contains('\0') {
+        let context = "a table's name is empty or holds the character U+0000";
+        return Err(StoreError::new(StoreErrorKind::NotFound, store, context));
+    }
+    let failed = |error| from_driver(store, format!("cannot look for the table `{name}`"), error);
+    let sql = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relhassubclass, \
+         row_security_active(c.oid) \
+         FROM unnest($1::text[]) WITH ORDINALITY AS t(name, n) JOIN pg_catalog.pg_class c ON c.oid = to_regclass(t.name) \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY t.n LIMIT 1";
+    let row = lease.client().query_opt(sql, &[&candidates(name)]).await.map_err(failed)?;
+    let Some(row) = row else { return Err(not_found(store, lease, name).await) };
+    let schema: String = row.try_get(1).map_err(failed)?;
+    let table: String = row.try_get(2).map_err(failed)?;
+    let kind: String = row.try_get(3).map_err(failed)?;
+    let resolved = Resolved {
+        oid: row.try_get(0).map_err(failed)?,
+        sql: format!("{}.{}", identifier(&schema), identifier(&table)),
+        kind: kind.chars().next().unwrap_or('?'),
+        has_children: row.try_get(4).map_err(failed)?,
+        is_row_secured: row.try_get(5).map_err(failed)?,
+    };
+    if !matches!(resolved.kind, 'r' | 'p' | 'v' | 'm' | 'f') {
+        let context = format!("`{name}` is no table and no view");
+        return Err(StoreError::new(StoreErrorKind::Mismatch, store, context));
+    }
+    Ok(resolved)
+}
+
+/// The tables that there are, those with a similar name first.
+async fn not_found(store: &StoreName, lease: &Lease, name: &str) -> StoreError {
+    let error = StoreError::new(StoreErrorKind::NotFound, store, format!("there is no table `{name}`"));
+    let sql = "SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE n.nspname || '.' || c.relname END::text \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' \
+         AND n.nspname NOT LIKE 'pg\\_temp%' LIMIT 10000";
+    let rows = match lease.client().query(sql, &[]).await {
+        Ok(rows) => rows,
+        Err(_) => return error,
+    };
+    let mut tables: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    if tables.is_empty() {
+        let database = &lease.server().database;
+        return error.with_hint(format!("the database `{database}` has no tables; is it the right one?"));
+    }
+    let wanted = name.to_lowercase();
+    tables.sort_by_cached_key(|table| {
+        (strsim::damerau_levenshtein(&wanted, &table.to_lowercase()), table.clone())
+    });
+    let more =
+        if tables.len() > LISTED { format!(" and {} more", tables.len() - LISTED) } else { String::new() };
+    tables.truncate(LISTED);
+    error.with_hint(format!("there are {}{more}", tables.join(", ")))
+}
+
+async fn table_columns(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<Found>> {
+    let failed = |error| from_driver(store, format!("cannot read the columns of {}", table.sql), error);
+    let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull, has_column_privilege(attrelid, attnum, 'SELECT') \
+         FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    let rows = lease.client().query(sql, &[&table.oid]).await.map_err(failed)?;
+    let mut found = Vec::with_capacity(rows.len());
+    let mut forbidden = Vec::new();
+    for row in rows {
+        let name: String = row.try_get(0).map_err(failed)?;
+        if !row.try_get::<_, bool>(4).map_err(failed)? {
+            forbidden.push(name.clone());
+        }
+        let is_not_null: bool = row.try_get(3).map_err(failed)?;
+        found.push(Found {
+            name,
+            oid: row.try_get(1).map_err(failed)?,
+            modifier: row.try_get(2).map_err(failed)?,
+            holds_null: !is_not_null,
+        });
+    }
+    if forbidden.is_empty() {
+        return Ok(found);
+    }
+    let user = &lease.server().user;
+    let what = if forbidden.len() == found.len() { "it".to_owned() } else { forbidden.join(", ") };
+    let context = format!("the role `{user}` may not read {}: {what}", table.sql);
+    let error = StoreError::new(StoreErrorKind::Forbidden, store, context);
+    Err(error.with_hint(format!("GRANT SELECT ON {} TO {}", table.sql, identifier(user))))
+}
+
+/// The primary key; else the unique key without NULL that has the fewest columns.
+async fn key(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<String>> {
+    let failed = |error| from_driver(store, format!("cannot read the keys of {}", table.sql), error);
+    // Before PostgreSQL 11 an index had key columns only.
+    let key_columns = if lease.server().version_number >= 110_000 { "i.indnkeyatts" } else { "i.indnatts" };
+    let sql = format!(
+        "SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:{key_columns} - 1]) WITH ORDINALITY AS k(number, place) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place) \
+         FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
+         AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:{key_columns} - 1]) AND NOT a.attnotnull) \
+         ORDER BY i.indisprimary DESC, {key_columns}, i.indexrelid LIMIT 1"
+    );
+    let row = lease.client().query_opt(&sql, &[&table.oid]).await.map_err(failed)?;
+    row.map_or_else(|| Ok(Vec::new()), |row| row.try_get(0).map_err(failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::candidates;
+
+    #[test]
+    fn the_whole_text_comes_first() {
+        assert_eq!(candidates("users")[0], "\"users\"");
+        assert_eq!(candidates("a.b")[..2], ["\"a.b\"", "\"a\".\"b\""]);
+        assert!(candidates("\"a.b\".\"c\"\"d\"").contains(&"\"a.b\".\"c\"\"d\"".to_owned()));
+        assert!(candidates("Public.Users").contains(&"\"public\".\"users\"".to_owned()));
+        assert!(candidates("\"Users\"").contains(&"\"Users\"".to_owned()));
+        assert!(candidates("a.").iter().all(|candidate| !candidate.ends_with(".\"\"")));
+    }
+}

@@ -1,0 +1,352 @@
+//! Connections: one for all work or several, and the snapshot that an epoch reads from.
+
+use crate::config::PostgresConfig;
+use crate::error::{from_driver, kind_of};
+use session::Session;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_postgres::{Client, SimpleQueryMessage};
+use whimbrel_model::StoreName;
+use whimbrel_store::{Result, StoreError, StoreErrorKind};
+
+mod connect;
+mod session;
+mod tls;
+
+pub(crate) use session::Server;
+
+/// What a lease is for; it decides the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Reading records: in the epoch's snapshot where there is an epoch.
+    Read,
+    /// Looking at the catalog: what is there now.
+    Catalog,
+    /// Changing something. In the single-connection case the epoch ends.
+    Write,
+}
+
+impl Purpose {
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Self::Catalog => "BEGIN READ ONLY",
+            Self::Write => "BEGIN",
+        }
+    }
+}
+
+/// All connections of a store. Connects when first asked for something.
+pub(crate) struct Connections {
+    store: StoreName,
+    config: Arc<PostgresConfig>,
+    mode: Mode,
+}
+
+enum Mode {
+    /// One connection for the process's life, leased in turn. It is never cut and never cancelled: a server
+    /// that takes one connection stops for good when its client goes away with unread data.
+    Single(Arc<Mutex<Slot>>),
+    /// As many as there are leases; the idle ones wait in a pool.
+    Many { pool: Arc<Pool>, epoch: Mutex<Option<Epoch>> },
+}
+
+/// The only connection.
+#[derive(Default)]
+struct Slot {
+    session: Option<Session>,
+    epoch: SlotEpoch,
+}
+
+/// The epoch of a single connection is one long transaction on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SlotEpoch {
+    #[default]
+    None,
+    Open,
+    Lost,
+}
+
+type Pool = StdMutex<Vec<Session>>;
+
+/// An epoch of many connections: a transaction that exports its snapshot to all readers.
+struct Epoch {
+    holder: Session,
+    snapshot: String,
+}
+
+impl Connections {
+    pub(crate) fn new(store: &StoreName, config: &Arc<PostgresConfig>) -> Self {
+        let mode = if config.single_connection {
+            Mode::Single(Arc::default())
+        } else {
+            Mode::Many { pool: Arc::default(), epoch: Mutex::new(None) }
+        };
+        Self { store: store.clone(), config: Arc::clone(config), mode }
+    }
+
+    /// A session in a transaction.
+    pub(crate) async fn lease(&self, purpose: Purpose) -> Result<Lease> {
+        match &self.mode {
+            Mode::Single(slot) => self.lease_single(slot, purpose).await,
+            Mode::Many { pool, epoch } => {
+                let snapshot =
+                    if purpose == Purpose::Read { self.snapshot(&*epoch.lock().await)? } else { None };
+                self.lease_one_of_many(pool, purpose, snapshot).await
+            }
+        }
+    }
+
+    /// Begins an epoch; the one before ends.
+    pub(crate) async fn begin_epoch(&self) -> Result<()> {
+        match &self.mode {
+            Mode::Single(slot) => {
+                let mut slot = Arc::clone(slot).lock_owned().await;
+                self.end_epoch(&mut slot).await;
+                let client = self.connected(&mut slot).await?;
+                slot.epoch = SlotEpoch::Open;
+                let begun = client.batch_execute(Purpose::Read.begin()).await;
+                begun.map_err(|error| {
+                    slot.epoch = SlotEpoch::Lost;
+                    from_driver(&self.store, "cannot begin reading", error)
+                })
+            }
+            Mode::Many { pool, epoch } => {
+                let mut epoch = epoch.lock().await;
+                if let Some(before) = epoch.take() {
+                    before.holder.abort();
+                }
+                *epoch = Some(self.export_snapshot(pool).await?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the epoch and all connections, in order.
+    pub(crate) async fn close(&self) {
+        match &self.mode {
+            Mode::Single(slot) => {
+                let mut slot = Arc::clone(slot).lock_owned().await;
+                self.end_epoch(&mut slot).await;
+                if let Some(session) = slot.session.take() {
+                    session.close().await;
+                }
+            }
+            Mode::Many { pool, epoch } => {
+                if let Some(epoch) = epoch.lock().await.take() {
+                    epoch.holder.close().await;
+                }
+                let idle = std::mem::take(&mut *pool.lock().unwrap_or_else(PoisonError::into_inner));
+                for session in idle {
+                    session.close().await;
+                }
+            }
+        }
+    }
+
+    async fn lease_single(&self, slot: &Arc<Mutex<Slot>>, purpose: Purpose) -> Result<Lease> {
+        let mut slot = Arc::clone(slot).lock_owned().await;
+        if purpose == Purpose::Write {
+            self.end_epoch(&mut slot).await;
+        }
+        let client = self.connected(&mut slot).await?;
+        if purpose == Purpose::Read && slot.epoch == SlotEpoch::Lost {
+            return Err(self.snapshot_lost());
+        }
+        // Within the epoch's transaction a savepoint takes the place of a transaction: an error leaves the
+        // snapshot alive.
+        let in_epoch = slot.epoch == SlotEpoch::Open;
+        let begin = if in_epoch { "SAVEPOINT whimbrel" } else { purpose.begin() };
+        let server = slot.session.as_ref().map(|session| session.server.clone()).unwrap_or_default();
+        let held = Held::Single { slot, in_epoch };
+        let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
+        lease.client.batch_execute(begin).await.map_err(|error| self.cannot_begin(error))?;
+        Ok(lease)
+    }
+
+    /// The client of the only connection, connected if it is not.
+    async fn connected(&self, slot: &mut Slot) -> Result<Arc<Client>> {
+        if let Some(session) = &slot.session {
+            if !session.client.is_closed() {
+                return Ok(Arc::clone(&session.client));
+            }
+            slot.session = None;
+            if slot.epoch == SlotEpoch::Open {
+                slot.epoch = SlotEpoch::Lost;
+            }
+        }
+        let session = Session::connect(&self.store, &self.config).await?;
+        let client = Arc::clone(&session.client);
+        slot.session = Some(session);
+        Ok(client)
+    }
+
+    async fn end_epoch(&self, slot: &mut Slot) {
+        if let (SlotEpoch::Open, Some(session)) = (slot.epoch, &slot.session) {
+            // It read only: whether it commits or is already gone is the same.
+            let _ = session.client.batch_execute("COMMIT").await;
+        }
+        slot.epoch = SlotEpoch::None;
+    }
+
+    fn snapshot(&self, epoch: &Option<Epoch>) -> Result<Option<String>> {
+        match epoch {
+            None => Ok(None),
+            Some(epoch) if epoch.holder.client.is_closed() => Err(self.snapshot_lost()),
+            Some(epoch) => Ok(Some(epoch.snapshot.clone())),
+        }
+    }
+
+    async fn lease_one_of_many(
+        &self,
+        pool: &Arc<Pool>,
+        purpose: Purpose,
+        snapshot: Option<String>,
+    ) -> Result<Lease> {
+        let session = self.idle_or_new(pool).await?;
+        let (client, server, pid) =
+            (Arc::clone(&session.client), session.server.clone(), session.server.backend_pid);
+        let held = Held::Pooled { session, pool: Arc::clone(pool) };
+        let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
+        let import = snapshot
+            .as_ref()
+            .map(|snapshot| format!("SET TRANSACTION SNAPSHOT '{}'; ", snapshot.replace('\'', "''")));
+        let sql = format!("{}; {}SELECT pg_backend_pid()", purpose.begin(), import.unwrap_or_default());
+        let begun = lease.client.simple_query(&sql).await.map_err(|error| {
+            let is_cut = |code| kind_of(code) == StoreErrorKind::Unreachable;
+            match error.code() {
+                Some(code) if snapshot.is_some() && !is_cut(code) => self.snapshot_lost().caused_by(error),
+                _ => self.cannot_begin(error),
+            }
+        })?;
+        if first_value(&begun).and_then(|pid| pid.parse().ok()) != Some(pid) {
+            return Err(session::is_transaction_pooler(&self.store));
+        }
+        Ok(lease)
+    }
+
+    async fn idle_or_new(&self, pool: &Arc<Pool>) -> Result<Session> {
+        loop {
+            let idle = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match idle {
+                Some(session) if session.client.is_closed() => {}
+                Some(session) => return Ok(session),
+                None => return Session::connect(&self.store, &self.config).await,
+            }
+        }
+    }
+
+    /// Looks whether sessions keep their server processes.
+    pub(crate) async fn check_sessions(&self) -> Result<()> {
+        if let Mode::Many { pool, .. } = &self.mode {
+            let session = self.with_a_backend_of_its_own(pool).await?;
+            pool.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+        Ok(())
+    }
+
+    /// A new session. A transaction pooler would give it and another one the same idle backend.
+    async fn with_a_backend_of_its_own(&self, pool: &Arc<Pool>) -> Result<Session> {
+        let session = Session::connect(&self.store, &self.config).await?;
+        let other = self.idle_or_new(pool).await?;
+        let backend = other.client.simple_query("SELECT pg_backend_pid()").await;
+        let backend = backend.map_err(|error| self.cannot_begin(error))?;
+        if first_value(&backend).and_then(|pid| pid.parse().ok()) == Some(session.server.backend_pid) {
+            return Err(session::is_transaction_pooler(&self.store));
+        }
+        pool.lock().unwrap_or_else(PoisonError::into_inner).push(other);
+        Ok(session)
+    }
+
+    async fn export_snapshot(&self, pool: &Arc<Pool>) -> Result<Epoch> {
+        let holder = self.with_a_backend_of_its_own(pool).await?;
+        let sql = format!("{}; SELECT pg_export_snapshot()", Purpose::Read.begin());
+        let answer = holder.client.simple_query(&sql).await;
+        let answer = answer.map_err(|error| from_driver(&self.store, "cannot export a snapshot", error))?;
+        let snapshot = first_value(&answer).ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Protocol, &self.store, "the server exported no snapshot")
+        })?;
+        Ok(Epoch { holder, snapshot: snapshot.to_owned() })
+    }
+
+    fn cannot_begin(&self, error: tokio_postgres::Error) -> StoreError {
+        from_driver(&self.store, "cannot begin a transaction", error)
+    }
+
+    fn snapshot_lost(&self) -> StoreError {
+        let context = "the connection that held the snapshot of this epoch is gone";
+        StoreError::new(StoreErrorKind::SnapshotLost, &self.store, context)
+    }
+}
+
+/// The first value of the first row of an answer.
+pub(crate) fn first_value(messages: &[SimpleQueryMessage]) -> Option<&str> {
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) if !row.is_empty() => row.get(0),
+        _ => None,
+    })
+}
+
+/// A session in a transaction, for one piece of work. Unless it is finished, the work is undone when the
+/// lease is dropped; the connection outlives that only where it must.
+pub(crate) struct Lease {
+    store: StoreName,
+    client: Arc<Client>,
+    server: Server,
+    held: Option<Held>,
+}
+
+enum Held {
+    Single { slot: OwnedMutexGuard<Slot>, in_epoch: bool },
+    Pooled { session: Session, pool: Arc<Pool> },
+}
+
+impl Lease {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The work is done: commits, and gives the connection back.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        let in_epoch = matches!(&self.held, Some(Held::Single { in_epoch: true, .. }));
+        let end = if in_epoch { "RELEASE SAVEPOINT whimbrel" } else { "COMMIT" };
+        let ended = self.client.batch_execute(end).await;
+        ended.map_err(|error| from_driver(&self.store, "cannot end a transaction", error))?;
+        if let Some(Held::Pooled { session, pool }) = self.held.take() {
+            pool.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.held.take() {
+            None => {}
+            // With several connections an unfinished one is cut: the server stops sending what nobody reads.
+            Some(Held::Pooled { session, .. }) => session.abort(),
+            Some(Held::Single { slot, in_epoch }) => {
+                let Some(runtime) = slot.session.as_ref().map(|session| session.runtime.clone()) else {
+                    return;
+                };
+                runtime.spawn(roll_back(slot, Arc::clone(&self.client), in_epoch));
+            }
+        }
+    }
+}
+
+/// Undoes unfinished work on the only connection. The answer comes after all that is still on its way, so
+/// the connection is drained when this ends, and only then leased again.
+async fn roll_back(mut slot: OwnedMutexGuard<Slot>, client: Arc<Client>, in_epoch: bool) {
+    let sql =
+        if in_epoch { "ROLLBACK TO SAVEPOINT whimbrel; RELEASE SAVEPOINT whimbrel" } else { "ROLLBACK" };
+    if client.batch_execute(sql).await.is_err() && in_epoch {
+        // The transaction is beyond repair, or the connection is gone: so is the snapshot.
+        let _ = client.batch_execute("ROLLBACK").await;
+        slot.epoch = SlotEpoch::Lost;
+    }
+}

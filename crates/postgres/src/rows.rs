@@ -1,0 +1,280 @@
+//! Rows into Arrow batches.
+
+use crate::catalog::Column;
+use crate::copy::Row;
+use crate::types::{ColumnType, Scalar};
+use crate::value::{self, Value, ValueError};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Array,
+    Int32Builder, Int64Array, Int64Builder, ListArray, RecordBatch, StringBuilder,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{Date32Type, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use std::sync::Arc;
+use whimbrel_store::Unreadable;
+
+/// Why a row cannot become part of a batch.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RowError {
+    #[error("column `{column}`: {reason}")]
+    Malformed { column: String, reason: &'static str },
+    #[error("the values of column `{column}` in one batch take more than 2 GB")]
+    TooLong { column: String },
+    #[error("a value is NULL in column `{column}`, which the catalog says has none")]
+    Null { column: String },
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// Collects rows of one relation until they are taken as a batch.
+pub(crate) struct RowBuffer {
+    schema: SchemaRef,
+    columns: Vec<(Column, ColumnBuilder)>,
+    rows: usize,
+    bytes: usize,
+    unreadable: Vec<Unreadable>,
+    scratch: String,
+}
+
+/// What a [`RowBuffer`] held.
+pub(crate) struct Taken {
+    pub records: RecordBatch,
+    pub unreadable: Vec<Unreadable>,
+    pub bytes: usize,
+}
+
+impl RowBuffer {
+    pub(crate) fn new(schema: &SchemaRef, columns: &[Column]) -> Self {
+        let builders = columns.iter().map(|column| (column.clone(), ColumnBuilder::new(column.column_type)));
+        Self {
+            schema: Arc::clone(schema),
+            columns: builders.collect(),
+            rows: 0,
+            bytes: 0,
+            unreadable: Vec::new(),
+            scratch: String::new(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a row; fields behind the known columns are left out.
+    pub(crate) fn push(&mut self, row: &Row) -> Result<(), RowError> {
+        for ((column, builder), field) in self.columns.iter_mut().zip(row.fields()) {
+            let Some(bytes) = field else {
+                if !column.nullable {
+                    return Err(RowError::Null { column: column.name.clone() });
+                }
+                builder.append_null();
+                continue;
+            };
+            match builder.append(bytes, &mut self.scratch) {
+                Ok(true) => {}
+                Ok(false) => return Err(RowError::TooLong { column: column.name.clone() }),
+                Err(ValueError::Unreadable(reason)) if column.nullable => {
+                    builder.append_null();
+                    let (column, reason) = (column.name.clone(), reason.to_owned());
+                    self.unreadable.push(Unreadable { row: self.rows, column, reason, raw: bytes.to_vec() });
+                }
+                Err(ValueError::Unreadable(reason) | ValueError::Malformed(reason)) => {
+                    return Err(RowError::Malformed { column: column.name.clone(), reason });
+                }
+            }
+        }
+        self.rows += 1;
+        self.bytes += row.len();
+        Ok(())
+    }
+
+    /// The rows so far as a batch; the buffer is empty afterwards.
+    pub(crate) fn take(&mut self) -> Result<Taken, RowError> {
+        let arrays =
+            self.columns.iter_mut().map(|(_, builder)| builder.finish()).collect::<Result<Vec<_>, _>>()?;
+        let records = RecordBatch::try_new(Arc::clone(&self.schema), arrays)?;
+        self.rows = 0;
+        Ok(Taken {
+            records,
+            unreadable: std::mem::take(&mut self.unreadable),
+            bytes: std::mem::take(&mut self.bytes),
+        })
+    }
+}
+
+enum ColumnBuilder {
+    Scalar(ScalarBuilder),
+    List { elements: ScalarBuilder, ends: Vec<i32>, valid: Vec<bool> },
+}
+
+impl ColumnBuilder {
+    fn new(column_type: ColumnType) -> Self {
+        match column_type {
+            ColumnType::Scalar(scalar) => Self::Scalar(ScalarBuilder::new(scalar)),
+            ColumnType::List(element) => {
+                Self::List { elements: ScalarBuilder::new(element), ends: vec![0], valid: Vec::new() }
+            }
+        }
+    }
+
+    fn append_null(&mut self) {
+        match self {
+            Self::Scalar(builder) => builder.append_null(),
+            Self::List { ends, valid, .. } => {
+                ends.push(ends.last().copied().unwrap_or(0));
+                valid.push(false);
+            }
+        }
+    }
+
+    /// `false`: Arrow's offsets have no room left.
+    fn append(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
+        match self {
+            Self::Scalar(builder) => Ok(builder.append(value::decode(builder.scalar, bytes, scratch)?)),
+            Self::List { elements, ends, valid } => {
+                let values = value::elements(bytes)?;
+                // All elements are looked at before the first is kept: an unreadable one takes the whole list.
+                for element in values.iter().flatten() {
+                    value::decode(elements.scalar, element, scratch)?;
+                }
+                let end = ends.last().copied().unwrap_or(0);
+                let Some(end) = i32::try_from(values.len()).ok().and_then(|count| end.checked_add(count))
+                else {
+                    return Ok(false);
+                };
+                for element in values {
+                    match element {
+                        None => elements.append_null(),
+                        Some(bytes) => {
+                            if !elements.append(value::decode(elements.scalar, bytes, scratch)?) {
+                                return Ok(false);
+                            }
+                        }
+                    }
+                }
+                ends.push(end);
+                valid.push(true);
+                Ok(true)
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        match self {
+            Self::Scalar(builder) => Ok(builder.finish()),
+            Self::List { elements, ends, valid } => {
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])));
+                let nulls = NullBuffer::from(std::mem::take(valid));
+                let field = ColumnType::element_field(elements.scalar);
+                Ok(Arc::new(ListArray::try_new(field, offsets, elements.finish(), Some(nulls))?))
+            }
+        }
+    }
+}
+
+struct ScalarBuilder {
+    scalar: Scalar,
+    values: Values,
+}
+
+enum Values {
+    Bool(BooleanBuilder),
+    I16(Int16Builder),
+    I32(Int32Builder),
+    I64(Int64Builder),
+    F32(Float32Builder),
+    F64(Float64Builder),
+    Text(StringBuilder),
+    Bytes(BinaryBuilder),
+}
+
+impl ScalarBuilder {
+    fn new(scalar: Scalar) -> Self {
+        let values = match scalar {
+            Scalar::Bool => Values::Bool(BooleanBuilder::new()),
+            Scalar::Int2 => Values::I16(Int16Builder::new()),
+            Scalar::Int4 | Scalar::Date => Values::I32(Int32Builder::new()),
+            Scalar::Int8 | Scalar::Oid | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz => {
+                Values::I64(Int64Builder::new())
+            }
+            Scalar::Float4 => Values::F32(Float32Builder::new()),
+            Scalar::Float8 => Values::F64(Float64Builder::new()),
+            Scalar::Numeric | Scalar::Text | Scalar::Char | Scalar::Uuid | Scalar::Json | Scalar::Jsonb => {
+                Values::Text(StringBuilder::new())
+            }
+            Scalar::Bytea => Values::Bytes(BinaryBuilder::new()),
+        };
+        Self { scalar, values }
+    }
+
+    fn append_null(&mut self) {
+        match &mut self.values {
+            Values::Bool(builder) => builder.append_null(),
+            Values::I16(builder) => builder.append_null(),
+            Values::I32(builder) => builder.append_null(),
+            Values::I64(builder) => builder.append_null(),
+            Values::F32(builder) => builder.append_null(),
+            Values::F64(builder) => builder.append_null(),
+            Values::Text(builder) => builder.append_null(),
+            Values::Bytes(builder) => builder.append_null(),
+        }
+    }
+
+    /// `false`: there is no room, or the value is of another kind than `decode` gives for this scalar.
+    fn append(&mut self, value: Value<'_>) -> bool {
+        let fits = |held: usize, more: usize| i32::try_from(held + more).is_ok();
+        match (&mut self.values, value) {
+            (Values::Bool(builder), Value::Bool(value)) => builder.append_value(value),
+            (Values::I16(builder), Value::I16(value)) => builder.append_value(value),
+            (Values::I32(builder), Value::I32(value)) => builder.append_value(value),
+            (Values::I64(builder), Value::I64(value)) => builder.append_value(value),
+            (Values::F32(builder), Value::F32(value)) => builder.append_value(value),
+            (Values::F64(builder), Value::F64(value)) => builder.append_value(value),
+            (Values::Text(builder), Value::Text(value))
+                if fits(builder.values_slice().len(), value.len()) =>
+            {
+                builder.append_value(value);
+            }
+            (Values::Bytes(builder), Value::Bytes(value))
+                if fits(builder.values_slice().len(), value.len()) =>
+            {
+                builder.append_value(value);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match &mut self.values {
+            Values::Bool(builder) => Arc::new(builder.finish()),
+            Values::I16(builder) => Arc::new(builder.finish()),
+            Values::I32(builder) => dated(self.scalar, builder.finish()),
+            Values::I64(builder) => timed(self.scalar, builder.finish()),
+            Values::F32(builder) => Arc::new(builder.finish()),
+            Values::F64(builder) => Arc::new(builder.finish()),
+            Values::Text(builder) => Arc::new(builder.finish()),
+            Values::Bytes(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+fn dated(scalar: Scalar, counts: Int32Array) -> ArrayRef {
+    if scalar == Scalar::Date { Arc::new(counts.reinterpret_cast::<Date32Type>()) } else { Arc::new(counts) }
+}
+
+fn timed(scalar: Scalar, counts: Int64Array) -> ArrayRef {
+    match scalar {
+        Scalar::Time => Arc::new(counts.reinterpret_cast::<Time64MicrosecondType>()),
+        Scalar::Timestamp => Arc::new(counts.reinterpret_cast::<TimestampMicrosecondType>()),
+        Scalar::TimestampTz => {
+            Arc::new(counts.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
+        }
+        _ => Arc::new(counts),
+    }
+}

@@ -1,0 +1,260 @@
+//! The reading side: slices by ranges of a key, each read by one `COPY`.
+
+use crate::catalog::{self, Layout};
+use crate::client::{Connections, Lease, Purpose};
+use crate::copy::{CopyDecoder, CopyError};
+use crate::error::from_driver;
+use crate::sql::{self, Part};
+use async_trait::async_trait;
+use batches::Batches;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_postgres::error::SqlState;
+use whimbrel_model::{Cursor, SlicePart, StoreName};
+use whimbrel_store::{
+    BatchStream, ReadBatch, ReadRequest, Result, Source, SourceDescription, StoreError, StoreErrorKind,
+};
+
+mod batches;
+
+/// Beyond so many records the boundaries of slices come from a sample.
+const EXACT_UP_TO: u64 = 200_000;
+/// How many records of a sample stand for one slice. A sample is of whole pages, whose records lie together:
+/// few pages would make slices of very different size.
+const SAMPLED_PER_SLICE: u64 = 4_000;
+
+/// A table, view or query.
+pub(crate) struct PostgresSource {
+    store: StoreName,
+    connections: Arc<Connections>,
+    request: ReadRequest,
+    /// As last described.
+    layout: Mutex<Option<Arc<Layout>>>,
+    /// Counted once: a source is described again at each slice.
+    records: tokio::sync::OnceCell<u64>,
+}
+
+impl PostgresSource {
+    pub(crate) fn new(store: &StoreName, connections: &Arc<Connections>, request: ReadRequest) -> Self {
+        Self {
+            store: store.clone(),
+            connections: Arc::clone(connections),
+            request,
+            layout: Mutex::default(),
+            records: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    async fn look(&self, lease: &Lease) -> Result<Arc<Layout>> {
+        let layout = Arc::new(catalog::layout(&self.store, lease, &self.request).await?);
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&layout));
+        Ok(layout)
+    }
+
+    async fn known_layout(&self, lease: &Lease) -> Result<Arc<Layout>> {
+        let known = self.layout.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(layout) => Ok(layout),
+            None => self.look(lease).await,
+        }
+    }
+
+    async fn count(&self, lease: &Lease, layout: &Layout) -> Result<u64> {
+        self.records.get_or_try_init(|| catalog::records(&self.store, lease, layout)).await.copied()
+    }
+
+    /// The last keys of all slices but the last one, without repetition.
+    async fn boundaries(&self, lease: &Lease, layout: &Layout, wanted: usize) -> Result<Vec<Vec<String>>> {
+        let records = self.count(lease, layout).await?;
+        if records > EXACT_UP_TO && layout.can_sample {
+            #[expect(clippy::cast_precision_loss, reason = "a share of pages, roughly")]
+            let share = (SAMPLED_PER_SLICE * wanted as u64) as f64 / records as f64;
+            let sampled =
+                self.cut(lease, layout, wanted, Some((share * 100.0).clamp(0.000_1, 100.0))).await?;
+            if !sampled.is_empty() {
+                return Ok(sampled);
+            }
+        }
+        self.cut(lease, layout, wanted, None).await
+    }
+
+    async fn cut(
+        &self,
+        lease: &Lease,
+        layout: &Layout,
+        wanted: usize,
+        percent: Option<f64>,
+    ) -> Result<Vec<Vec<String>>> {
+        let failed =
+            |error| from_driver(&self.store, format!("cannot slice {}", layout.relation.name()), error);
+        let sql = sql::boundaries(layout, wanted, percent)
+            .ok_or_else(|| self.internal("boundaries hold U+0000"))?;
+        let rows = lease.client().query(&sql, &[]).await.map_err(failed)?;
+        let mut boundaries = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key =
+                (0..row.len()).map(|at| row.try_get(at)).collect::<std::result::Result<Vec<String>, _>>();
+            boundaries.push(key.map_err(failed)?);
+        }
+        boundaries.dedup();
+        Ok(boundaries)
+    }
+
+    /// Compares what a statement would give now with what is expected of it. From here on the tables are
+    /// locked against changes of their columns until the transaction ends.
+    async fn check_drift(&self, lease: &Lease, layout: &Layout, select: &str) -> Result<()> {
+        let name = layout.relation.name();
+        let drifted = |what: String| {
+            let error =
+                StoreError::new(StoreErrorKind::Drift, &self.store, format!("{name} has changed: {what}"));
+            error.with_hint("`whimbrel plan` shows what it is now")
+        };
+        let prepared = lease.client().prepare(select).await.map_err(|error| {
+            let gone = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
+            match error.code() {
+                Some(code) if gone.contains(code) => {
+                    drifted("a column or table is gone".to_owned()).caused_by(error)
+                }
+                _ => from_driver(&self.store, format!("cannot read {name}"), error),
+            }
+        })?;
+        for (now, then) in prepared.columns().iter().zip(&layout.columns) {
+            if now.type_().oid() != then.type_oid {
+                return Err(drifted(format!("column `{}` was {}", then.name, then.source_type)));
+            }
+        }
+        Ok(())
+    }
+
+    fn foreign(&self, what: &str) -> StoreError {
+        let context = format!("{what} does not belong to this source as it is now");
+        let error = StoreError::new(StoreErrorKind::Mismatch, &self.store, context);
+        error.with_hint(
+            "the key that slices are ranges of has changed since; begin again with `whimbrel run --new`",
+        )
+    }
+
+    fn internal(&self, what: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::Internal, &self.store, what)
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn describe(&self) -> Result<SourceDescription> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let layout = self.look(&lease).await?;
+        let records = self.count(&lease, &layout).await?;
+        lease.finish().await?;
+        Ok(SourceDescription {
+            schema: Arc::clone(&layout.schema),
+            key: layout.key.clone(),
+            records: Some(records),
+            resumable: !layout.slice_key.is_empty(),
+            notes: layout.notes.clone(),
+        })
+    }
+
+    async fn slices(&self, wanted: usize) -> Result<Vec<SlicePart>> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let layout = self.look(&lease).await?;
+        if layout.slice_key.is_empty() {
+            lease.finish().await?;
+            return Ok(vec![Part::Whole.to_slice()]);
+        }
+        let boundaries =
+            if wanted > 1 { self.boundaries(&lease, &layout, wanted).await? } else { Vec::new() };
+        lease.finish().await?;
+        let mut parts = Vec::with_capacity(boundaries.len() + 2);
+        let mut above = None;
+        for upto in boundaries {
+            parts.push(Part::Range { above: above.replace(upto.clone()), upto: Some(upto) }.to_slice());
+        }
+        parts.push(Part::Range { above, upto: None }.to_slice());
+        if layout.slice_key.iter().any(|column| column.holds_null) {
+            parts.push(Part::Nulls.to_slice());
+        }
+        Ok(parts)
+    }
+
+    async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<BatchStream> {
+        let lease = self.connections.lease(Purpose::Read).await?;
+        let layout = self.known_layout(&lease).await?;
+        let columns = layout.slice_key.len();
+        let mut part = Part::from_slice(part, columns).ok_or_else(|| self.foreign("a slice"))?;
+        if let Some(cursor) = after {
+            part = part.after(cursor, columns).ok_or_else(|| self.foreign("a cursor"))?;
+        }
+        let select = sql::select(&layout, &part).ok_or_else(|| self.foreign("a key with U+0000"))?;
+        self.check_drift(&lease, &layout, &select).await?;
+        let doing = format!("cannot read {}", layout.relation.name());
+        let copy = lease.client().copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)")).await;
+        let copy = copy.map_err(|error| from_driver(&self.store, doing.clone(), error))?;
+        let hidden = if part.is_ordered() { sql::hidden_fields(&layout) } else { 0 };
+        let reading = Reading {
+            store: self.store.clone(),
+            doing,
+            decoder: CopyDecoder::new(layout.columns.len() + hidden),
+            batches: Batches::new(&layout, part.is_ordered(), &self.request),
+            copy: Some(Box::pin(copy)),
+            lease: Some(lease),
+        };
+        Ok(futures::stream::unfold(Some(reading), step).boxed())
+    }
+}
+
+type CopyStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, tokio_postgres::Error>> + Send>>;
+
+/// A read under way.
+struct Reading {
+    store: StoreName,
+    doing: String,
+    decoder: CopyDecoder,
+    batches: Batches,
+    /// `None`: the server has sent everything. Dropped before the lease, which then sees to the rest.
+    copy: Option<CopyStream>,
+    lease: Option<Lease>,
+}
+
+async fn step(reading: Option<Reading>) -> Option<(Result<ReadBatch>, Option<Reading>)> {
+    let mut reading = reading?;
+    match reading.next().await {
+        Ok(Some(batch)) => Some((Ok(batch), Some(reading))),
+        Ok(None) => None,
+        Err(error) => Some((Err(error), None)),
+    }
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<ReadBatch>> {
+        loop {
+            if let Some(batch) = self.batches.next() {
+                return Ok(Some(batch));
+            }
+            let Some(copy) = &mut self.copy else { return Ok(None) };
+            match copy.next().await {
+                Some(Ok(chunk)) => {
+                    self.decoder.push(&chunk);
+                    while let Some(row) = self.decoder.next_row().map_err(|error| self.malformed(error))? {
+                        self.batches.push(row).map_err(|error| error.into_store(&self.store, &self.doing))?;
+                    }
+                }
+                Some(Err(error)) => return Err(from_driver(&self.store, self.doing.clone(), error)),
+                None => {
+                    self.copy = None;
+                    self.decoder.finish().map_err(|error| self.malformed(error))?;
+                    self.batches.finish().map_err(|error| error.into_store(&self.store, &self.doing))?;
+                    if let Some(lease) = self.lease.take() {
+                        lease.finish().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn malformed(&self, error: CopyError) -> StoreError {
+        StoreError::new(StoreErrorKind::Protocol, &self.store, self.doing.clone()).caused_by(error)
+    }
+}

@@ -1,0 +1,183 @@
+//! Flows read and write stores that exist, say each thing once, and wait for each other without circles.
+
+use super::Findings;
+use crate::elements::checks::CheckElement;
+use crate::elements::flows::{After, Flow};
+use crate::names::suggest;
+use crate::order;
+use crate::spec::Spec;
+
+pub(super) fn check(spec: &Spec, findings: &mut Findings) {
+    let document = spec.document();
+    for (name, flow) in &document.flows {
+        from(spec, name, flow, findings);
+        into(spec, name, flow, findings);
+        after(spec, name, flow, findings);
+        for (index, check) in flow.checks.iter().enumerate() {
+            check_element(spec, name, index, check, findings);
+        }
+        if let Some(group) = flow.group.as_ref().filter(|group| document.flows.contains_key(*group))
+            && document.flows.get(group).is_some_and(|other| other.group.as_ref() != Some(group))
+        {
+            let at = spec.position(&["flows", name, "group"]);
+            let message = format!("the group `{group}` has the name of a flow that is not in it");
+            findings.add(at, message, "give the group a name of its own, so that `--only` is clear");
+        }
+    }
+    if let Some(circle) = order::circle(spec) {
+        let first = circle.first().map(String::as_str).unwrap_or_default();
+        let at = spec.key_position(&["flows", first, "after"]);
+        let way = circle.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" after ");
+        findings.add(
+            at,
+            format!("flows wait for each other in a circle: {way}"),
+            "take one `after` out of the circle",
+        );
+    }
+}
+
+fn store(spec: &Spec, path: &[&str], flow: &str, key: &str, name: Option<&str>, findings: &mut Findings) {
+    let stores = || spec.document().stores.keys().map(String::as_str);
+    match name {
+        None => {
+            let hint = match stores().collect::<Vec<_>>().as_slice() {
+                [only] => format!("add `store: {only}`, here or under `defaults`"),
+                _ => "add `store: NAME`, here or under `defaults`".to_owned(),
+            };
+            findings.add(spec.position(path), format!("`{key}` of the flow `{flow}` names no store"), hint);
+        }
+        Some(name) if !spec.document().stores.contains_key(name) => {
+            let at = spec.position(&[path, &["store"]].concat());
+            findings.add(at, format!("there is no store `{name}`"), suggest(name, "stores", stores()));
+        }
+        Some(_) => {}
+    }
+}
+
+fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
+    let path = ["flows", name, "from"];
+    let Some(from) = &flow.from else {
+        let at = spec.key_position(&["flows", name]);
+        findings.add(
+            at,
+            format!("the flow `{name}` has no `from`"),
+            "add `from: { store: NAME, table: NAME }`",
+        );
+        return;
+    };
+    store(spec, &path, name, "from", from.store.as_deref(), findings);
+    match (&from.table, &from.query) {
+        (None, None) => {
+            let message = format!("`from` of the flow `{name}` has neither `table` nor `query`");
+            findings.add(
+                spec.position(&path),
+                message,
+                "say what is read: `table: NAME` or `query: SELECT …`",
+            );
+        }
+        (Some(_), Some(_)) => {
+            let key = |key| spec.key_position(&["flows", name, "from", key]);
+            let message = format!("`from` of the flow `{name}` has both `table` and `query`");
+            findings.add(key("table").max(key("query")), message, "keep one of them");
+        }
+        _ => {}
+    }
+    if let Some(query) = &from.query
+        && let Some(second) = query.0.match_indices("{slice}").nth(1)
+        && let Some(node) = spec.tree.find(&["flows", name, "from", "query"])
+    {
+        let at = node.span().at_byte(&query.0, second.0);
+        findings.add(at, "`{slice}` stands in the query twice", "keep the one that should be restricted");
+    }
+}
+
+fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
+    let Some(into) = &flow.into else {
+        let at = spec.key_position(&["flows", name]);
+        findings.add(
+            at,
+            format!("the flow `{name}` has no `into`"),
+            "add `into: { store: NAME, table: NAME, key: [NAME] }`",
+        );
+        return;
+    };
+    for (index, target) in into.as_slice().iter().enumerate() {
+        let index = index.to_string();
+        let mut path = vec!["flows", name, "into"];
+        if into.is_list() {
+            path.push(&index);
+        }
+        store(spec, &path, name, "into", target.store.as_deref(), findings);
+        if target.table.is_none() {
+            let message = format!("`into` of the flow `{name}` names no table");
+            findings.add(spec.position(&path), message, "say where records go: `table: NAME`");
+        }
+    }
+}
+
+fn after(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
+    let Some(After::Flows(names)) = &flow.after else { return };
+    let flows = || spec.document().flows.keys().map(String::as_str);
+    for (index, other) in names.iter().enumerate() {
+        let at = spec.position(&["flows", name, "after", &index.to_string()]);
+        if other == name {
+            findings.add(
+                at,
+                format!("the flow `{name}` waits for itself"),
+                "leave it out of its own `after`",
+            );
+        } else if !spec.document().flows.contains_key(other) {
+            findings.add(
+                at,
+                format!("there is no flow `{other}`"),
+                suggest(other, "flows", flows().filter(|f| *f != name)),
+            );
+        }
+    }
+}
+
+fn check_element(spec: &Spec, name: &str, index: usize, check: &CheckElement, findings: &mut Findings) {
+    let index = index.to_string();
+    let path = ["flows", name, "checks", index.as_str()];
+    let key = |key| spec.key_position(&["flows", name, "checks", index.as_str(), key]);
+    match (&check.expect, &check.required) {
+        (None, None) => {
+            findings.add(
+                spec.position(&path),
+                "a check has neither `expect` nor `required`",
+                "add one of them",
+            );
+        }
+        (Some(_), Some(_)) => {
+            let at = key("expect").max(key("required"));
+            findings.add(at, "a check has both `expect` and `required`", "make them two checks");
+        }
+        (None, Some(_)) if check.message.is_some() => {
+            findings.add(
+                key("else"),
+                "`else` belongs to `expect`",
+                "`required` has a message of its own; leave `else` out",
+            );
+        }
+        _ => {}
+    }
+    required_columns(spec, name, &index, check, findings);
+}
+
+/// A column that `columns` names with other capitals is a slip. Others cannot be known before the source is
+/// seen.
+fn required_columns(spec: &Spec, name: &str, index: &str, check: &CheckElement, findings: &mut Findings) {
+    let Some(flow) = spec.document().flows.get(name) else { return };
+    let Some(required) = &check.required else { return };
+    for (at, column) in required.as_slice().iter().enumerate() {
+        let declared = flow.columns.keys().find(|declared| declared.eq_ignore_ascii_case(column));
+        let Some(declared) = declared.filter(|declared| *declared != column) else { continue };
+        let position = at.to_string();
+        let mut path = vec!["flows", name, "checks", index, "required"];
+        if required.is_list() {
+            path.push(&position);
+        }
+        let message = format!("`required` names `{column}`, and `columns` calls it `{declared}`");
+        findings.add(spec.position(&path), message, format!("did you mean `{declared}`?"));
+    }
+}

@@ -1,0 +1,50 @@
+//! A flow's `from`
+
+use super::text::{OneOrMany, Sql, TemplateText};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What a flow reads: a store, and exactly one of `table` and `query`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a flow's `from`"))]
+pub struct From {
+    /// The store that is read.
+    #[serde(default)]
+    pub store: Option<String>,
+    /// The table, in the store's own way of naming.
+    #[serde(default)]
+    pub table: Option<TemplateText>,
+    /// A query in the store's own SQL; `{slice}` in it marks where a slice's condition goes.
+    #[serde(default)]
+    pub query: Option<Sql>,
+    /// A Chroma collection.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
+    pub collection: Option<TemplateText>,
+    /// A file or a pattern of files.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
+    pub path: Option<TemplateText>,
+    /// This run's own receipts.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
+    pub run: Option<String>,
+    /// Which records, in whimbrel's SQL.
+    #[serde(default, rename = "where")]
+    pub filter: Option<Sql>,
+    /// The columns by whose ranges it is cut into slices; without it, the primary key.
+    #[serde(default)]
+    pub slice_by: Option<OneOrMany<String>>,
+    /// A JSON path; each element that it finds becomes a record.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "unnest in the `query`"))]
+    pub each: Option<String>,
+    /// The column that takes the keys, where `each` finds objects by key.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "unnest in the `query`"))]
+    pub key_as: Option<String>,
+}
+
+/// Keys of `from` of which a flow has exactly one: its own displaces the one of `defaults`.
+pub(crate) const RELATIONS: &[&str] = &["table", "query", "collection", "path", "run"];

@@ -1,0 +1,215 @@
+//! A flow's `into`
+
+use super::text::{OneOrMany, TemplateText};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Where a flow's records go, and how.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a flow's `into`"))]
+pub struct Into {
+    /// The store that is written to.
+    #[serde(default)]
+    pub store: Option<String>,
+    /// The table.
+    #[serde(default)]
+    pub table: Option<TemplateText>,
+    /// The tables of a langchain-postgres collection.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "write into a `table`"))]
+    pub langchain: Option<Value>,
+    /// A file.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "write into a `table`"))]
+    pub path: Option<TemplateText>,
+    /// How the records are nested in a file.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "write into a `table`"))]
+    pub shape: Option<Value>,
+    /// The columns that make a record's key; without it, the table's own primary key.
+    #[serde(default)]
+    pub key: Option<OneOrMany<String>>,
+    /// What becomes of a record whose key the target holds already. `insert` if nothing is said.
+    #[serde(default)]
+    pub mode: WriteMode,
+    /// What becomes of the second record of one key in one run.
+    #[serde(default)]
+    pub on_duplicate: OnDuplicate,
+    /// The columns that say which of several records is the last.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "it belongs to `on_duplicate: last`; let the `query` keep one record a key"))]
+    pub order: Option<OneOrMany<String>>,
+    /// The tenant: only records in scope are counted, compared and changed.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "give the target a table of its own"))]
+    pub scope: Option<BTreeMap<String, Value>>,
+    /// What becomes of a NULL.
+    #[serde(default)]
+    pub nulls: NullRule,
+    /// Forms that values take in the target, by column.
+    #[serde(default, rename = "as")]
+    #[schemars(extend("x-label" = "a flow's `as`"))]
+    pub forms: BTreeMap<String, Form>,
+    /// Columns and paths in them that are left out of comparison.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// What `changed` compares with.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "it belongs to `mode: changed`; use `mode: upsert` or `mode: skip_existing`"))]
+    pub compare: Option<Compare>,
+    /// Whether records are deleted that the source no longer has.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "write `delete_missing: false` or leave it out"))]
+    pub delete_missing: bool,
+    /// Columns that may lose something on the way.
+    #[serde(default)]
+    pub allow_lossy: Vec<String>,
+    /// How many records and bytes a request or transaction holds. Rarely needed.
+    #[serde(default)]
+    pub batch: Batch,
+}
+
+/// Keys of `into` of which a flow has exactly one: its own displaces the one of `defaults`.
+pub(crate) const PLACES: &[&str] = &["table", "langchain", "path"];
+
+/// What becomes of a record whose key the target holds already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// It is a reject.
+    #[default]
+    Insert,
+    /// It takes the place of what the key held.
+    Upsert,
+    /// It is skipped.
+    SkipExisting,
+    /// It is written where its content differs.
+    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`"))]
+    Changed,
+    /// Its attributes are set where the target still holds the values that were read.
+    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`"))]
+    Update,
+}
+
+/// What becomes of the second record of one key in one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDuplicate {
+    /// It is a reject.
+    #[default]
+    Reject,
+    /// The last one by `order` wins.
+    #[schemars(extend("x-not-yet" = "write `on_duplicate: reject`; let the `query` keep one record a key"))]
+    Last,
+}
+
+/// What becomes of a NULL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum NullRule {
+    /// The attribute is left out.
+    #[default]
+    Omit,
+    /// The attribute is written as NULL.
+    Null,
+}
+
+impl<'de> Deserialize<'de> for NullRule {
+    /// `null` without quotes is YAML's own null.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::Null => Ok(Self::Null),
+            Value::String(word) if word == "null" => Ok(Self::Null),
+            Value::String(word) if word == "omit" => Ok(Self::Omit),
+            _ => Err(serde::de::Error::custom("expected `omit` or `null`")),
+        }
+    }
+}
+
+/// What `changed` compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compare {
+    /// What the target holds.
+    Target,
+    /// The fingerprints that the journal holds.
+    Journal,
+}
+
+/// The form that a value takes in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// An array of texts as a set.
+    StringSet,
+    /// An array of numbers as a set.
+    NumberSet,
+    /// An array of bytes as a set.
+    BinarySet,
+    /// An instant as `2022-02-02T18:01:49.345261000Z`.
+    Rfc3339Nanos,
+    /// An instant in whole seconds since 1970.
+    EpochS,
+    /// An instant in whole milliseconds since 1970.
+    EpochMs,
+    /// An instant as `2022-02-02T18:01:49Z`.
+    Rfc3339,
+    /// An instant as `2022-02-02T18:01:49.345Z`.
+    Rfc3339Millis,
+    /// An instant as `2022-02-02T18:01:49.345261Z`.
+    Rfc3339Micros,
+    /// Any value as text.
+    Text,
+    /// Text that holds a number, as a number.
+    Number,
+    /// Bytes.
+    Binary,
+    /// Text that holds JSON, as what it says.
+    Json,
+    /// Text that holds a JSON object, as a map.
+    Map,
+    /// Text that holds a JSON array, or an array, as a list.
+    List,
+}
+
+impl Form {
+    /// The word in the spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StringSet => "string_set",
+            Self::NumberSet => "number_set",
+            Self::BinarySet => "binary_set",
+            Self::Rfc3339Nanos => "rfc3339_nanos",
+            Self::EpochS => "epoch_s",
+            Self::EpochMs => "epoch_ms",
+            Self::Rfc3339 => "rfc3339",
+            Self::Rfc3339Millis => "rfc3339_millis",
+            Self::Rfc3339Micros => "rfc3339_micros",
+            Self::Text => "text",
+            Self::Number => "number",
+            Self::Binary => "binary",
+            Self::Json => "json",
+            Self::Map => "map",
+            Self::List => "list",
+        }
+    }
+}
+
+/// How much a request or transaction holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a flow's `batch`"))]
+pub struct Batch {
+    /// Records.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub records: Option<u32>,
+    /// Bytes, in the target's own measure.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub bytes: Option<u64>,
+}

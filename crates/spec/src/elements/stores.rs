@@ -1,0 +1,251 @@
+//! `stores`
+
+use super::text::TemplateText;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// A database, by exactly one of its kinds.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store"))]
+pub struct Store {
+    /// A PostgreSQL database: a URL, `embedded:PATH`, or its parts.
+    #[serde(default)]
+    pub postgres: Option<Postgres>,
+    /// DynamoDB, in one account and region.
+    #[serde(default)]
+    pub dynamodb: Option<DynamoDb>,
+    /// A SQLite file.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
+    pub sqlite: Option<TemplateText>,
+    /// A Chroma directory, or the parts of a server's address.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
+    pub chroma: Option<Value>,
+    /// A folder or bucket of files.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
+    pub files: Option<TemplateText>,
+    /// The format of files, where their names do not say it.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "it belongs to `files`; stores of today: `postgres`, `dynamodb`"))]
+    pub format: Option<String>,
+    /// The SQL file that `create` runs, relative to the spec. Without one the tables follow from the flows.
+    #[serde(default)]
+    pub schema: Option<TemplateText>,
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, Debug)]
+pub enum Postgres {
+    /// `postgres://user@host:5432/db?sslmode=verify-full`, or `embedded:PATH`.
+    Url(TemplateText),
+    /// The URL in parts.
+    Parts(Box<PostgresParts>),
+}
+
+impl<'de> Deserialize<'de> for Postgres {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value {
+            Value::Object(_) => serde_json::from_value(value).map(Self::Parts),
+            _ => serde_json::from_value(value).map(Self::Url),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Postgres {
+    fn schema_name() -> Cow<'static, str> {
+        "Postgres".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let url = generator.subschema_for::<TemplateText>();
+        let parts = generator.subschema_for::<PostgresParts>();
+        json_schema!({ "anyOf": [url, parts] })
+    }
+}
+
+/// A PostgreSQL database in parts. A part that is missing or empty comes from PG* variables, `~/.pgpass` or
+/// PostgreSQL's defaults.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store's `postgres`"))]
+pub struct PostgresParts {
+    /// The host, `host:port` or the directory of a Unix socket.
+    #[serde(default)]
+    pub host: Option<TemplateText>,
+    /// The port.
+    #[serde(default)]
+    pub port: Option<Whole>,
+    /// The role to connect as.
+    #[serde(default)]
+    pub user: Option<TemplateText>,
+    /// Its password; shown nowhere.
+    #[serde(default)]
+    pub password: Option<TemplateText>,
+    /// The database.
+    #[serde(default)]
+    pub database: Option<TemplateText>,
+    /// How far TLS is asked for: `disable`, `allow`, `prefer`, `require`, `verify-ca`, `verify-full`.
+    #[serde(default)]
+    pub sslmode: Option<TemplateText>,
+    /// The certificate authorities to trust, a PEM file relative to the spec.
+    #[serde(default)]
+    pub sslrootcert: Option<TemplateText>,
+    /// How many seconds connecting may take.
+    #[serde(default)]
+    pub connect_timeout: Option<Whole>,
+    /// What the server shows for our sessions.
+    #[serde(default)]
+    pub application_name: Option<TemplateText>,
+    /// Command-line options for the server process of a session.
+    #[serde(default)]
+    pub options: Option<TemplateText>,
+    /// The client's certificate, a PEM file relative to the spec.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "use a password"))]
+    pub sslcert: Option<TemplateText>,
+    /// The client's private key, a PEM file relative to the spec.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "use a password"))]
+    pub sslkey: Option<TemplateText>,
+}
+
+/// A whole number, or a variable that holds one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole(pub String);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Number(number) => Ok(Self(number.to_string())),
+            _ => Err(serde::de::Error::custom("expected a whole number")),
+        }
+    }
+}
+
+impl JsonSchema for Whole {
+    fn schema_name() -> Cow<'static, str> {
+        "WholeNumber".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = generator.subschema_for::<TemplateText>();
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 65535 }, text] })
+    }
+}
+
+/// DynamoDB. What is missing or empty comes from AWS_* variables and the AWS configuration.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store's `dynamodb`"))]
+pub struct DynamoDb {
+    /// The region.
+    #[serde(default)]
+    pub region: Option<TemplateText>,
+    /// The URL of another server than AWS's own, or `embedded:PATH`.
+    #[serde(default)]
+    pub endpoint: Option<TemplateText>,
+    /// The profile of the AWS configuration.
+    #[serde(default)]
+    pub profile: Option<TemplateText>,
+    /// How `create` makes tables, by their names.
+    #[serde(default)]
+    #[schemars(extend("x-keys" = "template", "x-label" = "`tables`"))]
+    pub tables: BTreeMap<String, TableDefinition>,
+    /// Capacity that is set for the time of a run.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "leave it out; set the capacity by hand before the run"))]
+    pub capacity: Option<Value>,
+}
+
+/// How a DynamoDB table is made: by a file, or by its key.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a table's definition"))]
+pub struct TableDefinition {
+    /// A CreateTable request in JSON, relative to the spec.
+    #[serde(default)]
+    pub file: Option<TemplateText>,
+    /// The attribute of the partition key: its name, or `{ name, type }`.
+    #[serde(default)]
+    pub key: Option<KeyAttribute>,
+    /// The attribute of the sort key: its name, or `{ name, type }`.
+    #[serde(default)]
+    pub sort_key: Option<KeyAttribute>,
+    /// How the table is paid for.
+    #[serde(default)]
+    pub billing: Option<Billing>,
+}
+
+/// How a table is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Billing {
+    /// By request.
+    OnDemand,
+}
+
+/// An attribute of a table's key.
+#[derive(Clone, Debug)]
+pub enum KeyAttribute {
+    /// A text, by its name.
+    Name(TemplateText),
+    /// With its type.
+    Typed(TypedAttribute),
+}
+
+impl<'de> Deserialize<'de> for KeyAttribute {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value {
+            Value::Object(_) => serde_json::from_value(value).map(Self::Typed),
+            _ => serde_json::from_value(value).map(Self::Name),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for KeyAttribute {
+    fn schema_name() -> Cow<'static, str> {
+        "KeyAttribute".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<TemplateText>();
+        let typed = generator.subschema_for::<TypedAttribute>();
+        json_schema!({ "anyOf": [name, typed] })
+    }
+}
+
+/// An attribute of a table's key with its type.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a key attribute"))]
+pub struct TypedAttribute {
+    /// The attribute's name.
+    pub name: TemplateText,
+    /// Its type; a text if nothing is said.
+    #[serde(default, rename = "type")]
+    pub kind: AttributeType,
+}
+
+/// The type of a key attribute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttributeType {
+    /// Text.
+    #[default]
+    Text,
+    /// A number.
+    Number,
+    /// Bytes.
+    Binary,
+}

@@ -1,0 +1,237 @@
+//! A spec with every value filled in: what the engine takes. Plain data.
+
+use crate::error::Position;
+use crate::redact::Redactor;
+use crate::span::SqlText;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use whimbrel_model::{FlowName, GroupName, StoreName};
+
+pub use crate::elements::Unmatched;
+pub use crate::elements::into::{NullRule, OnDuplicate, WriteMode};
+
+/// A migration, ready to be planned: the chosen flows, and the stores that they use.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The migration's name.
+    pub migration: String,
+    /// The environment that was chosen; `None` where the spec has none.
+    pub environment: Option<String>,
+    /// Whether destructive acts need `--confirm` with the environment's name.
+    pub protected: bool,
+    /// The stores that the chosen flows use.
+    pub stores: BTreeMap<StoreName, ResolvedStore>,
+    /// The chosen flows, each after those that it waits for, else in the order of the file. A list under `into`
+    /// makes several of one: `users.1`, `users.2`.
+    pub flows: Vec<ResolvedFlow>,
+    /// What becomes of the items of a scanned table that no flow takes.
+    pub unmatched: Unmatched,
+    /// What is verified.
+    pub verify: Vec<VerifyRule>,
+    /// When the run gives up.
+    pub limits: Limits,
+    /// Knows every secret value; everything that is shown or kept goes through it.
+    pub secrets: Redactor,
+    /// BLAKE3, in hexadecimal, of the spec's text and of the files that its used stores name.
+    pub digest: String,
+    /// The spec's file.
+    pub path: PathBuf,
+    /// The folder that the spec's paths are relative to.
+    pub base_dir: PathBuf,
+}
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StoreKind {
+    /// PostgreSQL.
+    Postgres,
+    /// DynamoDB.
+    DynamoDb,
+}
+
+impl StoreKind {
+    /// The word in the spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::DynamoDb => "dynamodb",
+        }
+    }
+}
+
+impl fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A store with every value filled in.
+#[derive(Clone)]
+pub struct ResolvedStore {
+    /// Its name in the spec.
+    pub name: StoreName,
+    /// Which database it is.
+    pub kind: StoreKind,
+    /// What stands under its kind. Keys whose value came out empty are left out, and the paths of files are
+    /// absolute; `embedded:PATH` is as the user wrote it. It may hold secrets.
+    pub config: Value,
+    /// The SQL file that `create` runs, absolute.
+    pub schema_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for ResolvedStore {
+    /// Without the configuration, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResolvedStore")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("schema_file", &self.schema_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One stream of records from a source into one target.
+#[derive(Clone, Debug)]
+pub struct ResolvedFlow {
+    /// Its name: the spec's, with `.1`, `.2` where `into` is a list.
+    pub name: FlowName,
+    /// The name in the spec. Flows of one `scan` have the same source, columns, checks and transform.
+    pub scan: GroupName,
+    /// The name that it shares with other flows, for `--only` and `verify`.
+    pub group: Option<String>,
+    /// The chosen flows that must be complete before it.
+    pub after: Vec<FlowName>,
+    /// What is read.
+    pub from: FromRequest,
+    /// Declared types of the source's columns.
+    pub columns: BTreeMap<String, String>,
+    /// What every record must satisfy.
+    pub checks: Vec<Check>,
+    /// `SELECT … FROM input`; `None`: records go on as they are.
+    pub transform: Option<SqlText>,
+    /// How `plan` shows a record in a line, `{column}` in braces.
+    pub sample: Option<String>,
+    /// Where records go.
+    pub into: IntoRequest,
+    /// The values of all `$name` in the flow's SQL.
+    pub parameters: BTreeMap<String, ParameterValue>,
+    /// Where the flow's name stands in the file.
+    pub position: Position,
+}
+
+/// The value of a `$name` in SQL. Debug does not show it: it may be secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ParameterValue(pub String);
+
+impl fmt::Debug for ParameterValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParameterValue(***)")
+    }
+}
+
+/// What is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromRequest {
+    /// The store.
+    pub store: StoreName,
+    /// What in it.
+    pub relation: Relation,
+    /// Which records: `where`, in whimbrel's SQL.
+    pub filter: Option<SqlText>,
+    /// The columns by whose ranges it is cut into slices; empty: the primary key.
+    pub slice_by: Vec<String>,
+}
+
+/// What in a store is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// A table, in the store's own way of naming.
+    Table(String),
+    /// A query in the store's own SQL, with `$name` parameters and at most one `{slice}`.
+    Query(SqlText),
+}
+
+/// What a record must satisfy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// A condition over the source's columns.
+    Expect {
+        /// The condition.
+        sql: SqlText,
+        /// What a reject says, `{column}` in braces.
+        message: Option<String>,
+    },
+    /// A column that must be present and not NULL.
+    Required {
+        /// The column, case kept.
+        column: String,
+        /// Where the spec names it.
+        position: Position,
+    },
+}
+
+/// Where records go, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntoRequest {
+    /// The store.
+    pub store: StoreName,
+    /// The table.
+    pub table: String,
+    /// The columns that make a record's key; empty: the table's own primary key.
+    pub key: Vec<String>,
+    /// What becomes of a record whose key is there.
+    pub mode: WriteMode,
+    /// What becomes of a second record of one key.
+    pub on_duplicate: OnDuplicate,
+    /// What becomes of a NULL.
+    pub nulls: NullRule,
+    /// Forms by column: `as`.
+    pub forms: BTreeMap<String, String>,
+    /// What is left out of comparison and of fingerprints.
+    pub ignore: Vec<String>,
+    /// Columns that may lose something.
+    pub allow_lossy: Vec<String>,
+    /// How many records a request or transaction holds, where the spec says it.
+    pub batch_records: Option<u32>,
+    /// How many bytes a request or transaction holds, where the spec says it.
+    pub batch_bytes: Option<u64>,
+    /// Where `into` stands in the file.
+    pub position: Position,
+}
+
+/// What is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifyRule {
+    /// Both sides of each flow hold as many records.
+    Count {
+        /// What a report calls the rule.
+        name: Option<String>,
+        /// Flows and groups; empty: all.
+        only: Vec<String>,
+    },
+}
+
+/// When a run gives up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// How long one store may make no progress.
+    pub retry_for: Duration,
+    /// How long the run may make no progress before it says so.
+    pub stall_after: Duration,
+    /// The share of rejects at which the run stops; `None`: it only warns.
+    pub max_reject_rate: Option<f64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            retry_for: Duration::from_mins(5),
+            stall_after: Duration::from_mins(10),
+            max_reject_rate: None,
+        }
+    }
+}
