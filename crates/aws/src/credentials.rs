@@ -70,19 +70,36 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
+    /// Whether the value is simply not there, so that a default may take its place.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::NoHome | Self::NoSection { .. } | Self::NoKey { .. } => true,
+            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Malformed(_) | Self::Syntax { .. } => false,
+        }
+    }
+
     /// What to do.
     #[must_use]
     pub fn hint(&self) -> String {
         let sections = |known: &[String]| match known {
             [] => "it has no sections".to_owned(),
-            known => format!("its sections: {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+            known => format!(
+                "its sections: {}",
+                known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            ),
         };
         match self {
-            Self::NoHome | Self::Unreadable { .. } => format!("write the file, or name another with {FILE_VARIABLE}"),
+            Self::NoHome | Self::Unreadable { .. } => {
+                format!("write the file, or name another with {FILE_VARIABLE}")
+            }
             Self::Malformed(_) => "write `${credentials:SECTION.key}`".to_owned(),
             Self::Syntax { .. } => "it has `[section]` lines and `key = value` lines".to_owned(),
             Self::NoSection { section, known, .. } => format!("add `[{section}]`; {}", sections(known)),
-            Self::NoKey { section, key, known, .. } => format!("add `{key} = …` below `[{section}]`; {}", sections(known)),
+            Self::NoKey { section, key, known, .. } => {
+                format!("add `{key} = …` below `[{section}]`; {}", sections(known))
+            }
         }
     }
 }
@@ -159,12 +176,93 @@ impl Provider for CredentialsFile {
         "credentials"
     }
 
-    /// A file, section or key that is not there is an error, not a missing value: a default would hide that the
-    /// wrong file was read.
     async fn lookup(&self, argument: &str) -> Result<Option<Found>, ProviderError> {
         match self.value(argument).await {
             Ok(value) => Ok(Some(Found { value, secret: true })),
-            Err(error) => Err(ProviderError::new(error.to_string(), error.hint()).caused_by(error)),
+            Err(error) => {
+                let (message, hint) = (error.to_string(), error.hint());
+                let failure = match error.is_absent() {
+                    true => ProviderError::absent(message, hint),
+                    false => ProviderError::new(message, hint),
+                };
+                Err(failure.caused_by(error))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    const FILE: &str = "[default]\naws_access_key_id = AKIA\n# a comment\n[postgres-creds]\nUser = ann\npassword = p#w=1\n[a.b]\nkey=v\n";
+
+    /// What a lookup in a file with this text yields.
+    async fn looked_up(text: &[u8], argument: &str) -> Result<Found, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("credentials");
+        std::fs::write(&path, text).unwrap();
+        let found = CredentialsFile::at(&path).lookup(argument).await;
+        let clean = |text: &str| text.replace(&path.display().to_string(), "FILE");
+        found.map(|found| found.expect("an error says why there is none")).map_err(|error| {
+            let absent = if error.absent { " (absent)" } else { "" };
+            clean(&format!("{error}{absent}; {}", error.hint))
+        })
+    }
+
+    #[tokio::test]
+    async fn values_are_found_and_secret() {
+        for (argument, value) in [
+            ("postgres-creds.password", "p#w=1"),
+            ("postgres-creds.user", "ann"),
+            ("postgres-creds.USER", "ann"),
+            ("a.b.key", "v"),
+            ("default.aws_access_key_id", "AKIA"),
+        ] {
+            let found = looked_up(FILE.as_bytes(), argument).await.unwrap();
+            assert_eq!((found.value.as_str(), found.secret), (value, true), "{argument}");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_name_file_section_and_key_and_hold_no_value() {
+        let wrong = |argument| async move { looked_up(FILE.as_bytes(), argument).await.unwrap_err() };
+        let sections = "its sections: `a.b`, `default`, `postgres-creds`";
+        assert_eq!(
+            wrong("postgres.password").await,
+            format!(
+                "the AWS credentials file `FILE` has no section `[postgres]` (absent); add `[postgres]`; {sections}"
+            )
+        );
+        assert_eq!(
+            wrong("postgres-creds.host").await,
+            format!(
+                "the section `[postgres-creds]` of the AWS credentials file `FILE` has no key `host` (absent); \
+                 add `host = …` below `[postgres-creds]`; {sections}"
+            )
+        );
+        for argument in ["", "password", ".password", "postgres-creds."] {
+            assert_eq!(
+                wrong(argument).await,
+                format!(
+                    "`{argument}` is no `SECTION.key` of the AWS credentials file; write `${{credentials:SECTION.key}}`"
+                )
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_cannot_be_read_are_told_apart() {
+        let missing = CredentialsFile::at("/no/such/file").lookup("a.b").await.unwrap_err();
+        assert!(missing.absent);
+        assert_eq!(missing.message, "the AWS credentials file `/no/such/file` cannot be read");
+        assert!(missing.source().is_some());
+        let latin = looked_up(b"[a]\nb = \xfc\n", "a.b").await.unwrap_err();
+        assert!(latin.starts_with("the AWS credentials file `FILE` cannot be read;"), "{latin}");
+        let syntax = looked_up(b"[a]\nsecret-without-equals\n", "a.b").await.unwrap_err();
+        assert!(syntax.starts_with("the AWS credentials file `FILE` is not well formed;"), "{syntax}");
+        let nowhere = CredentialsFile { path: None }.lookup("a.b").await.unwrap_err();
+        assert!(nowhere.absent && nowhere.hint.contains(FILE_VARIABLE), "{nowhere}");
     }
 }

@@ -107,7 +107,7 @@ impl Conversion {
 }
 
 /// All words that `as:` takes.
-pub(crate) const FORMS: [&str; 14] = [
+pub(crate) const FORMS: [&str; 15] = [
     "text",
     "number",
     "binary",
@@ -122,6 +122,7 @@ pub(crate) const FORMS: [&str; 14] = [
     "rfc3339_micros",
     "rfc3339_nanos",
     "epoch_s",
+    "epoch_ms",
 ];
 
 /// What becomes of a column, with the form that the spec asks for.
@@ -130,8 +131,8 @@ pub(crate) const FORMS: [&str; 14] = [
 /// The type has no place in DynamoDB, there is no such form, or it does not fit the type.
 pub(crate) fn conversion(field: &Field, asked: Option<&str>) -> Result<Conversion, String> {
     let Some(asked) = asked else { return natural(field) };
-    if !FORMS.contains(&asked) && asked != "epoch_ms" {
-        return Err(format!("there is no form `{asked}`; there are {}, epoch_ms", FORMS.join(", ")));
+    if !FORMS.contains(&asked) {
+        return Err(format!("there is no form `{asked}`; there are {}", FORMS.join(", ")));
     }
     formed(field, asked)?
         .ok_or_else(|| format!("the form `{asked}` does not fit its type {}", type_name(field)))

@@ -83,7 +83,7 @@ impl<'a> Checker<'a> {
             NodeValue::Mapping(entries) => self.mapping(schema, outer, entries, place, label),
             NodeValue::Sequence(items) => self.sequence(schema, items, place, name),
             NodeValue::Text(text, _) => self.text(outer, schema, node, text, name),
-            NodeValue::Number(number) => range(schema, number.as_f64(), node.position, name),
+            NodeValue::Number(number) => range(schema, number.as_str(), node.position, name),
             NodeValue::Null { .. } | NodeValue::Bool(_) => Ok(()),
         }
     }
@@ -401,8 +401,8 @@ fn at_least_one(outer: &Value, schema: &Value, key: &str) -> bool {
     outer.get(key).or_else(|| schema.get(key)).is_some_and(|least| *least == 1)
 }
 
-fn range(schema: &Value, value: Option<f64>, place: Position, name: &str) -> Result<()> {
-    let Some(value) = value else { return Ok(()) };
+fn range(schema: &Value, written: &str, place: Position, name: &str) -> Result<()> {
+    let Ok(value) = written.parse::<f64>() else { return Ok(()) };
     let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
     let (least, most) = (bound("minimum"), bound("maximum"));
     let too_small = least.is_some_and(|least| value < least);
@@ -417,7 +417,7 @@ fn range(schema: &Value, value: Option<f64>, place: Position, name: &str) -> Res
         (None, None) => String::new(),
     };
     let direction = if too_small { "small" } else { "large" };
-    Err(SpecError::invalid(place, format!("`{name}` is too {direction}: {value}"), hint))
+    Err(SpecError::invalid(place, format!("`{name}` is too {direction}: {}", shorten(written)), hint))
 }
 
 /// A value for a message: one line, not too long.

@@ -29,7 +29,7 @@ impl std::fmt::Debug for Found {
     }
 }
 
-/// Why a provider could not even look.
+/// Why a provider has no value.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ProviderError {
@@ -37,6 +37,8 @@ pub struct ProviderError {
     pub message: String,
     /// What to do.
     pub hint: String,
+    /// Whether the place was looked at and holds no such value, so that a default takes its place.
+    pub absent: bool,
     /// The cause.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -45,7 +47,12 @@ pub struct ProviderError {
 impl ProviderError {
     /// A failure with the next step.
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into(), source: None }
+        Self { message: message.into(), hint: hint.into(), absent: false, source: None }
+    }
+
+    /// There is no such value, said more closely than `None` can: a default takes its place.
+    pub fn absent(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { absent: true, ..Self::new(message, hint) }
     }
 
     /// Attaches the cause.
@@ -67,7 +74,7 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// It cannot be known whether there is one: a file cannot be read, a prompt has no terminal. No default
-    /// takes the place of that.
+    /// takes the place of that, but where the error says that the value is [absent](ProviderError::absent).
     async fn lookup(&self, argument: &str) -> Result<Option<Found>, ProviderError>;
 }
 

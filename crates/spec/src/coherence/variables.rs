@@ -2,7 +2,7 @@
 //! silent default.
 
 use super::Findings;
-use crate::check::{SqlAt, TemplateAt, Texts};
+use crate::check::{SqlAt, TemplateAt, Texts, shorten};
 use crate::elements::variables::Variable;
 use crate::error::{SpecError, SpecErrorKind};
 use crate::names::suggest;
@@ -36,20 +36,21 @@ fn declarations(spec: &Spec, findings: &mut Findings) {
     for (name, variable) in &document.variables {
         built_in(spec, &["variables", name], findings);
         let Some(oneof) = variable.oneof() else { continue };
+        let shown = |value: &str| if variable.is_secret() { "***".to_owned() } else { shorten(value) };
         let allowed = oneof.iter().map(|value| value.0.as_str());
         if let (Variable::Declared(_), Some(default)) = (variable, variable.default())
             && !default.0.contains("${")
             && !oneof.contains(default)
         {
             let at = spec.position(&["variables", name, "default"]);
-            let message = format!("`{name}` cannot be `{}`", default.0);
+            let message = format!("`{name}` cannot be `{}`", shown(&default.0));
             findings.add(at, message, suggest(&default.0, "allowed values", allowed.clone()));
         }
         for (environment, content) in &document.environments {
             let Some(value) = content.variables.get(name) else { continue };
             if !value.0.contains("${") && !oneof.contains(value) {
                 let at = spec.position(&["environments", environment, "variables", name]);
-                let message = format!("`{name}` cannot be `{}`", value.0);
+                let message = format!("`{name}` cannot be `{}`", shown(&value.0));
                 findings.add(at, message, suggest(&value.0, "allowed values", allowed.clone()));
             }
         }

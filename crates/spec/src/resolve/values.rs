@@ -202,8 +202,8 @@ impl<'a> Values<'a> {
                 return Err(SpecError::at(SpecErrorKind::Provider, at, message, hint));
             };
             let found = asked.lookup(argument).await.map_err(|error| {
-                SpecError::at(SpecErrorKind::Provider, at, error.message.clone(), error.hint.clone())
-                    .caused_by(error)
+                let kind = if error.absent { SpecErrorKind::NoValue } else { SpecErrorKind::Provider };
+                SpecError::at(kind, at, error.message.clone(), error.hint.clone()).caused_by(error)
             })?;
             if let Some(found) = found.as_ref().filter(|found| found.secret) {
                 self.secrets.add(&found.value);

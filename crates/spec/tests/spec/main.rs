@@ -1,5 +1,7 @@
 //! The language from outside: what is accepted, what is refused and how, what comes out.
 
+#![expect(clippy::unwrap_used, reason = "what a test sets up itself may be trusted")]
+
 mod examples;
 mod resolving;
 mod wrong;

@@ -394,6 +394,10 @@ fn flows_and_their_order() {
     m/x.yaml:37:12: the list `key` is empty
       hint: name at least one, or leave the key out
     ");
+}
+
+#[test]
+fn checks_and_verify_rules() {
     assert_snapshot!(refused("{ required: [id, name] }", "{ required: [id, createdat] }"), @r"
     m/x.yaml:29:26: `required` names `createdat`, and `columns` calls it `createdAt`
       hint: did you mean `createdAt`?
@@ -466,6 +470,10 @@ fn names_and_keys() {
 
 #[test]
 fn numbers_and_times() {
+    assert_snapshot!(refused("max_reject_rate: 0.05", "max_reject_rate: 1e999"), @r"
+    m/x.yaml:49:43: `max_reject_rate` is too large: 1e+999
+      hint: it is at least 0 and at most 1
+    ");
     assert_snapshot!(refused("retry_for: 5m", "retry_for: 5 minutes"), @r"
     m/x.yaml:49:22: `retry_for` cannot be `5 minutes`
       hint: a stretch of time is a whole number with `ms`, `s`, `m`, `h` or `d`, as in `5m`
@@ -498,10 +506,10 @@ fn numbers_and_times() {
 
 #[test]
 fn text_that_is_no_spec() {
-    assert_snapshot!(refused("    schema: schema.sql", "    schema: { a: ${database} }"), @r"
+    assert_snapshot!(refused("    schema: schema.sql", "    schema: { a: ${database} }"), @r#"
     m/x.yaml:12:19: not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
-      hint: check the indentation and the quotes here and on the line before
-    ");
+      hint: count the brackets; between `{ }` and `[ ]` a value with brackets or commas needs quotes: "${name}"
+    "#);
     assert_snapshot!(text_refused(""), @r"
     m/x.yaml:1:1: the spec is empty
       hint: begin with `migration: NAME`, then `stores` and `flows`
@@ -526,14 +534,14 @@ fn text_that_is_no_spec() {
     m/x.yaml:34:5: not valid YAML: invalid indentation in multiline quoted scalar
       hint: check the indentation and the quotes here and on the line before
     ");
-    assert_snapshot!(refused("only: [people] }", "only: [people }"), @r"
+    assert_snapshot!(refused("only: [people] }", "only: [people }"), @r#"
     m/x.yaml:48:26: not valid YAML: mismatched bracket '[' closed by '}'
-      hint: check the indentation and the quotes here and on the line before
-    ");
-    assert_snapshot!(refused("  user_id: \"42\"", "  user_id: {env:X}}"), @r"
+      hint: count the brackets; between `{ }` and `[ ]` a value with brackets or commas needs quotes: "${name}"
+    "#);
+    assert_snapshot!(refused("  user_id: \"42\"", "  user_id: {env:X}}"), @r#"
     m/x.yaml:4:19: not valid YAML: misplaced bracket
-      hint: check the indentation and the quotes here and on the line before
-    ");
+      hint: count the brackets; between `{ }` and `[ ]` a value with brackets or commas needs quotes: "${name}"
+    "#);
     assert_snapshot!(refused("postgres: \"${database}\"", "postgres: *url"), @r"
     m/x.yaml:11:15: not valid YAML: while parsing node, found unknown anchor
       hint: an alias `*name` needs an anchor `&name` before it
@@ -561,7 +569,7 @@ fn text_that_is_no_spec() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_as_such() {
+fn stores_and_sources_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    sqlite: data/x.db"), @r"
     m/x.yaml:11:5: not yet: `sqlite` in a store is part of the language and not built yet
       hint: stores of today: `postgres`, `dynamodb`
@@ -594,6 +602,10 @@ fn what_is_not_built_yet_is_refused_as_such() {
     m/x.yaml:25:7: not yet: `each` in a flow's `from` is part of the language and not built yet
       hint: unnest in the `query`
     ");
+}
+
+#[test]
+fn targets_that_are_not_built_yet() {
     assert_snapshot!(not_yet("      key: [pk, sk]", "      langchain: { collection: c, dimension: 1 }"), @r"
     m/x.yaml:37:7: not yet: `langchain` in a flow's `into` is part of the language and not built yet
       hint: write into a `table`
@@ -626,6 +638,10 @@ fn what_is_not_built_yet_is_refused_as_such() {
     m/x.yaml:37:7: not yet: `delete_missing` in a flow's `into` is part of the language and not built yet
       hint: write `delete_missing: false` or leave it out
     ");
+}
+
+#[test]
+fn rules_that_are_not_built_yet() {
     assert_snapshot!(not_yet("undo: false", "undo: true"), @r"
     m/x.yaml:50:1: not yet: `undo` in the spec is part of the language and not built yet
       hint: write `undo: false` or leave it out
@@ -666,4 +682,26 @@ fn what_is_not_built_yet_is_refused_as_such() {
     m/x.yaml:4:22: not yet: the provider `cdk` is part of the language and not built yet
       hint: use `env`, `file`, `prompt` or `credentials`, or give the value with `--set`
     ");
+}
+
+/// Whatever is cut off or left out: an error has a place and a hint, and the schema allows nothing that cannot
+/// be read.
+#[test]
+fn a_mutilated_spec_is_refused_at_a_place() {
+    let lines: Vec<&str> = BASE.lines().collect();
+    let without = (0..lines.len()).map(|gone| {
+        let kept = lines.iter().enumerate().filter(|(index, _)| *index != gone).map(|(_, line)| *line);
+        kept.collect::<Vec<_>>().join("\n")
+    });
+    let cut = BASE.char_indices().step_by(5).map(|(at, _)| BASE[..at].to_owned());
+    let spaced =
+        BASE.match_indices(' ').step_by(3).map(|(at, _)| format!("{}{}", &BASE[..at], &BASE[at + 1..]));
+    let mut refused = 0;
+    for text in without.chain(cut).chain(spaced) {
+        let Err(error) = whimbrel_spec::parse(&text, "x.yaml") else { continue };
+        refused += 1;
+        assert!(error.position().is_some() && !error.hint().is_empty(), "{text}\n{error}");
+        assert!(!error.message().contains("cannot be read"), "{text}\n{error}");
+    }
+    assert!(refused > 300, "{refused}");
 }

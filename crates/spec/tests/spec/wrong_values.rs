@@ -42,6 +42,7 @@ impl Provider for Nothing {
 
     async fn lookup(&self, argument: &str) -> Result<Option<Found>, ProviderError> {
         match (self.0, argument) {
+            ("credentials", _) => Err(ProviderError::absent("no section `[pg]`", "add `[pg]`")),
             ("prompt", _) => {
                 Err(ProviderError::new("there is no terminal to ask at", "give the value with `--set`"))
             }
@@ -270,6 +271,16 @@ fn a_value_that_is_not_to_be_had_says_how_to_give_it() {
     assert_snapshot!(demo("\"42\"", "\"${credentials:pg.user}\""), @r"
     m/x.yaml:4:13: the provider `credentials` cannot be asked here
       hint: give the value in another way, or give `--set user_id=…`
+    ");
+    let spec = changed(BASE, "\"42\"", "\"${credentials:pg.user:-${env:USER_ID}}\"");
+    let spec = whimbrel_spec::parse(&spec, "m/x.yaml").unwrap();
+    let providers = Providers::new("m").with(Nothing("env")).with(Nothing("credentials"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error =
+        runtime.block_on(whimbrel_spec::resolve(&spec, &with("demo", &[], None), &providers)).unwrap_err();
+    assert_snapshot!(shown(&error), @r"
+    m/x.yaml:4:36: the environment variable `USER_ID` is not set
+      hint: set it: `export USER_ID=…`, or give `--set user_id=…`
     ");
     assert_snapshot!(demo("\"42\"", "\"${run_id}\""), @r"
     m/x.yaml:4:13: `run_id` has no value: it is known in a run only
