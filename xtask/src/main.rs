@@ -30,7 +30,8 @@ fn main() -> ExitCode {
 
 /// Every test of the workspace. The whole of it needs nothing but the toolchain: the databases are linked in.
 fn test(args: &[String]) -> Result<(), String> {
-    let has_nextest = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
+    let has_nextest =
+        Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     if has_nextest {
         cargo(&["nextest", "run", "--workspace", "--locked"], args)?;
         return cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[]);
@@ -47,7 +48,8 @@ fn check(args: &[String]) -> Result<(), String> {
 fn cargo(args: &[&str], more: &[String]) -> Result<(), String> {
     let line = format!("cargo {}", args.join(" "));
     say(&format!("$ {line}"));
-    let status = Command::new("cargo").args(args).args(more).status().map_err(|error| format!("{line}: {error}"))?;
+    let status =
+        Command::new("cargo").args(args).args(more).status().map_err(|error| format!("{line}: {error}"))?;
     if status.success() { Ok(()) } else { Err(line) }
 }
 

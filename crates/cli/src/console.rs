@@ -55,7 +55,8 @@ impl Console {
 
     /// A document for programs, on standard output in any case.
     pub fn output(value: &impl Serialize) {
-        let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+        let text =
+            serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
         write(&mut std::io::stdout().lock(), &text);
     }
 

@@ -153,7 +153,8 @@ impl Bars {
         for flow in flows.iter().filter(|flow| flow.counts != Counts::default()) {
             let (all, total) = (&self.all, &self.total);
             let bar = self.flows.entry(flow.flow.clone()).or_insert_with(|| {
-                let bar = ProgressBar::new(0).with_style(style("{prefix:24!} {bar:30} {human_pos} of {human_len}{msg}"));
+                let bar = ProgressBar::new(0)
+                    .with_style(style("{prefix:24!} {bar:30} {human_pos} of {human_len}{msg}"));
                 bar.set_prefix(flow.flow.to_string());
                 all.insert_before(total, bar)
             });

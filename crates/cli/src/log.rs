@@ -28,11 +28,14 @@ impl Log {
     #[must_use]
     pub fn start(common: &Common) -> Self {
         let log = Self::default();
-        let filter = EnvFilter::try_from_env("WHIMBREL_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+        let filter =
+            EnvFilter::try_from_env("WHIMBREL_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
         let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
-        let stderr = |format| (common.log == Some(format)).then_some(std::io::stderr as fn() -> std::io::Stderr);
+        let stderr =
+            |format| (common.log == Some(format)).then_some(std::io::stderr as fn() -> std::io::Stderr);
         let text = stderr(LogFormat::Text).map(|writer| tracing_subscriber::fmt::layer().with_writer(writer));
-        let json = stderr(LogFormat::Json).map(|writer| tracing_subscriber::fmt::layer().json().with_writer(writer));
+        let json =
+            stderr(LogFormat::Json).map(|writer| tracing_subscriber::fmt::layer().json().with_writer(writer));
         tracing_subscriber::registry().with(filter).with(file).with(text).with(json).init();
         log
     }

@@ -28,9 +28,11 @@ impl Provider for Prompt {
             term.read_secure_line()
         });
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-            ProviderError::new("nothing could be read from the terminal", "give the value with --set").caused_by(error)
+            ProviderError::new("nothing could be read from the terminal", "give the value with --set")
+                .caused_by(error)
         };
-        let value = asked.await.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
+        let value =
+            asked.await.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
         Ok(Some(Found { value, secret: true }))
     }
 }

@@ -8,6 +8,7 @@ use crate::prompt::Prompt;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
+use whimbrel_aws::CredentialsFile;
 use whimbrel_dynamodb::{DynamoConfig, DynamoStore};
 use whimbrel_engine::migration::{Migration, Stores};
 use whimbrel_model::{RunId, StoreName};
@@ -40,7 +41,7 @@ impl Workspace {
     /// The spec or a value is wrong.
     pub async fn load(args: &SpecArgs, run: Option<(&RunId, i64)>) -> Result<Self> {
         let spec = load(&args.spec)?;
-        let providers = Providers::new(spec.base_dir()).with(Prompt);
+        let providers = Providers::new(spec.base_dir()).with(Prompt).with(CredentialsFile::default());
         let started = run.and_then(|(_, started_ms)| jiff::Timestamp::from_millisecond(started_ms).ok());
         let choices = Choices {
             environment: args.values.env.clone(),
@@ -92,7 +93,11 @@ impl Workspace {
         Ok(opened)
     }
 
-    async fn open_store(&self, store: &ResolvedStore, opened: &mut Opened) -> whimbrel_store::Result<Arc<dyn Store>> {
+    async fn open_store(
+        &self,
+        store: &ResolvedStore,
+        opened: &mut Opened,
+    ) -> whimbrel_store::Result<Arc<dyn Store>> {
         match store.kind {
             StoreKind::Postgres => Ok(Arc::new(open_postgres(store, opened).await?)),
             StoreKind::DynamoDb => {
@@ -142,7 +147,10 @@ impl Opened {
 ///
 /// # Errors
 /// The configuration is wrong, or the embedded server does not start.
-pub async fn open_postgres(store: &ResolvedStore, opened: &mut Opened) -> whimbrel_store::Result<PostgresStore> {
+pub async fn open_postgres(
+    store: &ResolvedStore,
+    opened: &mut Opened,
+) -> whimbrel_store::Result<PostgresStore> {
     let name = &store.name;
     let config = match embedded_path(&store.config, "host") {
         None => PostgresConfig::from_value(&store.config).map_err(|error| wrong_config(name, error))?,
@@ -152,14 +160,27 @@ pub async fn open_postgres(store: &ResolvedStore, opened: &mut Opened) -> whimbr
 }
 
 #[cfg(feature = "embedded")]
-async fn start_postgres(name: &StoreName, path: &Path, opened: &mut Opened) -> whimbrel_store::Result<PostgresConfig> {
+async fn start_postgres(
+    name: &StoreName,
+    path: &Path,
+    opened: &mut Opened,
+) -> whimbrel_store::Result<PostgresConfig> {
     let url = opened.embedded.postgres(name, path).await?;
-    let config = PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
-    Ok(PostgresConfig { single_connection: true, shown_as: Some(format!("{PREFIX}{}", path.display())), ..config })
+    let config =
+        PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
+    Ok(PostgresConfig {
+        single_connection: true,
+        shown_as: Some(format!("{PREFIX}{}", path.display())),
+        ..config
+    })
 }
 
 #[cfg(feature = "embedded")]
-fn open_dynamodb(name: &StoreName, config: &Value, opened: &mut Opened) -> whimbrel_store::Result<DynamoStore> {
+fn open_dynamodb(
+    name: &StoreName,
+    config: &Value,
+    opened: &mut Opened,
+) -> whimbrel_store::Result<DynamoStore> {
     let parse = |config: &Value| DynamoConfig::from_value(config).map_err(|error| wrong_config(name, error));
     let Some(path) = embedded_path(config, "endpoint") else {
         return Ok(DynamoStore::new(name.clone(), parse(config)?));
@@ -178,7 +199,11 @@ fn open_dynamodb(name: &StoreName, config: &Value, opened: &mut Opened) -> whimb
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn start_postgres(name: &StoreName, _: &Path, _: &mut Opened) -> whimbrel_store::Result<PostgresConfig> {
+async fn start_postgres(
+    name: &StoreName,
+    _: &Path,
+    _: &mut Opened,
+) -> whimbrel_store::Result<PostgresConfig> {
     Err(not_built_in(name))
 }
 

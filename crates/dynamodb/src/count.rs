@@ -1,10 +1,9 @@
 //! Counting a flow's items where they lie.
 
 use crate::client::Connector;
-use crate::definition::{KeyRole, ScalarKind};
 use crate::error::Failure;
 use crate::pacing::{Pacer, Patience, persistently};
-use crate::types::row::{Item, Layout};
+use crate::types::row::Item;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -12,60 +11,79 @@ use futures::{FutureExt as _, TryStreamExt as _};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use whimbrel_store::{KeyPattern, Result, StoreError};
+use whimbrel_store::{Held, KeyPattern, Result, StoreError};
 
 /// How long counting is tried again without a page of progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SEGMENTS: i32 = 4;
 
-/// A page of a count: its items, and the key that the next page begins after.
-type Page = (u64, Option<Item>);
+/// A page of a count: how many of its items belong to whom, and the key that the next page begins after.
+type Page = (Held, Option<Item>);
 
-/// Conditions on attributes, in DynamoDB's expression language.
-#[derive(Debug, Default)]
-struct Conditions {
-    key: Vec<String>,
-    filter: Vec<String>,
-    names: HashMap<String, String>,
-    values: HashMap<String, AttributeValue>,
+/// Tells flows' items apart by what is constant in them.
+struct Classes<'a> {
+    patterns: &'a [Vec<KeyPattern>],
+    /// The flows, the one with the longest constants first: an item belongs to the first that fits.
+    order: Vec<usize>,
+    /// The attributes that are looked at, `#c0`, `#c1`, …
+    columns: Vec<&'a str>,
 }
 
-impl Conditions {
-    /// Puts conditions on the partition key to use where all of it is given: then one partition is read.
-    fn of(layout: &Layout, patterns: &[KeyPattern]) -> Self {
-        let whole = |name: &str| patterns.iter().any(|pattern| pattern.whole && pattern.column == name);
-        let query = layout.key.iter().filter(|key| key.role == KeyRole::Hash).all(|key| whole(&key.name));
-        let mut conditions = Self::default();
-        for (number, pattern) in patterns.iter().enumerate() {
-            let key = layout.key.iter().find(|key| key.name == pattern.column);
-            let text = pattern.text.clone();
-            let value = match key.map(|key| key.kind) {
-                Some(ScalarKind::N) => AttributeValue::N(text),
-                Some(ScalarKind::B) => AttributeValue::B(text.into_bytes().into()),
-                Some(ScalarKind::S) | None => AttributeValue::S(text),
-            };
-            conditions.names.insert(format!("#c{number}"), pattern.column.clone());
-            conditions.values.insert(format!(":v{number}"), value);
-            let condition = match pattern.whole {
-                true => format!("#c{number} = :v{number}"),
-                false => format!("begins_with(#c{number}, :v{number})"),
-            };
-            if query && key.is_some() { &mut conditions.key } else { &mut conditions.filter }.push(condition);
-        }
-        conditions
+impl<'a> Classes<'a> {
+    fn of(patterns: &'a [Vec<KeyPattern>]) -> Self {
+        let length = |flow: usize| {
+            let lengths =
+                patterns[flow].iter().map(|pattern| pattern.text.len() + usize::from(pattern.whole));
+            lengths.sum::<usize>()
+        };
+        let mut order: Vec<usize> = (0..patterns.len()).collect();
+        order.sort_by_key(|flow| std::cmp::Reverse(length(*flow)));
+        let mut columns: Vec<&str> =
+            patterns.iter().flatten().map(|pattern| pattern.column.as_str()).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        Self { patterns, order, columns }
+    }
+
+    /// Only what is looked at is sent back; `None` where nothing is.
+    fn projection(&self) -> Option<String> {
+        let names = (0..self.columns.len()).map(|number| format!("#c{number}"));
+        Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
     }
 
     fn names(&self) -> Option<HashMap<String, String>> {
-        Some(self.names.clone()).filter(|names| !names.is_empty())
+        let names =
+            self.columns.iter().enumerate().map(|(number, name)| (format!("#c{number}"), (*name).to_owned()));
+        Some(names.collect::<HashMap<_, _>>()).filter(|names| !names.is_empty())
     }
 
-    fn values(&self) -> Option<HashMap<String, AttributeValue>> {
-        Some(self.values.clone()).filter(|values| !values.is_empty())
+    fn class(&self, item: &Item) -> Option<usize> {
+        let fits = |pattern: &KeyPattern| match item.get(&pattern.column) {
+            Some(AttributeValue::S(text)) if pattern.whole => *text == pattern.text,
+            Some(AttributeValue::S(text)) => text.starts_with(&pattern.text),
+            _ => false,
+        };
+        self.order.iter().copied().find(|flow| self.patterns[*flow].iter().all(fits))
     }
-}
 
-fn joined(conditions: &[String]) -> Option<String> {
-    (!conditions.is_empty()).then(|| conditions.join(" AND "))
+    /// Counts a page. Without a projection every item belongs to whoever comes first.
+    fn count(&self, items: &[Item], number: i32) -> Held {
+        let mut held = Held { flows: vec![0; self.patterns.len()], others: 0 };
+        if self.columns.is_empty() {
+            match self.order.first() {
+                Some(flow) => held.flows[*flow] = counted(number),
+                None => held.others = counted(number),
+            }
+            return held;
+        }
+        for item in items {
+            match self.class(item) {
+                Some(flow) => held.flows[flow] += 1,
+                None => held.others += 1,
+            }
+        }
+        held
+    }
 }
 
 /// Whether the table holds no item.
@@ -89,55 +107,45 @@ pub(crate) async fn is_empty(connector: &Connector, table: &str) -> Result<bool>
     })
 }
 
-/// Counts the items that carry each of the given attributes: a Query where the partition key is among them,
-/// else a Scan of the whole table in segments.
+/// Counts the items of each flow in one scan of the whole table, in segments.
 ///
 /// # Errors
 /// The store fails.
-pub(crate) async fn count(
-    connector: &Connector,
-    table: &str,
-    layout: &Layout,
-    patterns: &[KeyPattern],
-) -> Result<u64> {
+pub(crate) async fn count(connector: &Connector, table: &str, patterns: &[Vec<KeyPattern>]) -> Result<Held> {
     let connection = connector.connection().await?;
     let client = &connection.client;
-    let conditions = &Conditions::of(layout, patterns);
-    if !conditions.key.is_empty() {
-        let page = async |after| {
-            let query = client.query().table_name(table).select(Select::Count).consistent_read(true);
-            let query = query
-                .set_key_condition_expression(joined(&conditions.key))
-                .set_filter_expression(joined(&conditions.filter))
-                .set_expression_attribute_names(conditions.names())
-                .set_expression_attribute_values(conditions.values())
-                .set_exclusive_start_key(after);
-            match query.send().await {
-                Ok(output) => Ok((counted(output.count), output.last_evaluated_key)),
-                Err(error) => Err(connection.failure(error).await),
-            }
-        };
-        return pages(connector, table, |after| page(after).boxed()).await;
-    }
+    let classes = &Classes::of(patterns);
+    let select = if classes.columns.is_empty() { Select::Count } else { Select::SpecificAttributes };
     let segments = (0..SEGMENTS).map(|segment| {
-        let page = move |after| async move {
-            let scan = client.scan().table_name(table).select(Select::Count).consistent_read(true);
+        let select = select.clone();
+        let page = move |after| {
+            let scan = client.scan().table_name(table).select(select.clone()).consistent_read(true);
             let scan = scan
                 .segment(segment)
                 .total_segments(SEGMENTS)
-                .set_filter_expression(joined(&conditions.filter))
-                .set_expression_attribute_names(conditions.names())
-                .set_expression_attribute_values(conditions.values())
+                .set_projection_expression(classes.projection())
+                .set_expression_attribute_names(classes.names())
                 .set_exclusive_start_key(after);
-            match scan.send().await {
-                Ok(output) => Ok((counted(output.count), output.last_evaluated_key)),
-                Err(error) => Err(connection.failure(error).await),
+            async move {
+                match scan.send().await {
+                    Ok(output) => {
+                        Ok((classes.count(output.items(), output.count), output.last_evaluated_key))
+                    }
+                    Err(error) => Err(connection.failure(error).await),
+                }
             }
         };
-        pages(connector, table, move |after| page(after).boxed())
+        pages(connector, table, patterns.len(), move |after| page(after).boxed())
     });
     let segments: FuturesUnordered<_> = segments.collect();
-    segments.try_fold(0, |sum, items| async move { Ok::<_, StoreError>(sum + items) }).await
+    let nothing = Held { flows: vec![0; patterns.len()], others: 0 };
+    segments.try_fold(nothing, |sum, held| async move { Ok::<_, StoreError>(plus(sum, &held)) }).await
+}
+
+fn plus(mut sum: Held, more: &Held) -> Held {
+    sum.flows.iter_mut().zip(&more.flows).for_each(|(sum, more)| *sum += more);
+    sum.others += more.others;
+    sum
 }
 
 fn counted(count: i32) -> u64 {
@@ -147,18 +155,19 @@ fn counted(count: i32) -> u64 {
 async fn pages<'r>(
     connector: &Connector,
     table: &str,
+    flows: usize,
     page: impl Fn(Option<Item>) -> BoxFuture<'r, std::result::Result<Page, Failure>>,
-) -> Result<u64> {
+) -> Result<Held> {
     let (stop, pacer) = (CancellationToken::new(), Pacer::new());
     let mut patience = Patience::new(Some(&pacer), PATIENCE, &stop, None);
-    let (mut sum, mut after) = (0, None);
+    let (mut sum, mut after) = (Held { flows: vec![0; flows], others: 0 }, None);
     loop {
         let answer = persistently(&mut patience, || page(after.clone())).await;
-        let (items, next) = answer.map_err(|impatience| {
+        let (held, next) = answer.map_err(|impatience| {
             impatience.into_error(connector.name(), format!("cannot count the items of table \"{table}\""))
         })?;
         patience.progressed();
-        sum += items;
+        sum = plus(sum, &held);
         match next {
             Some(next) => after = Some(next),
             None => return Ok(sum),
@@ -169,28 +178,36 @@ async fn pages<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::Definition;
-    use serde_json::json;
 
-    fn conditions(patterns: &[(&str, &str, bool)]) -> (Vec<String>, Vec<String>) {
-        let definition = json!({"key": "pk", "sort_key": {"name": "n", "type": "N"}});
-        let layout = Layout::of(&Definition::read("t", &definition).unwrap());
+    fn patterns(constants: &[(&str, &str, bool)]) -> Vec<KeyPattern> {
         let pattern = |(column, text, whole): &(&str, &str, bool)| KeyPattern {
             column: (*column).to_owned(),
             text: (*text).to_owned(),
             whole: *whole,
         };
-        let conditions = Conditions::of(&layout, &patterns.iter().map(pattern).collect::<Vec<_>>());
-        (conditions.key, conditions.filter)
+        constants.iter().map(pattern).collect()
+    }
+
+    fn item(pk: &str, sk: &str) -> Item {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
     }
 
     #[test]
-    fn a_whole_partition_key_makes_a_query() {
-        let (key, filter) = conditions(&[("pk", "USER#1", true), ("n", "7", true), ("kind", "user", true)]);
-        assert_eq!(key, ["#c0 = :v0", "#c1 = :v1"]);
-        assert_eq!(filter, ["#c2 = :v2"]);
-        let (key, filter) = conditions(&[("pk", "USER#", false), ("kind", "user", true)]);
-        assert_eq!(key, Vec::<String>::new());
-        assert_eq!(filter, ["begins_with(#c0, :v0)", "#c1 = :v1"]);
+    fn an_item_belongs_to_the_flow_with_the_longest_constants() {
+        let flows = [
+            patterns(&[("pk", "USER#", false)]),
+            patterns(&[("pk", "USER#", false), ("sk", "METADATA", true)]),
+            patterns(&[("pk", "FEED#", false)]),
+        ];
+        let items = [item("USER#1", "METADATA"), item("USER#1", "METADATA2"), item("OTHER#1", "METADATA")];
+        let held = Classes::of(&flows).count(&items, 3);
+        assert_eq!(held, Held { flows: vec![1, 1, 0], others: 1 });
+    }
+
+    #[test]
+    fn without_constants_everything_is_the_flows_own() {
+        assert_eq!(Classes::of(&[Vec::new()]).count(&[], 7), Held { flows: vec![7], others: 0 });
+        assert_eq!(Classes::of(&[Vec::new()]).projection(), None);
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, HotKeyColumn, KeyPattern, Nulls, Refusal, Result, RunContext,
+    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Nulls, Refusal, Result, RunContext,
     StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
 };
 
@@ -353,9 +353,8 @@ impl Target for DynamoTarget {
         Ok(TargetState { empty: count::is_empty(&self.connector, &self.request.table).await? })
     }
 
-    async fn count(&self, constants: &[KeyPattern]) -> Result<u64> {
-        let table = self.existing(false).await?;
-        count::count(&self.connector, &self.request.table, &table.layout, constants).await
+    async fn count(&self, flows: &[Vec<KeyPattern>]) -> Result<Held> {
+        count::count(&self.connector, &self.request.table, flows).await
     }
 
     async fn writer(&self, _slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

@@ -130,7 +130,12 @@ impl From<Reject> for RejectShown {
 ///
 /// # Errors
 /// A store fails.
-pub async fn dry_run(migration: &Migration, all: bool, limit: Option<u64>, context: &RunContext) -> Result<DryRun> {
+pub async fn dry_run(
+    migration: &Migration,
+    all: bool,
+    limit: Option<u64>,
+    context: &RunContext,
+) -> Result<DryRun> {
     for name in migration.source_stores() {
         if let Some(store) = migration.stores.get(name) {
             store.begin_epoch().await?;
@@ -264,12 +269,19 @@ impl<'a> FlowFound<'a> {
                     self.bytes += encoded.bytes;
                     self.capacity += encoded.capacity;
                     if self.samples.len() < SHOWN_RECORDS {
-                        self.sample_lines.extend(plan.sample.as_deref().map(|sample| fill(sample, &reached.batch, row)));
+                        self.sample_lines
+                            .extend(plan.sample.as_deref().map(|sample| fill(sample, &reached.batch, row)));
                         self.samples.push(encoded.preview);
                     }
                 }
                 Err(refusal) => {
-                    reached.rejects.push(plan.reject(&slice, &reached.batch, row, refusal.stage, refusal.reason));
+                    reached.rejects.push(plan.reject(
+                        &slice,
+                        &reached.batch,
+                        row,
+                        refusal.stage,
+                        refusal.reason,
+                    ));
                 }
             }
         }
@@ -340,7 +352,10 @@ impl KeyCounts {
 
     /// Keys with few values, or of which one has more than a tenth of the records.
     fn hot(&self) -> Vec<HotKey> {
-        let hot = |((resource, place, column), (units, values)): (&(String, String, String), &(f64, HashMap<String, f64>))| {
+        let hot = |((resource, place, column), (units, values)): (
+            &(String, String, String),
+            &(f64, HashMap<String, f64>),
+        )| {
             let total: f64 = values.values().sum();
             let (top, most) = values.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
             let share = most / total;

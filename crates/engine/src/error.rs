@@ -80,9 +80,9 @@ impl EngineError {
             Self::Refused { hint, .. } => Some(hint.clone()),
             Self::File { .. } => None,
             Self::Interrupted => None,
-            Self::CountEquation { .. } | Self::Internal(_) => {
-                Some("please report it with the run's log; nothing was counted as arrived that did not".to_owned())
-            }
+            Self::CountEquation { .. } | Self::Internal(_) => Some(
+                "please report it with the run's log; nothing was counted as arrived that did not".to_owned(),
+            ),
         }
     }
 

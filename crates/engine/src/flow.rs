@@ -70,11 +70,15 @@ impl FlowPlan {
         let input = &source.schema;
         let placed = |sql: &SqlText, error: TransformError| {
             let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
-            let hint = error.hint.clone().unwrap_or_else(|| "the SQL is DataFusion's, as docs/spec.md says".to_owned());
+            let hint = error
+                .hint
+                .clone()
+                .unwrap_or_else(|| "the SQL is DataFusion's, as docs/spec.md says".to_owned());
             let message = format!("flow `{}`: {error}", flow.name);
             EngineError::Spec(SpecError::at(SpecErrorKind::Invalid, place, message, hint).in_file(spec))
         };
-        let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect();
+        let parameters =
+            flow.parameters.iter().map(|(name, value)| (name.clone(), value.0.clone())).collect();
         let compiler = Compiler::new(input, &parameters).map_err(|error| EngineError::Flow {
             flow: flow.name.clone(),
             message: error.to_string(),
@@ -83,7 +87,8 @@ impl FlowPlan {
         let predicate = |sql: &SqlText| compiler.predicate(sql.as_str()).map_err(|error| placed(sql, error));
         let check = |check: &Check| match check {
             Check::Expect { sql, message } => {
-                let message = message.clone().unwrap_or_else(|| format!("it is not true that {}", sql.text.trim()));
+                let message =
+                    message.clone().unwrap_or_else(|| format!("it is not true that {}", sql.text.trim()));
                 Ok(CompiledCheck::Expect { condition: predicate(sql)?, message })
             }
             Check::Required { column, position } => match input.index_of(column) {
@@ -140,7 +145,8 @@ impl FlowPlan {
         let records = &batch.records;
         let mut refused: BTreeMap<usize, (Stage, String)> = BTreeMap::new();
         for bad in &batch.unreadable {
-            let column = if bad.column.is_empty() { String::new() } else { format!("column `{}`: ", bad.column) };
+            let column =
+                if bad.column.is_empty() { String::new() } else { format!("column `{}`: ", bad.column) };
             refused.insert(bad.row, (Stage::Read, format!("{column}{}", bad.reason)));
         }
         let mut rows: Vec<usize> = (0..records.num_rows()).collect();
@@ -149,7 +155,9 @@ impl FlowPlan {
             rows.retain(|row| refused.contains_key(row) || !matches!(verdicts[*row], Ok(Some(false) | None)));
             for (row, verdict) in verdicts.into_iter().enumerate() {
                 if let Err(reason) = verdict {
-                    refused.entry(row).or_insert((Stage::Check, format!("`where` cannot be evaluated: {reason}")));
+                    refused
+                        .entry(row)
+                        .or_insert((Stage::Check, format!("`where` cannot be evaluated: {reason}")));
                 }
             }
         }
@@ -203,7 +211,14 @@ impl FlowPlan {
 
     /// A reject of row `row` of the source's batch, whole.
     #[must_use]
-    pub fn reject(&self, slice: &SliceId, batch: &RecordBatch, row: usize, stage: Stage, reason: String) -> Reject {
+    pub fn reject(
+        &self,
+        slice: &SliceId,
+        batch: &RecordBatch,
+        row: usize,
+        stage: Stage,
+        reason: String,
+    ) -> Reject {
         Reject {
             flow: self.name.clone(),
             slice: slice.clone(),
@@ -218,7 +233,8 @@ impl FlowPlan {
 /// A value that could not be held is kept beside its record, as the store sent it, in base64.
 fn keep_raw_values(batch: &ReadBatch, row: usize, reject: &mut Reject) {
     let raw = batch.unreadable.iter().filter(|bad| bad.row == row && !bad.raw.is_empty());
-    let raw: Map<String, Value> = raw.map(|bad| (bad.column.clone(), record::base64(&bad.raw).into())).collect();
+    let raw: Map<String, Value> =
+        raw.map(|bad| (bad.column.clone(), record::base64(&bad.raw).into())).collect();
     if !raw.is_empty() {
         reject.record.insert("$raw".to_owned(), Value::Object(raw));
     }

@@ -28,8 +28,18 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         RowFunction::new("rfc3339_millis", timestamp(), Returns::Plain(DataType::Utf8), |a| rfc3339(a, 3)),
         RowFunction::new("epoch_s", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000_000)),
         RowFunction::new("epoch_ms", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000)),
-        RowFunction::new("fixed_width", vec![DataType::Int64; 2], Returns::Plain(DataType::Utf8), fixed_width),
-        RowFunction::new("shard", vec![DataType::Utf8, DataType::Int64], Returns::Plain(DataType::Int64), shard),
+        RowFunction::new(
+            "fixed_width",
+            vec![DataType::Int64; 2],
+            Returns::Plain(DataType::Utf8),
+            fixed_width,
+        ),
+        RowFunction::new(
+            "shard",
+            vec![DataType::Utf8, DataType::Int64],
+            Returns::Plain(DataType::Int64),
+            shard,
+        ),
         RowFunction::any("json_object", Returns::Json, json_object),
     ];
     functions.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(function))).collect()
@@ -121,7 +131,9 @@ impl ScalarUDFImpl for RowFunction {
             }
         }
         let keep_zone = |(given, wanted): (&DataType, DataType)| match given {
-            DataType::Timestamp(_, Some(zone)) => DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone))),
+            DataType::Timestamp(_, Some(zone)) => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
+            }
             _ => wanted,
         };
         Ok(given.iter().zip(wanted).map(keep_zone).collect())
@@ -160,7 +172,9 @@ fn rfc3339(args: &[ArrayRef], digits: usize) -> Result<ArrayRef> {
     let format = |epoch_us: i64| {
         let written = civil(epoch_us).filter(|at| at.year() >= 0);
         let Some(at) = written else {
-            return exec_err!("the timestamp is infinite or outside the years 0000 to 9999 that RFC 3339 can write");
+            return exec_err!(
+                "the timestamp is infinite or outside the years 0000 to 9999 that RFC 3339 can write"
+            );
         };
         let per_digit = 10_i64.pow(u32::try_from(6_usize.saturating_sub(digits)).unwrap_or(0));
         if epoch_us.rem_euclid(per_digit) != 0 {
@@ -184,7 +198,9 @@ fn civil(epoch_us: i64) -> Option<DateTime> {
 fn epoch(args: &[ArrayRef], unit_us: i64) -> Result<ArrayRef> {
     let convert = |epoch_us: i64| match epoch_us {
         i64::MAX | i64::MIN => exec_err!("the timestamp is infinite"),
-        us if us.rem_euclid(unit_us) != 0 => exec_err!("the timestamp has a finer fraction than its new unit holds"),
+        us if us.rem_euclid(unit_us) != 0 => {
+            exec_err!("the timestamp has a finer fraction than its new unit holds")
+        }
         us => Ok(us.div_euclid(unit_us)),
     };
     let instants = args[0].as_primitive::<TimestampMicrosecondType>();
@@ -238,7 +254,9 @@ fn json_object(args: &[ArrayRef]) -> Result<ArrayRef> {
     let object = |row: usize| {
         let mut object = Map::new();
         for (key, [_, value]) in keys.iter().zip(pairs) {
-            let Some(key) = record::text_at(key, row) else { return exec_err!("a key of json_object is NULL") };
+            let Some(key) = record::text_at(key, row) else {
+                return exec_err!("a key of json_object is NULL");
+            };
             if object.insert(key.to_owned(), record::value_to_json(value, row)).is_some() {
                 return exec_err!("the key {key:?} stands twice in json_object");
             }
@@ -272,7 +290,12 @@ mod tests {
 
     #[test]
     fn a_uuid_has_36_characters_with_hyphens_in_their_places() {
-        let values = texts(&["123e4567-e89b-12d3-a456-426614174000", "123e4567e89b12d3a456426614174000", "", "123e4567-e89b-12d3-a456-42661417400g"]);
+        let values = texts(&[
+            "123e4567-e89b-12d3-a456-426614174000",
+            "123e4567e89b12d3a456426614174000",
+            "",
+            "123e4567-e89b-12d3-a456-42661417400g",
+        ]);
         let found: Vec<_> = is_uuid(&[values]).unwrap().as_boolean().iter().map(Option::unwrap).collect();
         assert_eq!(found, [true, false, false, false]);
     }

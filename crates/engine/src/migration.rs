@@ -134,7 +134,8 @@ async fn prepare_scan(
     let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
-    let source = opened(stores, &first.from.store)?.source(read_request(first, batch_records, batch_bytes))?;
+    let source =
+        opened(stores, &first.from.store)?.source(read_request(first, batch_records, batch_bytes))?;
     let description = source.describe().await?;
     let mut scan_flows = Vec::new();
     for (flow, mode, target) in targets {
@@ -209,7 +210,9 @@ fn in_order(mut waiting: Vec<Scan>) -> Result<Vec<Scan>> {
         let Some(next) = waiting.iter().position(ready) else {
             let flow = FlowName::new(waiting[0].name.as_str());
             let message = "it reads the same thing as a flow that it must come after".to_owned();
-            let hint = Some("flows that read the same thing run together: give one of them its own `query`".to_owned());
+            let hint = Some(
+                "flows that read the same thing run together: give one of them its own `query`".to_owned(),
+            );
             return Err(EngineError::Flow { flow, message, hint });
         };
         ordered.push(waiting.remove(next));

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 use whimbrel_model::{Cursor, FlowName, Reject, SliceId, SlicePart, Stage, StoreName, record};
-use whimbrel_store::{BatchStream, ReadBatch, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable};
+use whimbrel_store::{
+    BatchStream, ReadBatch, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable,
+};
 
 /// The reject file of a slice and flow; made when the first reject comes.
 #[derive(Debug)]
@@ -42,7 +44,8 @@ impl RejectFile {
         let mut file = OpenOptions::new().write(true).open(&path).await.map_err(failed)?;
         let length = file.metadata().await.map_err(failed)?.len();
         if length < bytes {
-            let lost = std::io::Error::other(format!("{length} bytes are left of {bytes}: rejects are missing"));
+            let lost =
+                std::io::Error::other(format!("{length} bytes are left of {bytes}: rejects are missing"));
             return Err(failed(lost));
         }
         file.set_len(bytes).await.map_err(failed)?;
@@ -74,7 +77,8 @@ impl RejectFile {
                 if let Some(folder) = self.path.parent() {
                     tokio::fs::create_dir_all(folder).await?;
                 }
-                let file = OpenOptions::new().write(true).create(true).truncate(true).open(&self.path).await?;
+                let file =
+                    OpenOptions::new().write(true).create(true).truncate(true).open(&self.path).await?;
                 self.file.insert(file)
             }
         };
@@ -178,7 +182,8 @@ impl Source for RejectSource {
     async fn slices(&self, _wanted: usize) -> whimbrel_store::Result<Vec<SlicePart>> {
         let prefix = format!("{}--", self.flow);
         let paths = files(&self.folder).map_err(|error| {
-            StoreError::new(StoreErrorKind::NotFound, &self.store, "cannot list the reject files").caused_by(error)
+            StoreError::new(StoreErrorKind::NotFound, &self.store, "cannot list the reject files")
+                .caused_by(error)
         })?;
         let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
         Ok(names.filter(|name| name.starts_with(&prefix)).map(|name| SlicePart(name.into())).collect())

@@ -87,7 +87,11 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         if record.spec_digest != migration.resolved.digest && !accept_spec {
             return Err(EngineError::refused(
-                format!("the spec {} has changed since the run {} began", record.spec_path, record.id.short()),
+                format!(
+                    "the spec {} has changed since the run {} began",
+                    record.spec_path,
+                    record.id.short()
+                ),
                 "put it back, begin anew with `run --new`, or go on with the new spec: `resume --accept-spec`",
             ));
         }
@@ -127,7 +131,9 @@ impl<'a> Run<'a> {
         self.announce()?;
         let resolved = &self.migration.resolved;
         let context = RunContext {
-            fingerprint_key: self.journal.fingerprint_key(&resolved.migration, resolved.environment.as_deref())?,
+            fingerprint_key: self
+                .journal
+                .fingerprint_key(&resolved.migration, resolved.environment.as_deref())?,
             retry_for: resolved.limits.retry_for,
             stop: self.settings.stop.clone(),
             meter: Arc::clone(&self.settings.meter),
@@ -154,7 +160,11 @@ impl<'a> Run<'a> {
             let (made, state) = match states.get(&key) {
                 Some(known) => *known,
                 None => {
-                    let made = if self.settings.create { self.create(&flow.store, &flow.plan.target).await? } else { false };
+                    let made = if self.settings.create {
+                        self.create(&flow.store, &flow.plan.target).await?
+                    } else {
+                        false
+                    };
                     let made = made || self.journal.made_by(&self.record.id, &flow.store, &resource)?;
                     let state = flow.plan.target.state().await?;
                     states.insert(key, (made, state));
@@ -164,7 +174,14 @@ impl<'a> Run<'a> {
             let identity = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
             let estimate = estimate(scan, self.settings.runner.limit);
             let empty = state.empty;
-            targets.push(TargetRecord { flow: flow.plan.name.clone(), resource, identity, made, empty, estimate });
+            targets.push(TargetRecord {
+                flow: flow.plan.name.clone(),
+                resource,
+                identity,
+                made,
+                empty,
+                estimate,
+            });
         }
         let slices = self.cut().await?;
         Ok(self.journal.planned(&self.record.id, &targets, &slices)?)
@@ -201,7 +218,8 @@ impl<'a> Run<'a> {
         for scan in &self.migration.scans {
             let wanted = wanted_slices(scan, self.settings.runner.limit);
             let parts = scan.source.slices(wanted).await?;
-            let slice = |(index, part)| Slice { id: SliceId::of(&scan.name, index), group: scan.name.clone(), part };
+            let slice =
+                |(index, part)| Slice { id: SliceId::of(&scan.name, index), group: scan.name.clone(), part };
             slices.extend(parts.into_iter().enumerate().map(slice));
         }
         Ok(slices)
@@ -220,7 +238,10 @@ impl<'a> Run<'a> {
             let now = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
             if before.identity != now {
                 return Err(EngineError::refused(
-                    format!("store `{}`: the table {} is not the one that this run began with", flow.store, before.resource),
+                    format!(
+                        "store `{}`: the table {} is not the one that this run began with",
+                        flow.store, before.resource
+                    ),
                     "it was dropped or made anew since; begin anew with `run --new`",
                 ));
             }
@@ -335,7 +356,9 @@ fn same_stores(before: &[(StoreName, String, String)], now: &[(StoreName, String
             && old_identity != identity
         {
             return Err(EngineError::refused(
-                format!("store `{name}` at {location} is not the one at {old_location} that this run began with"),
+                format!(
+                    "store `{name}` at {location} is not the one at {old_location} that this run began with"
+                ),
                 "point the spec back at it, or begin anew with `run --new`",
             ));
         }

@@ -56,7 +56,8 @@ impl Runner {
         reporter: Arc<dyn Reporter>,
         settings: &RunnerSettings,
     ) -> Result<Self> {
-        let targets = journal.targets(&run.id)?.into_iter().map(|target| (target.flow.clone(), target)).collect();
+        let targets =
+            journal.targets(&run.id)?.into_iter().map(|target| (target.flow.clone(), target)).collect();
         let permits = u32::try_from(settings.memory_bytes / 1024).unwrap_or(u32::MAX).max(1);
         let memory = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(usize::MAX)));
         Ok(Self {
@@ -90,7 +91,8 @@ impl Runner {
                 working.spawn(async move { (slice.group.clone(), runner.work(slice).await) });
             }
             let Some(joined) = working.join_next().await else { break };
-            let (group, outcome) = joined.map_err(|error| EngineError::Internal(format!("a slice ended badly: {error}")))?;
+            let (group, outcome) =
+                joined.map_err(|error| EngineError::Internal(format!("a slice ended badly: {error}")))?;
             match outcome {
                 Ok(()) => queue.done(&group),
                 Err(EngineError::Interrupted) => {}
@@ -210,7 +212,11 @@ impl Runner {
                 Ok(()) => break,
                 Err(EngineError::Store(error)) if error.kind().is_retryable() => {
                     if !patience.wait(self.stop()).await {
-                        return Err(if self.stop().is_cancelled() { EngineError::Interrupted } else { error.into() });
+                        return Err(if self.stop().is_cancelled() {
+                            EngineError::Interrupted
+                        } else {
+                            error.into()
+                        });
                     }
                 }
                 Err(error) => return Err(error),
@@ -282,7 +288,10 @@ impl Queue {
     fn next(&mut self) -> Option<Slice> {
         let open = &self.open;
         let free = |after: &BTreeSet<GroupName>| !after.iter().any(|name| open.contains_key(name));
-        self.scans.iter_mut().filter(|(_, after, _)| free(after)).find_map(|(_, _, slices)| slices.pop_front())
+        self.scans
+            .iter_mut()
+            .filter(|(_, after, _)| free(after))
+            .find_map(|(_, _, slices)| slices.pop_front())
     }
 
     fn done(&mut self, group: &GroupName) {

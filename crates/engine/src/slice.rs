@@ -100,7 +100,8 @@ struct Settled {
 /// # Errors
 /// The source, the target or the journal failed, or the run is to stop.
 pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
-    let first = work.flows.first().ok_or_else(|| EngineError::Internal("a slice without flows".to_owned()))?;
+    let first =
+        work.flows.first().ok_or_else(|| EngineError::Internal("a slice without flows".to_owned()))?;
     let after = first.resume.cursor.clone();
     let given_up = CancellationToken::new();
     let reader = Reader {
@@ -116,7 +117,8 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::spawn(reader.pump(batches, sender));
     let outcome = settle_all(&mut work, context, receiver, &given_up).await;
-    let read = reading.await.map_err(|error| EngineError::Internal(format!("the reader ended badly: {error}")))?;
+    let read =
+        reading.await.map_err(|error| EngineError::Internal(format!("the reader ended badly: {error}")))?;
     outcome?;
     read?;
     close(work, context).await
@@ -130,7 +132,8 @@ async fn settle_all(
     given_up: &CancellationToken,
 ) -> std::result::Result<(), SliceStop> {
     let batch_work = Arc::new(BatchWork::of(work, context, given_up.clone()));
-    let arriving = stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|b| (b, receiver)) });
+    let arriving =
+        stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|b| (b, receiver)) });
     let settled = arriving
         .map(|numbered| {
             let batch_work = Arc::clone(&batch_work);
@@ -140,7 +143,8 @@ async fn settle_all(
     let mut settled = std::pin::pin!(settled);
     let mut failure = None;
     while let Some(joined) = settled.next().await {
-        let outcome = joined.map_err(|error| EngineError::Internal(format!("a batch ended badly: {error}")))?;
+        let outcome =
+            joined.map_err(|error| EngineError::Internal(format!("a batch ended badly: {error}")))?;
         match outcome {
             Ok(outcome) if failure.is_none() => {
                 if let Err(error) = account(work, context, outcome).await {
@@ -187,7 +191,13 @@ async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled)
                 Outcome::Skipped => counts.skipped += 1,
                 Outcome::Rejected(refusal) => {
                     let row = reached.origins[position];
-                    rejects.push(flow.plan.reject(&work.slice.id, &reached.batch, row, refusal.stage, refusal.reason));
+                    rejects.push(flow.plan.reject(
+                        &work.slice.id,
+                        &reached.batch,
+                        row,
+                        refusal.stage,
+                        refusal.reason,
+                    ));
                 }
             }
         }
@@ -344,7 +354,12 @@ impl BatchWork {
             Ok((reached, written))
         });
         let flows = futures::future::try_join_all(writes).await?;
-        Ok(Settled { seq: numbered.seq, position: numbered.before + rows, cursor: numbered.batch.cursor, flows })
+        Ok(Settled {
+            seq: numbered.seq,
+            position: numbered.before + rows,
+            cursor: numbered.batch.cursor,
+            flows,
+        })
     }
 
     /// Makes sure that the journal knows of what is about to be sent.

@@ -133,7 +133,8 @@ impl Tally {
     pub(crate) fn of(journal: &Journal, run: &RunRecord) -> Result<Self> {
         let slices = journal.slices(&run.id)?;
         let targets = journal.targets(&run.id)?;
-        let mut flows: BTreeMap<_, _> = targets.into_iter().map(|target| (target.flow, Counts::default())).collect();
+        let mut flows: BTreeMap<_, _> =
+            targets.into_iter().map(|target| (target.flow, Counts::default())).collect();
         let mut capacity = Capacity::default();
         for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
             *flows.entry(flow.clone()).or_default() += checkpoint.counts;
@@ -189,7 +190,8 @@ impl Summary {
     pub fn store(&self, run_folder: &Path) -> Result<()> {
         let path = run_folder.join("summary.json");
         let draft = run_folder.join("summary.json.part");
-        let text = serde_json::to_vec_pretty(self).map_err(|error| EngineError::Internal(error.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| EngineError::Internal(error.to_string()))?;
         let write = || {
             std::fs::create_dir_all(run_folder)?;
             std::fs::write(&draft, text)?;

@@ -8,11 +8,11 @@ use crate::functions;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue, SchemaError};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::{SessionConfig, SessionContext};
-use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
@@ -41,7 +41,8 @@ impl TransformError {
     /// Finds the place that the message speaks of: the parser's own, or where the name in backquotes stands.
     fn placed_in(mut self, sql: &str) -> Self {
         if let Some((message, place)) = self.message.split_once(" at Line: ")
-            && let Some((line, column)) = place.trim_end_matches(|c: char| !c.is_ascii_digit()).split_once(", Column: ")
+            && let Some((line, column)) =
+                place.trim_end_matches(|c: char| !c.is_ascii_digit()).split_once(", Column: ")
             && let (Ok(line), Ok(column)) = (line.parse(), column.parse())
         {
             self.at = Some((line, column));
@@ -140,7 +141,9 @@ impl Compiler {
     pub fn predicate(&self, sql: &str) -> Result<Predicate, TransformError> {
         const BEFORE: &str = "SELECT (";
         let plan = self.plan(&format!("{BEFORE}{sql}\n) AS predicate FROM input")).map_err(|mut error| {
-            error.at = error.at.map(|(line, column)| (line, if line == 1 { column.saturating_sub(BEFORE.len()) } else { column }));
+            error.at = error.at.map(|(line, column)| {
+                (line, if line == 1 { column.saturating_sub(BEFORE.len()) } else { column })
+            });
             error
         })?;
         let (projection, filter) = shape(&plan)?;
@@ -161,7 +164,10 @@ impl Compiler {
             return Err(TransformError::new("the SQL waits for something outside of it"));
         };
         let plan = planned.map_err(|error| self.explain(&error).placed_in(sql))?;
-        let values = self.parameters.iter().map(|(name, value)| (name.clone(), ScalarValue::from(value.as_str()).into()));
+        let values = self
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), ScalarValue::from(value.as_str()).into()));
         let values = ParamValues::Map(values.collect());
         plan.replace_params_with_values(&values).map_err(|error| self.explain(&error))
     }
@@ -173,7 +179,8 @@ impl Compiler {
             )));
         }
         let state = self.context.state();
-        let schema = DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
+        let schema =
+            DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
         let context = datafusion::optimizer::simplify_expressions::SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(state.config_options()))
@@ -187,7 +194,9 @@ impl Compiler {
     /// The planner's words, and for an unknown column the nearest right name.
     fn explain(&self, error: &DataFusionError) -> TransformError {
         let root = error.find_root();
-        let DataFusionError::SchemaError(schema_error, _) = root else { return TransformError::new(plain(error)) };
+        let DataFusionError::SchemaError(schema_error, _) = root else {
+            return TransformError::new(plain(error));
+        };
         let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref() else {
             return TransformError::new(plain(error));
         };
@@ -228,7 +237,10 @@ fn constant_text(expr: &Expr) -> Option<(String, bool)> {
 fn shape(plan: &LogicalPlan) -> Result<(&[Expr], Option<&Expr>), TransformError> {
     let refused = || {
         let mut error = TransformError::new("a transform reads `input` row by row and nothing else");
-        error.hint = Some("write SELECT … FROM input [WHERE …]; joins and aggregates belong into the source's `query`".to_owned());
+        error.hint = Some(
+            "write SELECT … FROM input [WHERE …]; joins and aggregates belong into the source's `query`"
+                .to_owned(),
+        );
         error
     };
     let LogicalPlan::Projection(projection) = plan else { return Err(refused()) };
@@ -245,7 +257,8 @@ fn shape(plan: &LogicalPlan) -> Result<(&[Expr], Option<&Expr>), TransformError>
 /// DataFusion's message without the names of its layers.
 fn plain(error: &DataFusionError) -> String {
     let text = error.find_root().strip_backtrace();
-    let layers = ["Error during planning: ", "SQL error: ", "Execution error: ", "Arrow error: ", "Schema error: "];
+    let layers =
+        ["Error during planning: ", "SQL error: ", "Execution error: ", "Arrow error: ", "Schema error: "];
     let text = layers.iter().fold(text, |text, layer| text.replace(layer, ""));
     text.replace("ParserError(\"", "").replace("\")", "")
 }
@@ -351,7 +364,8 @@ impl Transform {
             let mask = BooleanArray::from(kept.clone());
             input = std::borrow::Cow::Owned(arrow::compute::filter_record_batch(batch, &mask)?);
         }
-        let columns = self.projection.iter().map(|expr| evaluate(expr, &input)).collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            self.projection.iter().map(|expr| evaluate(expr, &input)).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
         let records = RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)?;
         Ok((records, kept))
@@ -395,14 +409,24 @@ mod tests {
         let batch = input();
         let transform = compiler().transform(Some(sql)).unwrap();
         let done = transform.apply(&batch, &[0, 1, 2, 3]).unwrap();
-        let rows = (0..done.records.num_rows()).map(|row| serde_json::Value::Object(record::to_json(&done.records, row)).to_string());
+        let rows = (0..done.records.num_rows())
+            .map(|row| serde_json::Value::Object(record::to_json(&done.records, row)).to_string());
         (rows.collect(), done)
     }
 
     #[test]
     fn rows_know_where_they_came_from() {
-        let (rows, done) = apply(r#"SELECT 'USER#' || id AS pk, coalesce("userName", '-') AS name FROM input WHERE id <> 1"#);
-        assert_eq!(rows, [r#"{"pk":"USER#-2","name":"-"}"#, r#"{"pk":"USER#3","name":"c"}"#, r#"{"pk":"USER#4","name":"d"}"#]);
+        let (rows, done) = apply(
+            r#"SELECT 'USER#' || id AS pk, coalesce("userName", '-') AS name FROM input WHERE id <> 1"#,
+        );
+        assert_eq!(
+            rows,
+            [
+                r#"{"pk":"USER#-2","name":"-"}"#,
+                r#"{"pk":"USER#3","name":"c"}"#,
+                r#"{"pk":"USER#4","name":"d"}"#
+            ]
+        );
         assert_eq!((done.origins, done.filtered, done.failed.len()), (vec![1, 2, 3], 1, 0));
     }
 
@@ -418,7 +442,9 @@ mod tests {
 
     #[test]
     fn a_plain_column_keeps_its_meaning_under_another_name() {
-        let transform = compiler().transform(Some("SELECT doc AS document, json_object('a', id) AS made FROM input")).unwrap();
+        let transform = compiler()
+            .transform(Some("SELECT doc AS document, json_object('a', id) AS made FROM input"))
+            .unwrap();
         let meanings: Vec<_> = transform.output().fields().iter().map(|field| Logical::of(field)).collect();
         assert_eq!(meanings, [Some(Logical::Json), Some(Logical::Json)]);
         assert_eq!(transform.output().field(0).name(), "document");
@@ -437,7 +463,10 @@ mod tests {
     fn a_forgotten_quote_is_explained() {
         let error = compiler().transform(Some("SELECT userName FROM input")).unwrap_err();
         assert_eq!(error.message, "there is no column `username`");
-        assert_eq!(error.hint.as_deref(), Some("a name with capitals is written in double quotes: \"userName\""));
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("a name with capitals is written in double quotes: \"userName\"")
+        );
     }
 
     #[test]

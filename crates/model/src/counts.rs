@@ -82,7 +82,16 @@ mod tests {
 
     #[test]
     fn the_equation_fails_when_one_record_is_missing() {
-        let mut counts = Counts { read: 6, created: 1, updated: 1, unchanged: 1, skipped: 1, rejected: 1, filtered: 1, bytes: 9 };
+        let mut counts = Counts {
+            read: 6,
+            created: 1,
+            updated: 1,
+            unchanged: 1,
+            skipped: 1,
+            rejected: 1,
+            filtered: 1,
+            bytes: 9,
+        };
         assert!(counts.balanced());
         counts.read += 1;
         assert!(!counts.balanced());

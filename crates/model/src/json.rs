@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn a_key_twice_is_refused_at_any_depth() {
-        assert!(parse(r#"{"a":1,"b":{"c":1,"c":2}}"#).unwrap_err().to_string().contains("\"c\" stands twice"));
+        assert!(
+            parse(r#"{"a":1,"b":{"c":1,"c":2}}"#).unwrap_err().to_string().contains("\"c\" stands twice")
+        );
         assert!(parse(r#"[{"a":1},{"a":2}]"#).is_ok());
         assert!(parse("{} x").is_err());
     }

@@ -5,7 +5,8 @@
 //! calendar holds (PostgreSQL's infinity) is the raw count of its unit as a JSON number.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -40,10 +41,14 @@ pub fn value_to_json(column: &ArrayRef, row: usize) -> Value {
     }
     match column.data_type() {
         DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
-        DataType::Float32 => float_to_json(f64::from(column.as_primitive::<Float32Type>().value(row)), |_| {
-            column.as_primitive::<Float32Type>().value(row).to_string()
-        }),
-        DataType::Float64 => float_to_json(column.as_primitive::<Float64Type>().value(row), |v| v.to_string()),
+        DataType::Float32 => {
+            float_to_json(f64::from(column.as_primitive::<Float32Type>().value(row)), |_| {
+                column.as_primitive::<Float32Type>().value(row).to_string()
+            })
+        }
+        DataType::Float64 => {
+            float_to_json(column.as_primitive::<Float64Type>().value(row), |v| v.to_string())
+        }
         data_type if data_type.is_integer() => number(&formatted(column, row).unwrap_or_default()),
         DataType::Binary => Value::String(BASE64.encode(column.as_binary::<i32>().value(row))),
         DataType::List(_) => {
@@ -52,9 +57,8 @@ pub fn value_to_json(column: &ArrayRef, row: usize) -> Value {
         }
         _ => match formatted(column, row) {
             Ok(text) => Value::String(text),
-            Err(_) => cast(column, &DataType::Int64).map_or(Value::Null, |raw| {
-                Value::Number(raw.as_primitive::<Int64Type>().value(row).into())
-            }),
+            Err(_) => cast(column, &DataType::Int64)
+                .map_or(Value::Null, |raw| Value::Number(raw.as_primitive::<Int64Type>().value(row).into())),
         },
     }
 }
@@ -85,7 +89,8 @@ fn formatted(column: &ArrayRef, row: usize) -> Result<String, ArrowError> {
 /// A value that its column's type does not hold.
 pub fn from_json(schema: &SchemaRef, records: &[Map<String, Value>]) -> Result<RecordBatch, ArrowError> {
     let column = |field: &Arc<Field>| {
-        let values: Vec<_> = records.iter().map(|record| record.get(field.name()).unwrap_or(&Value::Null)).collect();
+        let values: Vec<_> =
+            records.iter().map(|record| record.get(field.name()).unwrap_or(&Value::Null)).collect();
         values_from_json(field.data_type(), &values)
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
@@ -189,7 +194,10 @@ pub fn count_at(column: &ArrayRef, row: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{BooleanArray, Date32Array, Float64Array, Int64Array, ListBuilder, StringBuilder, TimestampMicrosecondArray};
+    use arrow::array::{
+        BooleanArray, Date32Array, Float64Array, Int64Array, ListBuilder, StringBuilder,
+        TimestampMicrosecondArray,
+    };
     use arrow::datatypes::Schema;
 
     fn everything() -> RecordBatch {
@@ -206,7 +214,10 @@ mod tests {
             ("day", Arc::new(Date32Array::from(vec![Some(0), None, Some(-1)])), true),
             (
                 "at",
-                Arc::new(TimestampMicrosecondArray::from(vec![Some(1_234_567), Some(i64::MAX), None]).with_timezone("UTC")),
+                Arc::new(
+                    TimestampMicrosecondArray::from(vec![Some(1_234_567), Some(i64::MAX), None])
+                        .with_timezone("UTC"),
+                ),
                 true,
             ),
             ("tags", Arc::new(tags.finish()), true),

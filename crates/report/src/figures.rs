@@ -76,6 +76,9 @@ mod tests {
         assert_eq!([bytes(12), bytes(2048), bytes(5_000_000_000)], ["12 B", "2.0 KiB", "4.7 GiB"]);
         assert_eq!([seconds(0.25), seconds(125.0), seconds(7300.0)], ["0.2 s", "2 min 5 s", "2 h 1 min"]);
         assert_eq!([usd(0.0), usd(0.0156), usd(12.3)], ["$0.00", "$0.0156", "$12.30"]);
-        assert_eq!([share(1.0), share(0.99999), share(0.5), share(0.00001)], ["100 %", "> 99.9 %", "50.0 %", "< 0.1 %"]);
+        assert_eq!(
+            [share(1.0), share(0.99999), share(0.5), share(0.00001)],
+            ["100 %", "> 99.9 %", "50.0 %", "< 0.1 %"]
+        );
     }
 }

@@ -21,7 +21,8 @@ pub fn plan(plan: &DryRun) -> String {
         flow_text(flow, &mut shown_ddl, &mut text);
     }
     hot_keys(plan, &mut text);
-    let basis = if plan.complete { "every record was read" } else { "from a sample; --all reads every record" };
+    let basis =
+        if plan.complete { "every record was read" } else { "from a sample; --all reads every record" };
     let _ = write!(text, "\n  {} records", count(plan.records));
     if plan.capacity.write_units > 0.0 {
         let _ = write!(
@@ -55,7 +56,11 @@ fn flow_text<'a>(flow: &'a FlowDryRun, shown_ddl: &mut Vec<&'a [String]>, text: 
     );
     if !flow.exists {
         let known = shown_ddl.contains(&flow.ddl.as_slice());
-        let _ = writeln!(text, "    the table does not exist; `create` or `run --create` makes it{}", if known { "" } else { ":" });
+        let _ = writeln!(
+            text,
+            "    the table does not exist; `create` or `run --create` makes it{}",
+            if known { "" } else { ":" }
+        );
         if !known {
             flow.ddl.iter().flat_map(|ddl| ddl.lines()).for_each(|line| {
                 let _ = writeln!(text, "      {line}");
@@ -87,13 +92,15 @@ fn fidelity(flow: &FlowDryRun, text: &mut String) {
         let _ = writeln!(text, "    exact: {}", exact.join(", "));
     }
     for column in flow.fidelity.iter().filter(|column| column.fidelity != Fidelity::Exact) {
-        let _ = writeln!(text, "    {}: {} → {}, {}", column.column, column.from, column.into, column.fidelity);
+        let _ =
+            writeln!(text, "    {}: {} → {}, {}", column.column, column.from, column.into, column.fidelity);
     }
 }
 
 fn hot_keys(plan: &DryRun, text: &mut String) {
     for key in &plan.hot_keys {
-        let place = if key.place == "table" { "partition key".to_owned() } else { format!("index {}", key.place) };
+        let place =
+            if key.place == "table" { "partition key".to_owned() } else { format!("index {}", key.place) };
         let _ = writeln!(
             text,
             "\n  hot key: {} of {}: `{}` has {} values among the records looked at; `{}` is {} of them, so that the whole takes \

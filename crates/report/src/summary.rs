@@ -9,7 +9,8 @@ use whimbrel_model::Counts;
 /// Reasons shown; all of them are in the reject file.
 const SHOWN_REASONS: usize = 10;
 
-const HEADS: [&str; 8] = ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered"];
+const HEADS: [&str; 8] =
+    ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered"];
 const LEFT_OUT_WHEN_ZERO: [&str; 5] = ["updated", "unchanged", "skipped", "rejected", "filtered"];
 
 /// The summary for a terminal.
@@ -19,7 +20,8 @@ pub fn summary(summary: &Summary) -> String {
     for (name, location) in &summary.stores {
         let _ = writeln!(text, "  {name}: {location}");
     }
-    let mut rows: Vec<Vec<String>> = summary.flows.iter().map(|(flow, counts)| row(flow.as_str(), counts)).collect();
+    let mut rows: Vec<Vec<String>> =
+        summary.flows.iter().map(|(flow, counts)| row(flow.as_str(), counts)).collect();
     if rows.len() > 1 {
         rows.push(row("total", &summary.totals));
     }
@@ -112,6 +114,11 @@ fn figures(summary: &Summary, text: &mut String) {
         );
     }
     if summary.retries > 0 || summary.throttles > 0 {
-        let _ = writeln!(text, "  {} requests sent again, {} throttled", count(summary.retries), count(summary.throttles));
+        let _ = writeln!(
+            text,
+            "  {} requests sent again, {} throttled",
+            count(summary.retries),
+            count(summary.throttles)
+        );
     }
 }

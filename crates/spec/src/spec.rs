@@ -41,7 +41,7 @@ pub struct EnvironmentSummary {
 pub fn load(path: impl AsRef<Path>) -> Result<Spec> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| {
-        let hint = "give the path of a spec, as in `whimbrel plan migrations/ratel/spec.yaml`";
+        let hint = "give the path of a spec, as in `whimbrel plan migrations/ratel/ratel.yaml`";
         SpecError::at(SpecErrorKind::Unreadable, None, format!("the spec cannot be read: {error}"), hint)
             .caused_by(error)
             .in_file(path)

@@ -73,7 +73,13 @@ struct Inner {
 impl StoreError {
     /// `context` says what failed and on what, `cannot read table "users"`.
     pub fn new(kind: StoreErrorKind, store: &StoreName, context: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, store: store.clone(), context: context.into(), hint: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            store: store.clone(),
+            context: context.into(),
+            hint: None,
+            source: None,
+        }))
     }
 
     /// Attaches the cause.

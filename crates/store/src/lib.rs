@@ -18,8 +18,8 @@ pub use error::{Result, StoreError, StoreErrorKind};
 pub use request::{Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest};
 pub use source::{BatchStream, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{
-    Capabilities, Creation, Encoded, HotKeyColumn, KeyPattern, Outcome, Refusal, Target, TargetPlan, TargetState, WriteBatch,
-    WriteOutcome, Writer,
+    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Outcome, Refusal, Target, TargetPlan,
+    TargetState, WriteBatch, WriteOutcome, Writer,
 };
 
 use async_trait::async_trait;

@@ -159,7 +159,11 @@ pub trait Target: Send + Sync {
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan>;
 
     /// Turns records into what the target would hold, without sending anything: what `plan` shows.
-    fn encode(&self, records: &RecordBatch, context: &RunContext) -> Vec<std::result::Result<Encoded, Refusal>>;
+    fn encode(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Encoded, Refusal>>;
 
     /// Makes the table where it is missing and waits until it can be written to. May be called twice.
     ///
@@ -173,12 +177,13 @@ pub trait Target: Send + Sync {
     /// [`crate::StoreErrorKind::NotFound`] with the tables that there are, where the table is missing.
     async fn state(&self) -> Result<TargetState>;
 
-    /// Counts the records of this flow: those that carry each of the given columns with the given value
-    /// or text prefix. Reads the whole table where the store cannot do better.
+    /// Counts the records of flows into this table, which are told apart by what is constant in them: a record
+    /// belongs to the flow with the longest constants that it has. Reads the whole table where the store cannot
+    /// do better.
     ///
     /// # Errors
     /// The store fails.
-    async fn count(&self, constants: &[KeyPattern]) -> Result<u64>;
+    async fn count(&self, flows: &[Vec<KeyPattern>]) -> Result<Held>;
 
     /// A writer for one slice. `created` says that an absent history means *created*: this run made the table
     /// or found it empty.
@@ -186,6 +191,15 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// The store fails.
     async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>>;
+}
+
+/// How many records a table holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Of each flow that was asked for.
+    pub flows: Vec<u64>,
+    /// Of none of them.
+    pub others: u64,
 }
 
 /// What is constant in a column over all records of a flow: `pk` begins with `USER#`, `sk` is `METADATA`.

@@ -60,7 +60,9 @@ fn flows(migration: &Migration) -> BTreeMap<String, Vec<Finding>> {
             format!("table {target} is not there yet; `create` or `run --create` makes it")
         };
         let mut found = vec![Finding::good(table)];
-        found.extend(scan.description.notes.iter().chain(&flow.target.notes).map(|note| Finding::good(note.as_str())));
+        found.extend(
+            scan.description.notes.iter().chain(&flow.target.notes).map(|note| Finding::good(note.as_str())),
+        );
         (flow.plan.name.to_string(), found)
     });
     findings.collect()

@@ -44,7 +44,12 @@ pub async fn create(program: &Program, args: &SpecArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn make(program: &Program, workspace: &Workspace, opened: &Opened, journal: &Journal) -> Result<Vec<Made>> {
+async fn make(
+    program: &Program,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &Journal,
+) -> Result<Vec<Made>> {
     let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();

@@ -78,7 +78,9 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     let opened = workspace.open_into(opened).await?;
     let task = match unfinished {
         Some(record) => {
-            program.console.say(format!("An earlier demo was interrupted; its run {} goes on.", record.id.short()));
+            program
+                .console
+                .say(format!("An earlier demo was interrupted; its run {} goes on.", record.id.short()));
             Task::Resume { record: Box::new(record), accept_spec: true }
         }
         None => Task::Begin(RunKind::Run),
@@ -148,7 +150,8 @@ async fn fill(
             program.console.say(format!("Filling {} with sample data.", store.location()));
             store.execute_script(&format!("{}\n{}", bundle.schema, bundle.sample)).await?;
         } else {
-            let rows = store.query_scalar_i64(ROWS).await?.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
+            let rows =
+                store.query_scalar_i64(ROWS).await?.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
             program.console.say(format!(
                 "{} is there already, with about {} rows; delete data/ to begin anew.",
                 store.location(),

@@ -48,7 +48,11 @@ pub fn list(program: &Program) -> Result<Exit> {
     for run in &listed {
         let environment = run.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
         let what = run.parent.as_deref().map_or(String::new(), |parent| format!(", rejects of {parent}"));
-        let _ = writeln!(text, "{}  {}{environment}  {}  begun {}{what}", run.run, run.migration, run.state, run.started);
+        let _ = writeln!(
+            text,
+            "{}  {}{environment}  {}  begun {}{what}",
+            run.run, run.migration, run.state, run.started
+        );
     }
     if listed.is_empty() {
         text.push_str("no runs yet\n");

@@ -26,7 +26,13 @@ pub async fn plan(program: &Program, args: &SpecArgs, all: bool, limit: Option<u
     Ok(if rejected { Exit::Rejects } else { Exit::Done })
 }
 
-async fn look(program: &Program, workspace: &Workspace, opened: &Opened, all: bool, limit: Option<u64>) -> Result<DryRun> {
+async fn look(
+    program: &Program,
+    workspace: &Workspace,
+    opened: &Opened,
+    all: bool,
+    limit: Option<u64>,
+) -> Result<DryRun> {
     let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
     opened.hide(plan_of(&migration, all, limit).await)
 }
@@ -35,7 +41,11 @@ async fn look(program: &Program, workspace: &Workspace, opened: &Opened, all: bo
 ///
 /// # Errors
 /// A store fails.
-pub async fn plan_of(migration: &Migration, all: bool, limit: Option<u64>) -> std::result::Result<DryRun, EngineError> {
+pub async fn plan_of(
+    migration: &Migration,
+    all: bool,
+    limit: Option<u64>,
+) -> std::result::Result<DryRun, EngineError> {
     let context = RunContext {
         // A plan's fingerprints are thrown away with it.
         fingerprint_key: FingerprintKey::new([0; 32]),

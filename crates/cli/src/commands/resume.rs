@@ -24,7 +24,10 @@ pub async fn resume(
     let record = match name {
         Some(name) => find(&journal, name)?,
         None => journal.runs()?.into_iter().find(RunRecord::is_unfinished).ok_or_else(|| {
-            EngineError::refused("there is no unfinished run", "`whimbrel list` shows all runs; `whimbrel run SPEC` begins one")
+            EngineError::refused(
+                "there is no unfinished run",
+                "`whimbrel list` shows all runs; `whimbrel run SPEC` begins one",
+            )
         })?,
     };
     if !record.is_unfinished() {

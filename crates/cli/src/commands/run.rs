@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
-use whimbrel_engine::{EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary};
+use whimbrel_engine::{
+    EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
+};
 use whimbrel_model::RunId;
 use whimbrel_spec::Redactor;
 use whimbrel_store::Meter;
@@ -120,7 +122,10 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     {
         return Err(EngineError::refused(
             format!("an unfinished run of `{}` is there: {}", resolved.migration, unfinished.id),
-            format!("`whimbrel resume {}` goes on with it; `run --new` sets it aside and begins anew", unfinished.id.short()),
+            format!(
+                "`whimbrel resume {}` goes on with it; `run --new` sets it aside and begins anew",
+                unfinished.id.short()
+            ),
         )
         .into());
     }
@@ -175,13 +180,16 @@ pub async fn execute(
             let kept = Kept::of(args, program.common.batch_size, &resolved.secrets);
             Run::begin(migration, journal, id, kind, json!(kept), settings).await
         }
-        Task::Resume { record, accept_spec } => Run::resume(migration, journal, &record, accept_spec, settings).await,
+        Task::Resume { record, accept_spec } => {
+            Run::resume(migration, journal, &record, accept_spec, settings).await
+        }
     };
     let run = opened.hide(begun)?;
     program.console.say(format!("run {} of {}", run.id(), resolved.migration));
     let ended = CancellationToken::new();
     let title = resolved.migration.clone();
-    let display = display::show(program.console, title, progress, meter, resolved.limits.stall_after, ended.clone());
+    let display =
+        display::show(program.console, title, progress, meter, resolved.limits.stall_after, ended.clone());
     let display = tokio::spawn(display);
     let executed = run.execute().await;
     ended.cancel();
@@ -271,7 +279,9 @@ fn next_step(ended: &Ended) -> String {
         RunOutcome::Complete => String::new(),
         RunOutcome::Incomplete => format!("\nnext: fix what the reasons name, then `whimbrel retry {run}`"),
         RunOutcome::Failed | RunOutcome::Paused => {
-            format!("\nnext: `whimbrel resume {run}` goes on where it stopped; nothing that arrived is read again")
+            format!(
+                "\nnext: `whimbrel resume {run}` goes on where it stopped; nothing that arrived is read again"
+            )
         }
     }
 }

@@ -59,7 +59,9 @@ fn latest_of(journal: &Journal, spec: &Path, env: Option<&str>) -> Result<RunRec
     let environments = spec.environments();
     let default = environments.iter().find(|environment| environment.default).map(|e| e.name.as_str());
     let environment = env.or(default);
-    let of_spec = |run: &RunRecord| run.migration == spec.migration() && (env.is_none() || run.environment.as_deref() == environment);
+    let of_spec = |run: &RunRecord| {
+        run.migration == spec.migration() && (env.is_none() || run.environment.as_deref() == environment)
+    };
     Ok(journal.runs()?.into_iter().find(of_spec).ok_or_else(nothing_yet)?)
 }
 
@@ -104,21 +106,39 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
 fn text(status: &Status) -> String {
     let environment = status.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let mut text = format!("{}{environment}: {}\n", status.migration, status.state);
-    let _ = writeln!(text, "  run {}, begun {}, {} ago or long", status.run, status.started, seconds(status.seconds));
+    let _ = writeln!(
+        text,
+        "  run {}, begun {}, {} ago or long",
+        status.run,
+        status.started,
+        seconds(status.seconds)
+    );
     let _ = writeln!(text, "  {} of {} slices", status.slices_done, status.slices);
     for (flow, status) in &status.flows {
         let counts = &status.counts;
         let expected = match status.expected.filter(|expected| *expected > 0) {
             #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-            Some(expected) => format!(" of {} ({})", count(expected), share((counts.read as f64 / expected as f64).min(1.0))),
+            Some(expected) => format!(
+                " of {} ({})",
+                count(expected),
+                share((counts.read as f64 / expected as f64).min(1.0))
+            ),
             None => String::new(),
         };
-        let rejected = if counts.rejected > 0 { format!(", {} rejected", count(counts.rejected)) } else { String::new() };
+        let rejected = if counts.rejected > 0 {
+            format!(", {} rejected", count(counts.rejected))
+        } else {
+            String::new()
+        };
         let _ = writeln!(text, "  {flow}: {}{expected}{rejected}", count(counts.read));
     }
     match status.state.as_str() {
         "killed" | "paused" | "failed" => {
-            let _ = writeln!(text, "\nnext: `whimbrel resume {}`", whimbrel_model::RunId::new(status.run.as_str()).short());
+            let _ = writeln!(
+                text,
+                "\nnext: `whimbrel resume {}`",
+                whimbrel_model::RunId::new(status.run.as_str()).short()
+            );
         }
         _ => {}
     }

@@ -85,8 +85,12 @@ impl JournalError {
             Self::Sqlite { .. } | Self::Stopped(_) => {
                 "look at the disk and the folder's permissions, then `whimbrel resume`".to_owned()
             }
-            Self::Version { .. } => "use the whimbrel that wrote it, or another folder with --journal DIR".to_owned(),
-            Self::Foreign { .. } => "give the folder of the journal, not a file of another program".to_owned(),
+            Self::Version { .. } => {
+                "use the whimbrel that wrote it, or another folder with --journal DIR".to_owned()
+            }
+            Self::Foreign { .. } => {
+                "give the folder of the journal, not a file of another program".to_owned()
+            }
             Self::Locked { .. } => {
                 "wait until it ends (`whimbrel status` shows how far it is), or stop it first".to_owned()
             }
@@ -190,7 +194,11 @@ impl Journal {
     ///
     /// # Errors
     /// The journal fails.
-    pub fn fingerprint_key(&self, migration: &str, environment: Option<&str>) -> Result<FingerprintKey, JournalError> {
+    pub fn fingerprint_key(
+        &self,
+        migration: &str,
+        environment: Option<&str>,
+    ) -> Result<FingerprintKey, JournalError> {
         let environment = environment.unwrap_or_default();
         let fresh = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
         let version = whimbrel_model::canonical::VERSION;
@@ -222,9 +230,15 @@ impl Journal {
     ///
     /// # Errors
     /// The journal fails.
-    pub fn planned(&mut self, run: &RunId, targets: &[TargetRecord], slices: &[Slice]) -> Result<(), JournalError> {
+    pub fn planned(
+        &mut self,
+        run: &RunId,
+        targets: &[TargetRecord],
+        slices: &[Slice],
+    ) -> Result<(), JournalError> {
         let path = self.path();
-        records::insert_plan(&mut self.connection, run, targets, slices).map_err(|source| sqlite(&path, source))
+        records::insert_plan(&mut self.connection, run, targets, slices)
+            .map_err(|source| sqlite(&path, source))
     }
 
     /// Marks a run as ended with an outcome.
@@ -258,7 +272,9 @@ impl Journal {
     /// The journal fails.
     pub fn set_epoch(&self, run: &RunId, epoch: u64) -> Result<(), JournalError> {
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
-        self.sql(self.connection.execute("UPDATE runs SET epoch = ?2 WHERE id = ?1", params![run.as_str(), epoch]))?;
+        self.sql(
+            self.connection.execute("UPDATE runs SET epoch = ?2 WHERE id = ?1", params![run.as_str(), epoch]),
+        )?;
         Ok(())
     }
 

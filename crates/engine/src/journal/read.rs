@@ -5,7 +5,8 @@ use super::{Journal, JournalError};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use whimbrel_model::{
-    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, Slice, SliceId, SlicePart, StoreName,
+    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, Slice, SliceId, SlicePart,
+    StoreName,
 };
 
 const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned";
@@ -35,7 +36,11 @@ impl Journal {
     ///
     /// # Errors
     /// The journal fails.
-    pub fn unfinished(&self, migration: &str, environment: Option<&str>) -> Result<Option<RunRecord>, JournalError> {
+    pub fn unfinished(
+        &self,
+        migration: &str,
+        environment: Option<&str>,
+    ) -> Result<Option<RunRecord>, JournalError> {
         let fits = |run: &RunRecord| {
             run.is_unfinished() && run.migration == migration && run.environment.as_deref() == environment
         };
@@ -48,7 +53,8 @@ impl Journal {
     /// The journal fails.
     pub fn retry_of(&self, parent: &RunId) -> Result<Option<RunRecord>, JournalError> {
         let fits = |run: &RunRecord| {
-            run.kind == RunKind::Retry { parent: parent.clone() } && run.outcome.as_deref() != Some("abandoned")
+            run.kind == RunKind::Retry { parent: parent.clone() }
+                && run.outcome.as_deref() != Some("abandoned")
         };
         Ok(self.runs()?.into_iter().find(fits))
     }
@@ -111,7 +117,8 @@ impl Journal {
         while let Some(row) = self.sql(rows.next())? {
             let id: String = self.sql(row.get(0))?;
             let part: String = self.sql(row.get(2))?;
-            let part = serde_json::from_str(&part).map_err(|_| self.damaged(format!("the part of slice {id}")))?;
+            let part =
+                serde_json::from_str(&part).map_err(|_| self.damaged(format!("the part of slice {id}")))?;
             let reserved: i64 = self.sql(row.get(4))?;
             slices.push(SliceRecord {
                 checkpoints: checkpoints.remove(&id).unwrap_or_default(),
@@ -198,12 +205,17 @@ impl Journal {
     pub fn sums(&self, run: &RunId, flow: &FlowName) -> Result<Buckets, JournalError> {
         let sums: Option<Vec<u8>> = self.sql(
             self.connection
-                .query_row("SELECT sums FROM sums WHERE run = ?1 AND flow = ?2", params![run.as_str(), flow.as_str()], |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    "SELECT sums FROM sums WHERE run = ?1 AND flow = ?2",
+                    params![run.as_str(), flow.as_str()],
+                    |row| row.get(0),
+                )
                 .optional(),
         )?;
-        sums.map_or_else(|| Ok(Buckets::default()), |sums| Buckets::from_bytes(&sums).map_err(|e| self.damaged(e.to_string())))
+        sums.map_or_else(
+            || Ok(Buckets::default()),
+            |sums| Buckets::from_bytes(&sums).map_err(|e| self.damaged(e.to_string())),
+        )
     }
 }
 

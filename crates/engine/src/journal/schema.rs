@@ -67,10 +67,10 @@ pub fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError>
 
 fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let wrap = |source| sqlite(path, source);
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(wrap);
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(wrap)?;
+    let pragma =
+        |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(wrap);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(wrap)?;
     if tables == 0 {
         connection.execute_batch(TABLES).map_err(wrap)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;

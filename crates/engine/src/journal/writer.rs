@@ -143,7 +143,9 @@ impl Writing {
             let mut portion = Portion::default();
             let mut awaited = portion.add(first);
             let until = Instant::now() + GATHER;
-            while !awaited && let Ok(message) = receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            while !awaited
+                && let Ok(message) = receiver.recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 awaited = portion.add(message);
             }
             receiver.try_iter().for_each(|message| {
@@ -161,7 +163,8 @@ impl Writing {
         {
             tracing::error!(%error, "the journal failed");
             let cause = sqlite(&self.path, error);
-            let source = std::error::Error::source(&cause).map(|source| format!(": {source}")).unwrap_or_default();
+            let source =
+                std::error::Error::source(&cause).map(|source| format!(": {source}")).unwrap_or_default();
             *failure = Some(format!("{cause}{source}"));
         }
         for answer in answers {
@@ -185,10 +188,19 @@ fn store(connection: &mut Connection, run: &RunId, portion: &Portion) -> rusqlit
     for (slice, receipts) in &portion.done {
         for receipt in receipts {
             // A closed slice's sums live on in its flow's.
-            store_checkpoint(&transaction, run, slice, &receipt.flow, receipt.epoch, &receipt.last, &Buckets::default())?;
+            store_checkpoint(
+                &transaction,
+                run,
+                slice,
+                &receipt.flow,
+                receipt.epoch,
+                &receipt.last,
+                &Buckets::default(),
+            )?;
             add_sums(&transaction, run, &receipt.flow, &receipt.last.sums)?;
         }
-        let mut statement = transaction.prepare_cached("UPDATE slices SET done = 1 WHERE run = ?1 AND id = ?2")?;
+        let mut statement =
+            transaction.prepare_cached("UPDATE slices SET done = 1 WHERE run = ?1 AND id = ?2")?;
         statement.execute(params![run.as_str(), slice.as_str()])?;
     }
     transaction.commit()
@@ -238,12 +250,14 @@ fn add_sums(transaction: &Transaction, run: &RunId, flow: &FlowName, more: &Buck
     let mut statement = transaction.prepare_cached("SELECT sums FROM sums WHERE run = ?1 AND flow = ?2")?;
     let stored: Option<Vec<u8>> = statement.query_row(key, |row| row.get(0)).optional()?;
     let mut sums = match stored {
-        Some(bytes) => Buckets::from_bytes(&bytes)
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error)))?,
+        Some(bytes) => Buckets::from_bytes(&bytes).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+        })?,
         None => Buckets::default(),
     };
     sums.merge(more);
-    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO sums (run, flow, sums) VALUES (?1, ?2, ?3)")?;
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO sums (run, flow, sums) VALUES (?1, ?2, ?3)")?;
     statement.execute(params![run.as_str(), flow.as_str(), sums.to_bytes()])?;
     Ok(())
 }

@@ -101,10 +101,10 @@ pub struct PostgresParts {
     /// How many seconds connecting may take.
     #[serde(default)]
     pub connect_timeout: Option<Whole>,
-    /// What the server shows for our sessions.
+    /// What the server shows for our connections.
     #[serde(default)]
     pub application_name: Option<TemplateText>,
-    /// Command-line options for the server process of a session.
+    /// Command-line options for the server process of a connection.
     #[serde(default)]
     pub options: Option<TemplateText>,
     /// The client's certificate, a PEM file relative to the spec.

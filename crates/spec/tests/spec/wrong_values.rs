@@ -366,7 +366,7 @@ fn a_spec_that_cannot_be_read() {
     assert_eq!(error.kind(), SpecErrorKind::Unreadable);
     assert_snapshot!(shown(&error), @r"
     no/such/spec.yaml: the spec cannot be read: No such file or directory (os error 2)
-      hint: give the path of a spec, as in `whimbrel plan migrations/ratel/spec.yaml`
+      hint: give the path of a spec, as in `whimbrel plan migrations/ratel/ratel.yaml`
     ");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("latin.yaml");
