@@ -328,49 +328,68 @@ impl<'a> FlowFound<'a> {
 
 /// How often each value of each partition key was seen, over all flows into a table.
 #[derive(Default)]
-struct KeyCounts(BTreeMap<(String, String, String), (f64, HashMap<String, f64>)>);
+struct KeyCounts(BTreeMap<KeyPlace, Values>);
+
+/// A partition key of a table or of one of its indexes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct KeyPlace {
+    resource: String,
+    place: String,
+    column: String,
+}
+
+/// The values of a partition key.
+struct Values {
+    units_per_value: f64,
+    records: HashMap<String, f64>,
+}
 
 impl KeyCounts {
     /// `weight`: how many records of the whole one record stands for.
     fn count(&mut self, resource: &str, hot: &HotKeyColumn, records: &RecordBatch, weight: f64) {
         let Some(column) = records.column_by_name(&hot.column) else { return };
-        let key = (resource.to_owned(), hot.place.clone(), hot.column.clone());
-        let (_, values) = self.0.entry(key).or_insert_with(|| (hot.units_per_value, HashMap::new()));
+        let place =
+            KeyPlace { resource: resource.to_owned(), place: hot.place.clone(), column: hot.column.clone() };
+        let values = self.0.entry(place).or_insert_with(|| Values {
+            units_per_value: hot.units_per_value,
+            records: HashMap::new(),
+        });
         for row in 0..records.num_rows() {
             let value = match whimbrel_model::record::value_to_json(column, row) {
                 Value::Null => continue,
                 Value::String(text) => text,
                 other => other.to_string(),
             };
-            if let Some(count) = values.get_mut(&value) {
+            if let Some(count) = values.records.get_mut(&value) {
                 *count += weight;
-            } else if values.len() < MOST_VALUES {
-                values.insert(value, weight);
+            } else if values.records.len() < MOST_VALUES {
+                values.records.insert(value, weight);
             }
         }
     }
 
     /// Keys with few values, or of which one has more than a tenth of the records.
-    fn hot(&self) -> Vec<HotKey> {
-        let hot = |((resource, place, column), (units, values)): (
-            &(String, String, String),
-            &(f64, HashMap<String, f64>),
-        )| {
-            let total: f64 = values.values().sum();
-            let (top, most) = values.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
-            let share = most / total;
-            let hot = total >= 100.0 && (share > 0.1 || values.len() < 10);
-            hot.then(|| HotKey {
-                resource: resource.clone(),
-                place: place.clone(),
-                column: column.clone(),
-                values: u64::try_from(values.len()).unwrap_or(u64::MAX),
-                top: top.clone(),
-                share,
-                units_per_second: units / share,
-            })
-        };
-        self.0.iter().filter_map(hot).collect()
+    fn hot(self) -> Vec<HotKey> {
+        self.0.into_iter().filter_map(|(place, values)| values.hot(place)).collect()
+    }
+}
+
+impl Values {
+    fn hot(self, place: KeyPlace) -> Option<HotKey> {
+        let total: f64 = self.records.values().sum();
+        let (top, most) =
+            self.records.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
+        let share = most / total;
+        let hot = total >= 100.0 && (share > 0.1 || self.records.len() < 10);
+        hot.then(|| HotKey {
+            resource: place.resource,
+            place: place.place,
+            column: place.column,
+            values: u64::try_from(self.records.len()).unwrap_or(u64::MAX),
+            top: top.clone(),
+            share,
+            units_per_second: self.units_per_value / share,
+        })
     }
 }
 

@@ -176,7 +176,7 @@ impl RejectSummary {
             entry.count += 1;
         }
         summary.reasons = reasons.into_values().collect();
-        summary.reasons.sort_by(|a, b| b.count.cmp(&a.count));
+        summary.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
         summary.reasons.truncate(REASONS);
         Ok(summary)
     }

@@ -88,7 +88,7 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     let ended = story(program, &args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
     drop(lock);
-    tell(program, &journal, &args.spec.spec, ended?)
+    Ok(tell(program, &journal, &args.spec.spec, &ended?))
 }
 
 async fn story(
@@ -163,14 +163,14 @@ async fn fill(
     Ok(())
 }
 
-fn tell(program: &Program, journal: &Journal, spec: &Path, ended: Ended) -> Result<Exit> {
+fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exit {
     let folder = journal.run_folder(&RunId::new(ended.summary.run.as_str()));
     let exit = ended.exit();
     if program.common.json {
         let report = folder.join("summary.json").display().to_string();
         let value = json!({ "run": ended.summary, "verify": ended.verification, "report": report });
         program.console.result(&value, "");
-        return Ok(exit);
+        return exit;
     }
     conclude(program, ended)?;
     if exit == Exit::Done {
@@ -186,5 +186,5 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, ended: Ended) -> Resu
             folder.display()
         ));
     }
-    Ok(exit)
+    exit
 }

@@ -48,7 +48,7 @@ pub async fn resume(
     let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
     drop(lock);
-    conclude(program, ended?)
+    Ok(conclude(program, &ended?))
 }
 
 /// Replays the rejects of a run as a run of its own.
@@ -96,7 +96,7 @@ pub async fn retry(
     let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
     drop(lock);
-    conclude(program, ended?)
+    Ok(conclude(program, &ended?))
 }
 
 fn kept_args(record: &RunRecord, values: &Values, verify: VerifyArgs) -> RunArgs {

@@ -100,7 +100,7 @@ impl Ended {
             (RunOutcome::Failed, failure) => failure.as_ref().map_or(Exit::Failed, Failure::exit),
         };
         let verified = self.verification.as_ref().map(|verification| verification.outcome);
-        if run <= Exit::Rejects && verified == Some(Outcome::Different) && run != Exit::Failed {
+        if matches!(run, Exit::Done | Exit::Rejects) && verified == Some(Outcome::Different) {
             return Exit::Differences;
         }
         run
@@ -134,7 +134,7 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     let ended = execute(program, args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
     drop(lock);
-    conclude(program, ended?)
+    Ok(conclude(program, &ended?))
 }
 
 /// Takes the lock of the spec's migration and environment.
@@ -241,24 +241,21 @@ async fn signal() {
 }
 
 /// Prints what happened and answers with the exit code.
-///
-/// # Errors
-/// None; a failed run is printed with its summary.
-pub fn conclude(program: &Program, ended: Ended) -> Result<Exit> {
+pub fn conclude(program: &Program, ended: &Ended) -> Exit {
     let exit = ended.exit();
     let (summary, verification) = (&ended.summary, &ended.verification);
     let mut text = format!("\n{}", whimbrel_report::summary(summary));
     if let Some(verification) = verification {
         text.push_str(&format!("\n{}", whimbrel_report::verification(verification)));
     }
-    program.console.result(&result_json(&ended), text);
+    program.console.result(&result_json(ended), text);
     if let Some(failure) = &ended.failure
         && exit != Exit::Interrupted
     {
         Console::insist(format!("\n{}", failure.text()));
     }
-    program.console.say(next_step(&ended));
-    Ok(exit)
+    program.console.say(next_step(ended));
+    exit
 }
 
 fn result_json(ended: &Ended) -> Value {

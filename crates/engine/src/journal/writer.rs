@@ -20,7 +20,7 @@ const GATHER: Duration = Duration::from_millis(200);
 type Answer = oneshot::Sender<Result<(), String>>;
 
 enum Message {
-    Checkpoint { slice: SliceId, flow: FlowName, epoch: u64, checkpoint: Checkpoint },
+    Checkpoint { slice: SliceId, flow: FlowName, epoch: u64, checkpoint: Box<Checkpoint> },
     Reserve { slice: SliceId, records: u64, answer: Answer },
     Done { slice: SliceId, receipts: Vec<Receipt>, answer: Answer },
     Flush { answer: Answer },
@@ -56,6 +56,7 @@ impl JournalWriter {
         if let Some(failure) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(JournalError::Stopped(failure.clone()));
         }
+        let checkpoint = Box::new(checkpoint);
         self.send(Message::Checkpoint { slice: slice.clone(), flow: flow.clone(), epoch, checkpoint })
     }
 
@@ -101,7 +102,7 @@ impl JournalWriter {
 /// What one transaction holds.
 #[derive(Default)]
 struct Portion {
-    checkpoints: BTreeMap<(SliceId, FlowName), (u64, Checkpoint)>,
+    checkpoints: BTreeMap<(SliceId, FlowName), (u64, Box<Checkpoint>)>,
     reserved: BTreeMap<SliceId, u64>,
     done: Vec<(SliceId, Vec<Receipt>)>,
     answers: Vec<Answer>,
