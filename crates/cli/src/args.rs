@@ -182,6 +182,9 @@ pub struct Common {
     /// Writes the log to standard error as well; each run's folder has it in any case
     #[arg(long, global = true, value_name = "FORMAT", value_enum)]
     pub log: Option<LogFormat>,
+    /// Serves the run's metrics for Prometheus at http://ADDR/metrics while it goes on: 127.0.0.1:9184
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub metrics: Option<std::net::SocketAddr>,
     /// The folder of the journal; each run keeps its log, rejects and summary there
     #[arg(long, global = true, value_name = "DIR", default_value = ".whimbrel", env = "WHIMBREL_JOURNAL")]
     pub journal: PathBuf,

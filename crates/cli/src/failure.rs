@@ -20,6 +20,8 @@ pub enum Exit {
     Rejects = 3,
     /// Verify found differences.
     Differences = 4,
+    /// Paused by a limit; resumable.
+    Paused = 5,
     /// Interrupted; resumable.
     Interrupted = 130,
 }
@@ -64,6 +66,7 @@ impl Failure {
             },
             EngineError::Refused { .. } | EngineError::Flow { .. } => Exit::Usage,
             EngineError::Interrupted => Exit::Interrupted,
+            EngineError::RejectRate { .. } => Exit::Paused,
             EngineError::Store(_)
             | EngineError::Journal(_)
             | EngineError::File { .. }

@@ -8,6 +8,7 @@ mod display;
 mod embedded;
 mod failure;
 mod log;
+mod metrics;
 mod prompt;
 mod workspace;
 

@@ -350,10 +350,10 @@ impl KeyCounts {
         let Some(column) = records.column_by_name(&hot.column) else { return };
         let place =
             KeyPlace { resource: resource.to_owned(), place: hot.place.clone(), column: hot.column.clone() };
-        let values = self.0.entry(place).or_insert_with(|| Values {
-            units_per_value: hot.units_per_value,
-            records: HashMap::new(),
-        });
+        let values = self
+            .0
+            .entry(place)
+            .or_insert_with(|| Values { units_per_value: hot.units_per_value, records: HashMap::new() });
         for row in 0..records.num_rows() {
             let value = match whimbrel_model::record::value_to_json(column, row) {
                 Value::Null => continue,
@@ -377,8 +377,7 @@ impl KeyCounts {
 impl Values {
     fn hot(self, place: KeyPlace) -> Option<HotKey> {
         let total: f64 = self.records.values().sum();
-        let (top, most) =
-            self.records.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
+        let (top, most) = self.records.iter().max_by(|a, b| a.1.total_cmp(b.1).then_with(|| b.0.cmp(a.0)))?;
         let share = most / total;
         let hot = total >= 100.0 && (share > 0.1 || self.records.len() < 10);
         hot.then(|| HotKey {

@@ -48,6 +48,16 @@ pub enum EngineError {
         /// The next step.
         hint: String,
     },
+    /// More records were rejected than the spec allows; the run can be resumed.
+    #[error("{rejected} of {read} records were rejected, more than the limit of {:.1} %", limit * 100.0)]
+    RejectRate {
+        /// Records rejected so far.
+        rejected: u64,
+        /// Records that should have arrived so far.
+        read: u64,
+        /// The largest share that is allowed.
+        limit: f64,
+    },
     /// The run was asked to stop; it can be resumed.
     #[error("the run was interrupted")]
     Interrupted,
@@ -80,6 +90,9 @@ impl EngineError {
             Self::Refused { hint, .. } => Some(hint.clone()),
             Self::File { .. } => None,
             Self::Interrupted => None,
+            Self::RejectRate { .. } => Some(
+                "look at the rejects; then raise `limits: max_reject_rate` and `resume --accept-spec`, or begin anew".to_owned(),
+            ),
             Self::CountEquation { .. } | Self::Internal(_) => Some(
                 "please report it with the run's log; nothing was counted as arrived that did not".to_owned(),
             ),

@@ -68,6 +68,11 @@ impl Progress {
         flows.iter().map(snapshot).collect()
     }
 
+    /// The sum of all flows at this moment.
+    pub fn totals(&self) -> Counts {
+        self.lock().values().flat_map(|flow| flow.slices.values()).copied().sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FlowName, FlowProgress>> {
         self.flows.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! Where slices report to: the journal here, the driver on a cluster.
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::journal::JournalWriter;
 use crate::progress::Progress;
 use async_trait::async_trait;
@@ -16,8 +16,11 @@ pub trait Reporter: Send + Sync {
     /// What was reported before could not be stored.
     fn checkpoint(&self, slice: &SliceId, flow: &FlowName, epoch: u64, checkpoint: Checkpoint) -> Result<()>;
 
-    /// A flow's counts in a slice, for the display.
-    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts);
+    /// A flow's counts in a slice, for the display and for limits of the whole run.
+    ///
+    /// # Errors
+    /// A limit is reached: [`EngineError::RejectRate`].
+    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) -> Result<()>;
 
     /// Up to so many records of the slice may be sent from now on. Returns when that is durable.
     ///
@@ -43,13 +46,29 @@ pub trait Reporter: Send + Sync {
 pub struct LocalReporter {
     journal: JournalWriter,
     progress: Arc<Progress>,
+    max_reject_rate: Option<f64>,
 }
 
+/// Before so many records have been read, their share of rejects says nothing.
+const FEWEST_RECORDS: u64 = 1_000;
+
 impl LocalReporter {
-    /// Reports to this journal and this display.
+    /// Reports to this journal and this display. With `max_reject_rate` the run stops, resumable, when more than
+    /// that share of its records was rejected.
     #[must_use]
-    pub fn new(journal: JournalWriter, progress: Arc<Progress>) -> Self {
-        Self { journal, progress }
+    pub fn new(journal: JournalWriter, progress: Arc<Progress>, max_reject_rate: Option<f64>) -> Self {
+        Self { journal, progress, max_reject_rate }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a share compared with a share")]
+    fn check_reject_rate(&self) -> Result<()> {
+        let Some(limit) = self.max_reject_rate else { return Ok(()) };
+        let counts = self.progress.totals();
+        let due = counts.read.saturating_sub(counts.filtered);
+        if due >= FEWEST_RECORDS && counts.rejected as f64 > limit * due as f64 {
+            return Err(EngineError::RejectRate { rejected: counts.rejected, read: due, limit });
+        }
+        Ok(())
     }
 }
 
@@ -59,8 +78,9 @@ impl Reporter for LocalReporter {
         Ok(self.journal.checkpoint(slice, flow, epoch, checkpoint)?)
     }
 
-    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) {
+    fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) -> Result<()> {
         self.progress.set(flow, slice, counts);
+        self.check_reject_rate()
     }
 
     async fn reserve(&self, slice: &SliceId, records: u64) -> Result<()> {

@@ -139,7 +139,11 @@ impl<'a> Run<'a> {
             meter: Arc::clone(&self.settings.meter),
         };
         let writer = self.journal.writer(&self.record.id)?;
-        let reporter = Arc::new(LocalReporter::new(writer.clone(), Arc::clone(&self.settings.progress)));
+        let reporter = Arc::new(LocalReporter::new(
+            writer.clone(),
+            Arc::clone(&self.settings.progress),
+            resolved.limits.max_reject_rate,
+        ));
         let reading = Journal::open(self.journal.folder())?;
         let parallel = self.settings.runner.parallel.max(1);
         let migration = Arc::clone(&self.migration);
@@ -272,7 +276,7 @@ impl<'a> Run<'a> {
         let rejects = RejectSummary::read(rejects::gather(&folder)?.as_deref())?;
         let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
         let outcome = match error {
-            Some(EngineError::Interrupted) => RunOutcome::Paused,
+            Some(EngineError::Interrupted | EngineError::RejectRate { .. }) => RunOutcome::Paused,
             Some(_) => RunOutcome::Failed,
             None if totals.rejected > 0 => RunOutcome::Incomplete,
             None => RunOutcome::Complete,

@@ -214,7 +214,7 @@ async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled)
         if checkpoint.cursor.is_some() {
             context.reporter.checkpoint(&work.slice.id, &flow.plan.name, work.epoch, checkpoint.clone())?;
         }
-        context.reporter.progress(&flow.plan.name, &work.slice.id, &checkpoint.counts);
+        context.reporter.progress(&flow.plan.name, &work.slice.id, &checkpoint.counts)?;
     }
     Ok(())
 }

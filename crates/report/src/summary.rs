@@ -9,6 +9,9 @@ use whimbrel_model::Counts;
 /// Reasons shown; all of them are in the reject file.
 const SHOWN_REASONS: usize = 10;
 
+/// From this share of rejects on, the summary warns.
+const WARNED_REJECT_RATE: f64 = 0.05;
+
 const HEADS: [&str; 8] =
     ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered"];
 const LEFT_OUT_WHEN_ZERO: [&str; 5] = ["updated", "unchanged", "skipped", "rejected", "filtered"];
@@ -41,7 +44,7 @@ fn heading(summary: &Summary) -> String {
         RunOutcome::Complete => "complete: every record arrived",
         RunOutcome::Incomplete => "done, but not every record arrived",
         RunOutcome::Failed => "stopped before its end",
-        RunOutcome::Paused => "interrupted; it can be resumed",
+        RunOutcome::Paused => "paused before its end; it can be resumed",
     };
     let environment = summary.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let resumes = match summary.resumes {
@@ -70,7 +73,15 @@ fn rejects(summary: &Summary, text: &mut String) {
     if rejects.count == 0 {
         return;
     }
-    let _ = writeln!(text, "\n  {} rejected:", count(rejects.count));
+    let due = summary.totals.read.saturating_sub(summary.totals.filtered).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    let rate = rejects.count as f64 / due as f64;
+    let warning = if rate > WARNED_REJECT_RATE {
+        format!(", {} of all: more than a few are a warning", share(rate))
+    } else {
+        String::new()
+    };
+    let _ = writeln!(text, "\n  {} rejected{warning}:", count(rejects.count));
     for reason in rejects.reasons.iter().take(SHOWN_REASONS) {
         let example = &reason.example;
         let _ = writeln!(

@@ -172,7 +172,7 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exi
         program.console.result(&value, "");
         return exit;
     }
-    conclude(program, ended)?;
+    conclude(program, ended);
     if exit == Exit::Done {
         let spec = spec.display();
         program.console.say(format!(

@@ -5,6 +5,7 @@ use crate::args::{RunArgs, SpecArgs, Values, Verify, VerifyArgs};
 use crate::console::Console;
 use crate::display;
 use crate::failure::{Exit, Failure, Result};
+use crate::metrics::Metrics;
 use crate::workspace::{Opened, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ impl Ended {
         let run = match (self.summary.outcome, &self.failure) {
             (RunOutcome::Complete, _) => Exit::Done,
             (RunOutcome::Incomplete, _) => Exit::Rejects,
-            (RunOutcome::Paused, _) => Exit::Interrupted,
+            (RunOutcome::Paused, failure) => failure.as_ref().map_or(Exit::Interrupted, Failure::exit),
             (RunOutcome::Failed, failure) => failure.as_ref().map_or(Exit::Failed, Failure::exit),
         };
         let verified = self.verification.as_ref().map(|verification| verification.outcome);
@@ -173,6 +174,13 @@ pub async fn execute(
         stop,
         progress: Arc::clone(&progress),
         meter: Arc::clone(&meter),
+    };
+    let _metrics = match program.common.metrics {
+        Some(address) => {
+            let metrics = Metrics::new(&resolved.migration, Arc::clone(&progress), Arc::clone(&meter));
+            Some(metrics.serve(address).await?)
+        }
+        None => None,
     };
     let migration = opened.prepare(resolved.clone(), &program.common).await?;
     let begun = match task {

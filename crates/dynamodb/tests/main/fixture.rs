@@ -116,7 +116,7 @@ impl Table {
     }
 
     pub async fn count(&self) -> u64 {
-        self.target(Mode::Upsert).count(&[]).await.unwrap()
+        self.target(Mode::Upsert).count(&[Vec::new()]).await.unwrap().flows[0]
     }
 }
 
