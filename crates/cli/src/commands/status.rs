@@ -20,6 +20,9 @@ struct Status {
     environment: Option<String>,
     state: String,
     started: String,
+    /// Whether it came to an end, be it an early one.
+    ended: bool,
+    /// From its beginning to its end, or until now.
     seconds: f64,
     resumes: u64,
     slices_done: usize,
@@ -94,6 +97,7 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
         environment: record.environment.clone(),
         state: state(journal, record),
         started: started.unwrap_or_default(),
+        ended: record.ended_ms.is_some(),
         seconds,
         resumes: record.resumes,
         slices_done: slices.iter().filter(|slice| slice.done).count(),
