@@ -1,0 +1,15 @@
+//! The whole program, as a user runs it: each test starts the binary in a folder of its own, over embedded
+//! databases, and looks at what it says, how it ends and what lies in the target afterwards.
+
+mod demo;
+mod errors;
+mod faults;
+mod interruption;
+mod items;
+mod kills;
+mod parcels;
+mod place;
+mod rejects;
+mod secrets;
+mod streams;
+mod texts;
