@@ -31,8 +31,7 @@ impl Log {
         let filter =
             EnvFilter::try_from_env("WHIMBREL_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
         let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.clone());
-        let stderr =
-            |format| (common.log == Some(format)).then_some(std::io::stderr as fn() -> std::io::Stderr);
+        let stderr = |format| (common.log == Some(format)).then(|| Stderr(log.clone()));
         let text = stderr(LogFormat::Text).map(|writer| tracing_subscriber::fmt::layer().with_writer(writer));
         let json =
             stderr(LogFormat::Json).map(|writer| tracing_subscriber::fmt::layer().json().with_writer(writer));
@@ -55,9 +54,38 @@ impl Log {
         let _ = self.file.set(Mutex::new(file));
         Ok(())
     }
+
+    /// The line without secrets. Before the spec is read nothing secret is known, nor logged.
+    fn hide(&self, line: &[u8]) -> String {
+        let text = String::from_utf8_lossy(line);
+        let shown = self.secrets.get().map_or_else(|| text.clone(), |secrets| secrets.redact(&text));
+        whimbrel_spec::mask_url_passwords(&shown).into_owned()
+    }
 }
 
-/// Writes one log line.
+/// Writes log lines to standard error.
+#[derive(Clone, Debug)]
+struct Stderr(Log);
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().lock().write_all(self.0.hide(line).as_bytes()).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().lock().flush()
+    }
+}
+
+/// Writes one log line to the run's file.
 #[derive(Debug)]
 pub struct LineWriter<'a>(&'a Log);
 
@@ -73,10 +101,8 @@ impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         if let Some(file) = self.0.file.get() {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = String::from_utf8_lossy(line);
-            let shown = self.0.secrets.get().map_or_else(|| text.clone(), |secrets| secrets.redact(&text));
             // A log that cannot be written must not stop a run; the journal would, on the same full disk.
-            let _ = file.write_all(shown.as_bytes());
+            let _ = file.write_all(self.0.hide(line).as_bytes());
         }
         Ok(line.len())
     }

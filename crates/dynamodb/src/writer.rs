@@ -105,7 +105,10 @@ struct Delivery<'a> {
     items: Vec<Option<Prepared>>,
     contested: bool,
     /// Cancelled with the run, and when one request of the batch has failed for good.
+    /// Ends waiting between attempts: the run is stopping, or another request of the batch has failed.
     stop: CancellationToken,
+    /// Ends everything that is not sent yet: another request of the batch has failed.
+    given_up: CancellationToken,
     used: Mutex<Capacity>,
 }
 
@@ -160,7 +163,8 @@ impl Delivery<'_> {
         let mut outcomes = Vec::with_capacity(rows.len());
         let mut waiting = vec![rows];
         while let Some(rows) = waiting.pop() {
-            let permit = pacer.acquire(&self.stop).await.ok_or_else(|| self.failed(Impatience::Stopped))?;
+            let permit =
+                pacer.acquire(&self.given_up).await.ok_or_else(|| self.failed(Impatience::Stopped))?;
             let attempt = self.attempt(&rows).await;
             match attempt.failure.as_ref().map(|failure| failure.fault) {
                 None | Some(Fault::Refused | Fault::Exists) => permit.answered(rows.len()),
@@ -239,6 +243,7 @@ impl Writer for DynamoWriter {
             items,
             contested: batch.contested,
             stop: self.parts.context.stop.child_token(),
+            given_up: CancellationToken::new(),
             used: Mutex::default(),
         };
         let rows: Vec<usize> =
@@ -258,6 +263,7 @@ impl Writer for DynamoWriter {
                 Err(error) => {
                     // The others finish what is in flight and wait for nothing more; the first reason counts.
                     delivery.stop.cancel();
+                    delivery.given_up.cancel();
                     failure.get_or_insert(error);
                 }
             }

@@ -3,7 +3,7 @@
 use crate::journal::JournalError;
 use whimbrel_model::{FlowName, RunId, SliceId};
 use whimbrel_spec::SpecError;
-use whimbrel_store::StoreError;
+use whimbrel_store::{StoreError, StoreErrorKind};
 
 /// The result of an operation of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -16,7 +16,7 @@ pub enum EngineError {
     Spec(#[from] SpecError),
     /// A store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -76,6 +76,13 @@ pub enum EngineError {
     /// A mistake in whimbrel.
     #[error("a mistake in whimbrel: {0}")]
     Internal(String),
+}
+
+impl From<StoreError> for EngineError {
+    /// A store that was told to stop has not failed.
+    fn from(error: StoreError) -> Self {
+        if error.kind() == StoreErrorKind::Interrupted { Self::Interrupted } else { Self::Store(error) }
+    }
 }
 
 impl EngineError {

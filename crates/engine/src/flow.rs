@@ -1,11 +1,12 @@
 //! A flow as it runs: `where`, checks and transform compiled, its target opened.
 
 use crate::error::{EngineError, Result};
+use crate::rejects::RAW;
 use crate::transform::{Compiler, Predicate, Transform, TransformError};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
@@ -152,7 +153,12 @@ impl FlowPlan {
         let mut rows: Vec<usize> = (0..records.num_rows()).collect();
         if let Some(filter) = &self.filter {
             let verdicts = filter.evaluate(records);
-            rows.retain(|row| refused.contains_key(row) || !matches!(verdicts[*row], Ok(Some(false) | None)));
+            // What could not be read is NULL here; a verdict that rests on it says nothing.
+            let blind =
+                batch.unreadable.iter().filter(|bad| bad.column.is_empty() || filter.looks_at(&bad.column));
+            let blind: BTreeSet<usize> = blind.map(|bad| bad.row).collect();
+            rows.retain(|row| blind.contains(row) || !matches!(verdicts[*row], Ok(Some(false) | None)));
+            refused.retain(|row, _| rows.binary_search(row).is_ok());
             for (row, verdict) in verdicts.into_iter().enumerate() {
                 if let Err(reason) = verdict {
                     refused
@@ -236,7 +242,7 @@ fn keep_raw_values(batch: &ReadBatch, row: usize, reject: &mut Reject) {
     let raw: Map<String, Value> =
         raw.map(|bad| (bad.column.clone(), record::base64(&bad.raw).into())).collect();
     if !raw.is_empty() {
-        reject.record.insert("$raw".to_owned(), Value::Object(raw));
+        reject.record.insert(RAW.to_owned(), Value::Object(raw));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::flow::FlowPlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use whimbrel_model::{FlowName, GroupName, StoreName};
+use whimbrel_model::{FingerprintKey, FlowName, GroupName, StoreName};
 use whimbrel_spec::resolved::{self, FromRequest, IntoRequest, NullRule, WriteMode};
 use whimbrel_spec::{Resolved, ResolvedFlow};
 use whimbrel_store::{
@@ -89,6 +89,29 @@ impl Migration {
         self.scans.iter().flat_map(|scan| scan.flows.iter().map(move |flow| (scan, flow)))
     }
 
+    /// A digest of what the spec's text does not say: the flows with the values of their variables, and the
+    /// columns of their sources. Keyed, since a value may be secret.
+    #[must_use]
+    pub fn shape(&self, key: &FingerprintKey) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
+        let mut add = |part: &str| {
+            hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hasher.update(part.as_bytes());
+        };
+        for flow in &self.resolved.flows {
+            add(flow.name.as_str());
+            add(&format!("{:?} {:?} {:?}", flow.from.relation, flow.from.slice_by, flow.into.table));
+            for (name, value) in &flow.parameters {
+                add(name);
+                add(&value.0);
+            }
+        }
+        for scan in &self.scans {
+            add(&format!("{:?}", scan.description.schema.fields()));
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// The scan of a slice.
     #[must_use]
     pub fn scan(&self, name: &GroupName) -> Option<&Scan> {
@@ -108,7 +131,11 @@ fn scan_groups(flows: &[ResolvedFlow]) -> Vec<Vec<&ResolvedFlow>> {
                 && flow.columns == other.columns
                 && flow.parameters == other.parameters
         };
-        match groups.iter_mut().find(|group| same(group[0])) {
+        // Flows of one scan run side by side; one that waits for another reads for itself.
+        let waits =
+            |other: &ResolvedFlow| flow.after.contains(&other.name) || other.after.contains(&flow.name);
+        let fits = |group: &Vec<&ResolvedFlow>| same(group[0]) && !group.iter().any(|other| waits(other));
+        match groups.iter_mut().find(|group| fits(group)) {
             Some(group) => group.push(flow),
             None => groups.push(vec![flow]),
         }

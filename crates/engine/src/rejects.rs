@@ -1,16 +1,22 @@
 //! Reject files: one NDJSON file per slice and flow, synced before the checkpoint that records its length.
 
 use crate::error::{EngineError, Result};
+use crate::journal::Journal;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
+use serde_json::json;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncBufReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
-use whimbrel_model::{Cursor, FlowName, Reject, SliceId, SlicePart, Stage, StoreName, record};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncSeekExt, AsyncWriteExt, BufReader, Take};
+use whimbrel_model::{Cursor, FlowName, Reject, RunId, SliceId, SlicePart, Stage, StoreName, record};
 use whimbrel_store::{
     BatchStream, ReadBatch, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable,
 };
+
+/// Under this name a reject's record keeps values that could not be read, by column, in base64.
+pub const RAW: &str = "$raw";
 
 /// The reject file of a slice and flow; made when the first reject comes.
 #[derive(Debug)]
@@ -96,60 +102,87 @@ impl RejectFile {
     }
 }
 
+/// A reject file as far as the journal knows it: what lies behind `bytes` belongs to no checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectPart {
+    /// The flow.
+    pub flow: FlowName,
+    /// The slice.
+    pub slice: SliceId,
+    /// The file's length at the last checkpoint.
+    pub bytes: u64,
+}
+
+/// The reject files of a run, as its journal has them.
+///
+/// # Errors
+/// The journal fails.
+pub fn parts(journal: &Journal, run: &RunId) -> Result<Vec<RejectPart>> {
+    let slices = journal.slices(run)?;
+    let parts = slices.into_iter().flat_map(|record| {
+        let slice = record.slice.id;
+        record.checkpoints.into_iter().map(move |(flow, checkpoint)| RejectPart {
+            flow,
+            slice: slice.clone(),
+            bytes: checkpoint.reject_bytes,
+        })
+    });
+    Ok(parts.filter(|part| part.bytes > 0).collect())
+}
+
 /// Joins the reject files of a run into one, `rejects.ndjson`; `None` where there are none.
 ///
 /// # Errors
-/// A file cannot be read or written.
-pub fn gather(run_folder: &Path) -> Result<Option<PathBuf>> {
+/// A file cannot be read or written, or is shorter than the journal says.
+pub fn gather(run_folder: &Path, parts: &[RejectPart]) -> Result<Option<PathBuf>> {
     let target = run_folder.join("rejects.ndjson");
-    let parts = files(run_folder)?;
     if parts.is_empty() {
-        return Ok(None);
+        match std::fs::remove_file(&target) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::file("remove", &target, error));
+            }
+            _ => return Ok(None),
+        }
     }
     let draft = run_folder.join("rejects.ndjson.part");
-    let write = || -> std::io::Result<()> {
-        let mut out = std::fs::File::create(&draft)?;
-        for part in &parts {
-            std::io::copy(&mut std::fs::File::open(part)?, &mut out)?;
-        }
+    let mut out =
+        std::fs::File::create(&draft).map_err(|source| EngineError::file("write", &draft, source))?;
+    for part in parts {
+        let path = path(run_folder, &part.flow, &part.slice);
+        let copy = || {
+            let mut file = std::fs::File::open(&path)?.take(part.bytes);
+            match std::io::copy(&mut file, &mut out)? {
+                copied if copied == part.bytes => Ok(()),
+                copied => Err(std::io::Error::other(format!("{copied} bytes are left of {}", part.bytes))),
+            }
+        };
+        let mut copy = copy;
+        copy().map_err(|source| EngineError::file("read", &path, source))?;
+    }
+    let keep = || {
         out.sync_all()?;
         std::fs::rename(&draft, &target)
     };
-    write().map_err(|source| EngineError::file("write", &target, source))?;
+    keep().map_err(|source| EngineError::file("write", &target, source))?;
     Ok(Some(target))
-}
-
-/// The reject files of a run, in the order of their names.
-fn files(run_folder: &Path) -> Result<Vec<PathBuf>> {
-    let folder = run_folder.join("rejects");
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(EngineError::file("read", folder, error)),
-    };
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(|source| EngineError::file("read", folder, source))?;
-    paths.sort();
-    Ok(paths)
 }
 
 /// The rejects of one flow of an earlier run, read as a source: what `retry` replays.
 #[derive(Debug)]
 pub struct RejectSource {
     store: StoreName,
-    flow: FlowName,
+    parts: Vec<RejectPart>,
     description: SourceDescription,
     folder: PathBuf,
     batch_records: usize,
 }
 
 impl RejectSource {
-    /// `description` is that of the flow's real source.
+    /// `description` is that of the flow's real source, `parts` are the flow's reject files in `run_folder`,
+    /// `records` says how many rejects they hold.
     #[must_use]
     pub fn new(
-        flow: &FlowName,
+        parts: Vec<RejectPart>,
         description: &SourceDescription,
         run_folder: &Path,
         batch_records: usize,
@@ -163,7 +196,7 @@ impl RejectSource {
             notes: Vec::new(),
         };
         let store = StoreName::new("rejects");
-        Self { store, flow: flow.clone(), description, folder: run_folder.to_owned(), batch_records }
+        Self { store, parts, description, folder: run_folder.to_owned(), batch_records }
     }
 
     /// What it holds: the real source's columns.
@@ -180,25 +213,20 @@ impl Source for RejectSource {
     }
 
     async fn slices(&self, _wanted: usize) -> whimbrel_store::Result<Vec<SlicePart>> {
-        let prefix = format!("{}--", self.flow);
-        let paths = files(&self.folder).map_err(|error| {
-            StoreError::new(StoreErrorKind::NotFound, &self.store, "cannot list the reject files")
-                .caused_by(error)
-        })?;
-        let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
-        Ok(names.filter(|name| name.starts_with(&prefix)).map(|name| SlicePart(name.into())).collect())
+        let part = |part: &RejectPart| SlicePart(json!([part.flow, part.slice, part.bytes]));
+        Ok(self.parts.iter().map(part).collect())
     }
 
     async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> whimbrel_store::Result<BatchStream> {
-        let path = self.folder.join("rejects").join(part.0.as_str().unwrap_or_default());
+        let (flow, slice, bytes): (FlowName, SliceId, u64) = serde_json::from_value(part.0.clone())
+            .map_err(|error| self.failed("a part of the rejects cannot be read", error))?;
+        let path = path(&self.folder, &flow, &slice);
         let done = after.and_then(|cursor| cursor.0.as_u64()).unwrap_or(0);
-        let opened = File::open(&path).await;
-        let file = opened.map_err(|error| {
-            let context = format!("cannot read the reject file {}", path.display());
-            StoreError::new(StoreErrorKind::NotFound, &self.store, context).caused_by(error)
-        })?;
+        let file = File::open(&path)
+            .await
+            .map_err(|error| self.failed(format!("cannot read the reject file {}", path.display()), error))?;
         let reader = LineReader {
-            lines: BufReader::new(file).lines(),
+            lines: BufReader::new(file.take(bytes)).lines(),
             line: 0,
             done,
             schema: std::sync::Arc::clone(&self.description.schema),
@@ -212,9 +240,19 @@ impl Source for RejectSource {
     }
 }
 
+impl RejectSource {
+    fn failed(
+        &self,
+        context: impl Into<String>,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> StoreError {
+        StoreError::new(StoreErrorKind::NotFound, &self.store, context).caused_by(error)
+    }
+}
+
 /// Reads a reject file in batches.
 struct LineReader {
-    lines: tokio::io::Lines<BufReader<File>>,
+    lines: tokio::io::Lines<BufReader<Take<File>>>,
     line: u64,
     done: u64,
     schema: SchemaRef,
@@ -237,13 +275,7 @@ impl LineReader {
             bytes += u64::try_from(text.len()).unwrap_or(0);
             let reject: Reject = serde_json::from_str(&text).map_err(|error| self.failed(error))?;
             if reject.stage == Stage::Read {
-                // The source could not hand it over then; no replay can.
-                unreadable.push(Unreadable {
-                    row: records.len(),
-                    column: String::new(),
-                    reason: reject.reason,
-                    raw: Vec::new(),
-                });
+                unreadable.extend(still_unreadable(records.len(), &reject));
             }
             records.push(reject.record);
         }
@@ -260,4 +292,16 @@ impl LineReader {
             .caused_by(error)
             .with_hint("the source's columns may have changed since; `run` reads the source itself again")
     }
+}
+
+/// What the source could not hand over then, no replay can: the values as the store sent them are kept on.
+fn still_unreadable(row: usize, reject: &Reject) -> Vec<Unreadable> {
+    let raw = reject.record.get(RAW).and_then(serde_json::Value::as_object);
+    let columns = raw.into_iter().flatten().map(|(column, raw)| (column.clone(), record::from_base64(raw)));
+    let mut columns: Vec<_> = columns.collect();
+    if columns.is_empty() {
+        columns.push((String::new(), Vec::new()));
+    }
+    let unreadable = |(column, raw)| Unreadable { row, column, reason: reject.reason.clone(), raw };
+    columns.into_iter().map(unreadable).collect()
 }

@@ -10,11 +10,11 @@ use whimbrel_model::{Checkpoint, Counts, FlowName, Receipt, SliceId};
 /// Takes checkpoints and receipts.
 #[async_trait]
 pub trait Reporter: Send + Sync {
-    /// A flow has come this far in a slice. Durable within a second.
+    /// All flows of a slice have come this far. Durable together, within a second.
     ///
     /// # Errors
     /// What was reported before could not be stored.
-    fn checkpoint(&self, slice: &SliceId, flow: &FlowName, epoch: u64, checkpoint: Checkpoint) -> Result<()>;
+    fn checkpoint(&self, slice: &SliceId, epoch: u64, flows: Vec<(FlowName, Checkpoint)>) -> Result<()>;
 
     /// A flow's counts in a slice, for the display and for limits of the whole run.
     ///
@@ -74,8 +74,8 @@ impl LocalReporter {
 
 #[async_trait]
 impl Reporter for LocalReporter {
-    fn checkpoint(&self, slice: &SliceId, flow: &FlowName, epoch: u64, checkpoint: Checkpoint) -> Result<()> {
-        Ok(self.journal.checkpoint(slice, flow, epoch, checkpoint)?)
+    fn checkpoint(&self, slice: &SliceId, epoch: u64, flows: Vec<(FlowName, Checkpoint)>) -> Result<()> {
+        Ok(self.journal.checkpoint(slice, epoch, flows)?)
     }
 
     fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) -> Result<()> {

@@ -58,6 +58,7 @@ impl<'a> Run<'a> {
         settings: RunSettings,
     ) -> Result<Self> {
         let migration = replaying(migration, journal, &kind)?;
+        let shape = shape(&migration, journal)?;
         let resolved = &migration.resolved;
         let new = NewRun {
             id: id.clone(),
@@ -66,6 +67,7 @@ impl<'a> Run<'a> {
             kind,
             spec_path: resolved.path.display().to_string(),
             spec_digest: resolved.digest.clone(),
+            shape,
             options,
             stores: identities(&migration).await?,
         };
@@ -95,9 +97,21 @@ impl<'a> Run<'a> {
                 "put it back, begin anew with `run --new`, or go on with the new spec: `resume --accept-spec`",
             ));
         }
-        same_stores(&journal.stores(&record.id)?, &identities(&migration).await?)?;
-        journal.continue_run(&record.id, &migration.resolved.digest)?;
         let migration = replaying(migration, journal, &record.kind)?;
+        let shape = shape(&migration, journal)?;
+        if record.shape != shape && !accept_spec {
+            return Err(EngineError::refused(
+                format!(
+                    "the flows' values or their sources' columns are not those that the run {} began with",
+                    record.id.short()
+                ),
+                "give the same --set, variables and tables, begin anew with `run --new`, or go on with these: \
+                 `resume --accept-spec`",
+            ));
+        }
+        same_stores(&journal.stores(&record.id)?, &identities(&migration).await?)?;
+        same_flows(&migration, journal, record)?;
+        journal.continue_run(&record.id, &migration.resolved.digest, &shape)?;
         let record = found(journal, &record.id)?;
         Ok(Self { migration: Arc::new(migration), journal, record, settings })
     }
@@ -108,6 +122,12 @@ impl<'a> Run<'a> {
         &self.record.id
     }
 
+    /// The run as the journal has it.
+    #[must_use]
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
     /// Works until every slice has a receipt, and answers with the summary, whatever happened; the second part
     /// says why it stopped early.
     ///
@@ -115,8 +135,21 @@ impl<'a> Run<'a> {
     /// The summary itself cannot be made: the journal or the run's folder fails.
     pub async fn execute(mut self) -> Result<(Summary, Option<EngineError>)> {
         let began = Instant::now();
-        let error = self.work().await.err();
-        let summary = self.summarise(began, error.as_ref())?;
+        let mut error = self.work().await.err();
+        let folder = self.journal.run_folder(&self.record.id);
+        let gathered =
+            rejects::parts(self.journal, &self.record.id).and_then(|parts| rejects::gather(&folder, &parts));
+        let rejects =
+            gathered.and_then(|file| RejectSummary::read(file.as_deref())).unwrap_or_else(|failed| {
+                // Why the run stopped matters more than why its rejects cannot be shown.
+                error.get_or_insert(failed);
+                RejectSummary::default()
+            });
+        let tally = Tally::of(self.journal, &self.record)?;
+        if error.is_none() {
+            error = self.check(&tally, &rejects).err();
+        }
+        let summary = self.summarise(began, error.as_ref(), tally, rejects);
         self.journal.end(&self.record.id, summary.outcome.as_str())?;
         summary.store(&self.journal.run_folder(&self.record.id))?;
         Ok((summary, error))
@@ -150,8 +183,9 @@ impl<'a> Run<'a> {
         let runner =
             Runner::new(migration, reading, self.record.clone(), context, reporter, &self.settings.runner)?;
         let outcome = Arc::new(runner).run(parallel).await;
-        writer.flush().await?;
-        outcome
+        let flushed = writer.flush().await;
+        outcome?;
+        Ok(flushed?)
     }
 
     /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.
@@ -221,7 +255,10 @@ impl<'a> Run<'a> {
         let mut slices = Vec::new();
         for scan in &self.migration.scans {
             let wanted = wanted_slices(scan, self.settings.runner.limit);
-            let parts = scan.source.slices(wanted).await?;
+            let mut parts = scan.source.slices(wanted).await?;
+            if self.settings.runner.limit.is_some() {
+                parts.truncate(1);
+            }
             let slice =
                 |(index, part)| Slice { id: SliceId::of(&scan.name, index), group: scan.name.clone(), part };
             slices.extend(parts.into_iter().enumerate().map(slice));
@@ -233,12 +270,7 @@ impl<'a> Run<'a> {
     async fn same_targets(&self) -> Result<()> {
         let recorded = self.journal.targets(&self.record.id)?;
         for (_, flow) in self.migration.flows() {
-            let Some(before) = recorded.iter().find(|target| target.flow == flow.plan.name) else {
-                return Err(EngineError::refused(
-                    format!("flow `{}` is new since the run began", flow.plan.name),
-                    "begin anew with `run --new`",
-                ));
-            };
+            let Some(before) = recorded.iter().find(|target| target.flow == flow.plan.name) else { continue };
             let now = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
             if before.identity != now {
                 return Err(EngineError::refused(
@@ -270,10 +302,44 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn summarise(&self, began: Instant, error: Option<&EngineError>) -> Result<Summary> {
-        let tally = Tally::of(self.journal, &self.record)?;
-        let folder = self.journal.run_folder(&self.record.id);
-        let rejects = RejectSummary::read(rejects::gather(&folder)?.as_deref())?;
+    /// The count equation of every flow, and of a retry that it replayed every reject.
+    fn check(&self, tally: &Tally, rejects: &RejectSummary) -> Result<()> {
+        for (flow, counts) in &tally.flows {
+            if !counts.balanced() {
+                let (read, accounted) = (counts.read, counts.accounted());
+                return Err(EngineError::CountEquation {
+                    flow: flow.clone(),
+                    slice: SliceId::new("all"),
+                    read,
+                    accounted,
+                });
+            }
+        }
+        let rejected: u64 = tally.flows.values().map(|counts| counts.rejected).sum();
+        if rejects.count != rejected {
+            let message = format!("{rejected} records were rejected, and {} are kept", rejects.count);
+            return Err(EngineError::Internal(message));
+        }
+        let RunKind::Retry { parent } = &self.record.kind else { return Ok(()) };
+        let parent = Tally::of(self.journal, &found(self.journal, parent)?)?;
+        let (due, read): (u64, u64) = (
+            parent.flows.values().map(|counts| counts.rejected).sum(),
+            tally.flows.values().map(|counts| counts.read).sum(),
+        );
+        if due == read {
+            Ok(())
+        } else {
+            Err(EngineError::Internal(format!("{due} records were rejected, {read} replayed")))
+        }
+    }
+
+    fn summarise(
+        &self,
+        began: Instant,
+        error: Option<&EngineError>,
+        tally: Tally,
+        rejects: RejectSummary,
+    ) -> Summary {
         let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
         let outcome = match error {
             Some(EngineError::Interrupted | EngineError::RejectRate { .. }) => RunOutcome::Paused,
@@ -284,7 +350,7 @@ impl<'a> Run<'a> {
         let usd = price::usd(tally.capacity);
         let resolved = &self.migration.resolved;
         let stores = self.migration.stores.iter().map(|(name, store)| (name.to_string(), store.location()));
-        Ok(Summary {
+        Summary {
             migration: resolved.migration.clone(),
             run: self.record.id.to_string(),
             outcome,
@@ -304,8 +370,8 @@ impl<'a> Run<'a> {
             throttles: self.settings.meter.throttles(),
             spec_digest: resolved.digest.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            error: error.map(ToString::to_string),
-        })
+            error: error.map(|error| resolved.secrets.redact(&error.to_string()).into_owned()),
+        }
     }
 }
 
@@ -314,20 +380,47 @@ fn found(journal: &Journal, id: &RunId) -> Result<RunRecord> {
     runs.into_iter().find(|run| run.id == *id).ok_or_else(|| EngineError::no_run(id.as_str()))
 }
 
+/// The digest of what the spec's text does not say.
+fn shape(migration: &Migration, journal: &Journal) -> Result<String> {
+    let resolved = &migration.resolved;
+    Ok(migration.shape(&journal.fingerprint_key(&resolved.migration, resolved.environment.as_deref())?))
+}
+
+/// A run goes on with the flows that it began with, each in the scan that its slices are of.
+fn same_flows(migration: &Migration, journal: &Journal, record: &RunRecord) -> Result<()> {
+    if !record.planned {
+        return Ok(());
+    }
+    let recorded: BTreeSet<String> =
+        journal.targets(&record.id)?.into_iter().map(|t| t.flow.to_string()).collect();
+    let present: BTreeSet<String> = migration.flows().map(|(_, flow)| flow.plan.name.to_string()).collect();
+    let slices = journal.slices(&record.id)?;
+    let orphan = slices.iter().find(|slice| migration.scan(&slice.slice.group).is_none());
+    let other = recorded.symmetric_difference(&present).next().cloned();
+    match other.or_else(|| orphan.map(|slice| slice.slice.group.to_string())) {
+        None => Ok(()),
+        Some(name) => Err(EngineError::refused(
+            format!("the run {} and the spec do not have the same flows: `{name}`", record.id.short()),
+            "give the same --only, put the spec's flows back, or begin anew with `run --new`",
+        )),
+    }
+}
+
 /// For a retry: the parent's rejects in place of the sources, a scan for each flow that has some.
 fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Result<Migration> {
     let RunKind::Retry { parent } = kind else { return Ok(migration) };
-    let rejected = Tally::of(journal, &found(journal, parent)?)?.flows;
+    let mut rejected = Tally::of(journal, &found(journal, parent)?)?.flows;
+    rejected.retain(|_, counts| counts.rejected > 0);
+    let parts = rejects::parts(journal, parent)?;
     let folder = journal.run_folder(parent);
     let mut scans = Vec::new();
     for scan in migration.scans {
         for flow in scan.flows {
             let name = &flow.plan.name;
-            let records = rejected.get(name).map_or(0, |counts| counts.rejected);
-            if records == 0 {
-                continue;
-            }
-            let source = RejectSource::new(name, &scan.description, &folder, scan.batch_records, records);
+            let Some(counts) = rejected.remove(name) else { continue };
+            let parts = parts.iter().filter(|part| part.flow == *name).cloned().collect();
+            let source =
+                RejectSource::new(parts, &scan.description, &folder, scan.batch_records, counts.rejected);
             scans.push(Scan {
                 name: GroupName::new(name.as_str()),
                 store: scan.store.clone(),
@@ -339,6 +432,12 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
                 batch_records: scan.batch_records,
             });
         }
+    }
+    if let Some(name) = rejected.keys().next() {
+        return Err(EngineError::refused(
+            format!("flow `{name}` has rejects to be replayed, and the spec has no such flow"),
+            "put it back under that name",
+        ));
     }
     migration.scans = scans;
     Ok(migration)

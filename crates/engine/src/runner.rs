@@ -88,13 +88,13 @@ impl Runner {
             while working.len() < parallel && failure.is_none() && !self.stop().is_cancelled() {
                 let Some(slice) = queue.next() else { break };
                 let runner = Arc::clone(&self);
-                working.spawn(async move { (slice.group.clone(), runner.work(slice).await) });
+                working.spawn(async move { runner.work(&slice).await.map(|()| slice.group) });
             }
             let Some(joined) = working.join_next().await else { break };
-            let (group, outcome) =
-                joined.map_err(|error| EngineError::Internal(format!("a slice ended badly: {error}")))?;
+            let outcome = joined
+                .unwrap_or_else(|error| Err(EngineError::Internal(format!("a slice ended badly: {error}"))));
             match outcome {
-                Ok(()) => queue.done(&group),
+                Ok(group) => queue.done(&group),
                 Err(EngineError::Interrupted) => {}
                 Err(error) => {
                     tracing::error!(%error, "the run stops");
@@ -119,23 +119,27 @@ impl Runner {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One slice, again and again from its last checkpoint while its source fails in a way that may pass.
-    async fn work(&self, slice: Slice) -> Result<()> {
+    /// One slice, again and again from its last checkpoint while a store fails in a way that may pass.
+    async fn work(&self, slice: &Slice) -> Result<()> {
         let mut patience = Patience::new(self.context.run.retry_for);
-        let mut record = self.record(&slice).await?;
+        let mut record = self.record(slice).await?;
         loop {
             let epoch = *self.epoch.lock().await;
             let before = position(&record);
-            let work = self.slice_work(&record, epoch).await?;
-            let error = match run_slice(work, &self.context).await {
+            let stopped = match self.slice_work(&record, epoch).await {
+                Ok(work) => run_slice(work, &self.context).await,
+                // Nothing is written yet: a store that cannot be asked now may answer later.
+                Err(EngineError::Store(error)) if error.kind().is_retryable() => Err(SliceStop::Read(error)),
+                Err(error) => Err(SliceStop::Run(error)),
+            };
+            let error = match stopped {
                 Ok(()) => return Ok(()),
                 Err(SliceStop::Run(error)) => return Err(error),
-                Err(SliceStop::Read(error)) if !error.kind().is_retryable() => return Err(error.into()),
                 Err(SliceStop::Read(error)) => error,
             };
-            tracing::warn!(slice = %slice.id, %error, "the source failed; the slice goes on from its checkpoint");
+            tracing::warn!(slice = %slice.id, %error, "a store failed; the slice goes on from its checkpoint");
             self.context.run.meter.retried();
-            record = self.record(&slice).await?;
+            record = self.record(slice).await?;
             if position(&record) > before {
                 patience.reset();
             }
@@ -159,9 +163,11 @@ impl Runner {
     async fn slice_work(&self, record: &SliceRecord, epoch: u64) -> Result<SliceWork> {
         let scan = self.scan(&record.slice.group)?;
         let mut flows = Vec::new();
+        let mut empty = true;
         for flow in &scan.flows {
             let target = self.targets.get(&flow.plan.name).ok_or_else(|| self.unknown(&flow.plan.name))?;
             let created = target.made || target.empty;
+            empty &= created;
             let writer = flow.plan.target.writer(&record.slice.id, created, &self.context.run).await?;
             let journalled = record.checkpoints.iter().find(|(name, _)| *name == flow.plan.name);
             let resume = match writer.last().await? {
@@ -178,6 +184,7 @@ impl Runner {
             source: Arc::clone(&scan.source),
             flows,
             sent_before: record.reserved,
+            empty,
             limit: self.limit,
         })
     }
@@ -233,16 +240,16 @@ fn position(record: &SliceRecord) -> u64 {
     record.checkpoints.iter().map(|(_, checkpoint)| checkpoint.position).min().unwrap_or(0)
 }
 
-/// Pauses between attempts, until no progress was made for too long.
+/// Pauses between attempts, until no progress was made for too long after the first failure.
 struct Patience {
     limit: Duration,
-    since: Instant,
+    first_failure: Option<Instant>,
     pause: Duration,
 }
 
 impl Patience {
     fn new(limit: Duration) -> Self {
-        Self { limit, since: Instant::now(), pause: FIRST_PAUSE }
+        Self { limit, first_failure: None, pause: FIRST_PAUSE }
     }
 
     fn reset(&mut self) {
@@ -251,7 +258,8 @@ impl Patience {
 
     /// Waits before the next attempt; false when patience is at its end or the run is to stop.
     async fn wait(&mut self, stop: &CancellationToken) -> bool {
-        if self.since.elapsed() + self.pause > self.limit {
+        let since = *self.first_failure.get_or_insert_with(Instant::now);
+        if since.elapsed() + self.pause > self.limit {
             return false;
         }
         let pause = self.pause;

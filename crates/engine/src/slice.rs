@@ -17,8 +17,9 @@ use whimbrel_store::{Outcome, ReadBatch, RunContext, Source, StoreError, WriteBa
 
 /// How many batches of a slice are on their way at once.
 const IN_FLIGHT: usize = 3;
-/// For how many batches ahead the journal notes that they may be sent.
-const RESERVED_BATCHES: u64 = 2;
+/// For how many batches ahead the journal notes that they may be sent, where the table was empty: whatever
+/// equals ours is ours then. Where it was not, no record more than is sent may be taken for ours.
+const RESERVED_BATCHES: u64 = 4;
 
 /// A flow's part in a slice.
 pub struct FlowWork {
@@ -44,6 +45,8 @@ pub struct SliceWork {
     pub flows: Vec<FlowWork>,
     /// Records that an earlier attempt may have sent, counted from the slice's start.
     pub sent_before: u64,
+    /// Whether the tables held nothing when the run began.
+    pub empty: bool,
     /// Read no more records than this.
     pub limit: Option<u64>,
 }
@@ -68,6 +71,12 @@ pub enum SliceStop {
     Read(StoreError),
     /// Anything else; the run stops.
     Run(EngineError),
+}
+
+impl SliceStop {
+    fn reading(error: StoreError) -> Self {
+        if error.kind().is_retryable() { Self::Read(error) } else { Self::Run(error.into()) }
+    }
 }
 
 impl<E: Into<EngineError>> From<E> for SliceStop {
@@ -103,6 +112,14 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
     let first =
         work.flows.first().ok_or_else(|| EngineError::Internal("a slice without flows".to_owned()))?;
     let after = first.resume.cursor.clone();
+    if work
+        .flows
+        .iter()
+        .any(|flow| flow.resume.cursor != after || flow.resume.position != first.resume.position)
+    {
+        let message = format!("the flows of slice {} stand at different places", work.slice.id);
+        return Err(EngineError::Internal(message).into());
+    }
     let given_up = CancellationToken::new();
     let reader = Reader {
         seq: first.resume.seq,
@@ -113,7 +130,7 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
         memory: Arc::clone(&context.memory),
         memory_permits: context.memory_permits,
     };
-    let batches = work.source.read(&work.slice.part, after.as_ref()).await.map_err(SliceStop::Read)?;
+    let batches = work.source.read(&work.slice.part, after.as_ref()).await.map_err(SliceStop::reading)?;
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::spawn(reader.pump(batches, sender));
     let outcome = settle_all(&mut work, context, receiver, &given_up).await;
@@ -165,58 +182,58 @@ async fn settle_all(
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Counts a settled batch and moves each flow's checkpoint behind it.
+/// Counts a settled batch, makes its rejects durable, and moves the checkpoints of all flows behind it at once:
+/// a resume must find them at one place.
 async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled) -> Result<()> {
     for (flow, (reached, written)) in work.flows.iter_mut().zip(settled.flows) {
-        let checkpoint = &mut flow.resume;
-        let mut rejects = reached.rejects;
-        let counts = &mut checkpoint.counts;
-        counts.read += reached.read;
-        counts.filtered += reached.filtered;
-        counts.bytes += written.bytes;
-        for (position, outcome) in written.outcomes.into_iter().enumerate() {
-            match outcome {
-                Outcome::Created(fingerprint) => {
-                    counts.created += 1;
-                    checkpoint.sums.add(fingerprint);
-                }
-                Outcome::Updated(fingerprint) => {
-                    counts.updated += 1;
-                    checkpoint.sums.add(fingerprint);
-                }
-                Outcome::Unchanged(fingerprint) => {
-                    counts.unchanged += 1;
-                    checkpoint.sums.add(fingerprint);
-                }
-                Outcome::Skipped => counts.skipped += 1,
-                Outcome::Rejected(refusal) => {
-                    let row = reached.origins[position];
-                    rejects.push(flow.plan.reject(
-                        &work.slice.id,
-                        &reached.batch,
-                        row,
-                        refusal.stage,
-                        refusal.reason,
-                    ));
-                }
-            }
-        }
-        counts.rejected += u64::try_from(rejects.len()).unwrap_or(u64::MAX);
+        let rejects = flow.count(&work.slice.id, reached, written);
         flow.rejects.append(&rejects).await?;
         log_rejects(&rejects);
+        let checkpoint = &mut flow.resume;
         checkpoint.reject_bytes = flow.rejects.bytes();
         checkpoint.seq = settled.seq;
         checkpoint.position = settled.position;
         checkpoint.cursor.clone_from(&settled.cursor);
-        checkpoint.capacity += written.capacity;
         check_equation(&flow.plan, &work.slice.id, checkpoint)?;
-        // A slice without cursors restarts whole, so that its checkpoints would count records twice.
-        if checkpoint.cursor.is_some() {
-            context.reporter.checkpoint(&work.slice.id, &flow.plan.name, work.epoch, checkpoint.clone())?;
-        }
-        context.reporter.progress(&flow.plan.name, &work.slice.id, &checkpoint.counts)?;
+    }
+    // A slice without cursors restarts whole, so that its checkpoints would count records twice.
+    if settled.cursor.is_some() {
+        let flows = work.flows.iter().map(|flow| (flow.plan.name.clone(), flow.resume.clone()));
+        context.reporter.checkpoint(&work.slice.id, work.epoch, flows.collect())?;
+    }
+    for flow in &work.flows {
+        context.reporter.progress(&flow.plan.name, &work.slice.id, &flow.resume.counts)?;
     }
     Ok(())
+}
+
+impl FlowWork {
+    /// Adds a batch's outcomes to the counts and sums; answers with its rejects.
+    fn count(&mut self, slice: &SliceId, reached: Reached, written: WriteOutcome) -> Vec<Reject> {
+        let Checkpoint { counts, sums, capacity, .. } = &mut self.resume;
+        let mut rejects = reached.rejects;
+        counts.read += reached.read;
+        counts.filtered += reached.filtered;
+        counts.bytes += written.bytes;
+        *capacity += written.capacity;
+        for (position, outcome) in written.outcomes.into_iter().enumerate() {
+            let (count, fingerprint) = match outcome {
+                Outcome::Created(fingerprint) => (&mut counts.created, Some(fingerprint)),
+                Outcome::Updated(fingerprint) => (&mut counts.updated, Some(fingerprint)),
+                Outcome::Unchanged(fingerprint) => (&mut counts.unchanged, Some(fingerprint)),
+                Outcome::Skipped => (&mut counts.skipped, None),
+                Outcome::Rejected(refusal) => {
+                    let row = reached.origins[position];
+                    rejects.push(self.plan.reject(slice, &reached.batch, row, refusal.stage, refusal.reason));
+                    continue;
+                }
+            };
+            *count += 1;
+            fingerprint.into_iter().for_each(|fingerprint| sums.add(fingerprint));
+        }
+        counts.rejected += u64::try_from(rejects.len()).unwrap_or(u64::MAX);
+        rejects
+    }
 }
 
 pub(crate) fn log_rejects(rejects: &[Reject]) {
@@ -280,7 +297,7 @@ impl Reader {
                 next = batches.next() => next,
             };
             let Some(batch) = next else { break };
-            let numbered = self.number(batch.map_err(SliceStop::Read)?).await?;
+            let numbered = self.number(batch.map_err(SliceStop::reading)?).await?;
             if sender.send(numbered).await.is_err() {
                 // The other side has failed and says why.
                 return Err(EngineError::Interrupted.into());
@@ -317,6 +334,7 @@ struct BatchWork {
     sent_before: u64,
     /// Whether what may have been sent must be known afterwards.
     reserves: bool,
+    ahead: u64,
     reserved: tokio::sync::Mutex<u64>,
     given_up: CancellationToken,
 }
@@ -329,6 +347,7 @@ impl BatchWork {
             reporter: Arc::clone(&context.reporter),
             sent_before: work.sent_before,
             reserves: work.flows.iter().any(|flow| flow.plan.settles_by_content()),
+            ahead: if work.empty { RESERVED_BATCHES } else { 0 },
             reserved: tokio::sync::Mutex::new(work.sent_before),
             given_up,
         }
@@ -369,7 +388,7 @@ impl BatchWork {
         }
         let mut reserved = self.reserved.lock().await;
         if upto > *reserved {
-            let ahead = upto + RESERVED_BATCHES * rows;
+            let ahead = upto + self.ahead * rows;
             self.reporter.reserve(&self.slice, ahead).await?;
             *reserved = ahead;
         }

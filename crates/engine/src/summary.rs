@@ -1,7 +1,7 @@
 //! What a run did: what `--json` prints and what the run's folder keeps.
 
 use crate::error::{EngineError, Result};
-use crate::journal::{Journal, RunRecord};
+use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -144,6 +144,39 @@ impl Tally {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Ok(Self { flows, capacity, slices_done: count(done), slices: count(slices.len()) })
     }
+}
+
+/// What a flow's target should hold after a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Records that arrived, the runs whose rejects were replayed included.
+    pub arrived: u64,
+    /// Whether the table held nothing when the first of these runs began: what is more than arrived is then
+    /// somebody else's doing.
+    pub fresh: bool,
+}
+
+/// What the targets of a run's flows should hold.
+///
+/// # Errors
+/// The journal fails.
+pub fn expected(journal: &Journal, run: &RunRecord) -> Result<BTreeMap<FlowName, Expected>> {
+    let mut expected: BTreeMap<FlowName, Expected> = match &run.kind {
+        RunKind::Run => {
+            let targets = journal.targets(&run.id)?.into_iter();
+            let fresh = |target: TargetRecord| Expected { arrived: 0, fresh: target.made || target.empty };
+            targets.map(|target| (target.flow.clone(), fresh(target))).collect()
+        }
+        RunKind::Retry { parent } => {
+            let parents = journal.find(parent.as_str())?;
+            let parent = parents.first().ok_or_else(|| EngineError::no_run(parent.as_str()))?;
+            expected(journal, parent)?
+        }
+    };
+    for (flow, counts) in Tally::of(journal, run)?.flows {
+        expected.entry(flow).or_default().arrived += counts.arrived();
+    }
+    Ok(expected)
 }
 
 impl RejectSummary {

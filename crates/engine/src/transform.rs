@@ -16,6 +16,7 @@ use datafusion::execution::context::{SessionConfig, SessionContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use futures::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,7 +131,7 @@ impl Compiler {
             output.push(found.as_ref().clone().with_name(field.name()));
             compiled.push(expr);
         }
-        let filter = filter.map(|expr| self.compile(expr.clone())).transpose()?;
+        let filter = filter.map(|expr| self.condition(expr.clone())).transpose()?;
         Ok(Transform { filter, projection: compiled, output: Arc::new(Schema::new(output)), constants })
     }
 
@@ -150,9 +151,13 @@ impl Compiler {
         let ([expr], None) = (projection, filter) else {
             return Err(TransformError::new("one condition is expected"));
         };
-        let expr = self.compile(expr.clone().unalias_nested().data)?;
+        self.condition(expr.clone().unalias_nested().data).map(Predicate)
+    }
+
+    fn condition(&self, expr: Expr) -> Result<Arc<dyn PhysicalExpr>, TransformError> {
+        let expr = self.compile(expr)?;
         match expr.data_type(&self.input) {
-            Ok(DataType::Boolean) => Ok(Predicate(expr)),
+            Ok(DataType::Boolean) => Ok(expr),
             Ok(other) => Err(TransformError::new(format!("a condition is true or false, this is {other}"))),
             Err(error) => Err(TransformError::new(plain(&error))),
         }
@@ -271,6 +276,12 @@ pub struct Predicate(Arc<dyn PhysicalExpr>);
 pub type Verdicts = Vec<Result<Option<bool>, String>>;
 
 impl Predicate {
+    /// Whether the condition looks at the column.
+    #[must_use]
+    pub fn looks_at(&self, column: &str) -> bool {
+        collect_columns(&self.0).iter().any(|looked_at| looked_at.name() == column)
+    }
+
     /// Evaluates the condition for each row.
     #[must_use]
     pub fn evaluate(&self, batch: &RecordBatch) -> Verdicts {
@@ -504,6 +515,8 @@ mod tests {
             "SELEC id",
             "SELECT nothing FROM input",
             "SELECT $unknown AS x FROM input",
+            "SELECT id FROM input WHERE NULL",
+            "SELECT id FROM input WHERE id",
         ] {
             assert!(compiler().transform(Some(sql)).is_err(), "{sql}");
         }

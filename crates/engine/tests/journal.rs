@@ -4,7 +4,9 @@ use serde_json::json;
 use std::path::Path;
 use whimbrel_engine::journal::{NewRun, RunKind, TargetRecord};
 use whimbrel_engine::{Journal, JournalError};
-use whimbrel_model::{Checkpoint, Counts, Cursor, FlowName, GroupName, Receipt, RunId, Slice, SliceId, SlicePart, StoreName};
+use whimbrel_model::{
+    Checkpoint, Counts, Cursor, FlowName, GroupName, Receipt, RunId, Slice, SliceId, SlicePart, StoreName,
+};
 
 fn begun(folder: &Path) -> (Journal, RunId) {
     let mut journal = Journal::open(folder).unwrap();
@@ -35,6 +37,7 @@ fn new_run(id: &RunId) -> NewRun {
         kind: RunKind::Run,
         spec_path: "m.yaml".to_owned(),
         spec_digest: "d".to_owned(),
+        shape: "s".to_owned(),
         options: json!({"limit": 3}),
         stores: vec![(StoreName::new("s"), "somewhere".to_owned(), "id".to_owned())],
     }
@@ -42,7 +45,13 @@ fn new_run(id: &RunId) -> NewRun {
 
 fn checkpoint(seq: u64) -> Checkpoint {
     let counts = Counts { read: seq * 10, created: seq * 10, ..Counts::default() };
-    Checkpoint { seq, cursor: Some(Cursor(json!(["k", seq]))), position: seq * 10, counts, ..Checkpoint::default() }
+    Checkpoint {
+        seq,
+        cursor: Some(Cursor(json!(["k", seq]))),
+        position: seq * 10,
+        counts,
+        ..Checkpoint::default()
+    }
 }
 
 #[tokio::test]
@@ -53,12 +62,12 @@ async fn checkpoints_and_receipts_come_back() {
     let (first, second) = (SliceId::new("g.0000"), SliceId::new("g.0001"));
     let flow = FlowName::new("f");
     for seq in 1..=3 {
-        writer.checkpoint(&first, &flow, 1, checkpoint(seq)).unwrap();
+        writer.checkpoint(&first, 1, vec![(flow.clone(), checkpoint(seq))]).unwrap();
     }
     writer.reserve(&first, 50).await.unwrap();
     writer.reserve(&first, 40).await.unwrap();
     let receipt = Receipt { slice: second.clone(), flow: flow.clone(), epoch: 1, last: checkpoint(7) };
-    writer.checkpoint(&second, &flow, 1, checkpoint(6)).unwrap();
+    writer.checkpoint(&second, 1, vec![(flow.clone(), checkpoint(6))]).unwrap();
     writer.done(&second, vec![receipt]).await.unwrap();
     writer.flush().await.unwrap();
 
@@ -117,7 +126,8 @@ fn another_format_or_another_file_is_refused() {
     connection.execute_batch("CREATE TABLE mine (x)").unwrap();
     drop(connection);
     assert!(matches!(Journal::open(other.path()), Err(JournalError::Foreign { .. })));
-    std::fs::write(other.path().join("journal.sqlite"), "no database, but longer than a header ".repeat(30)).unwrap();
+    std::fs::write(other.path().join("journal.sqlite"), "no database, but longer than a header ".repeat(30))
+        .unwrap();
     assert!(matches!(Journal::open(other.path()), Err(JournalError::Foreign { .. })));
 }
 

@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Cursor, Identity, SliceId, SlicePart, Stage, StoreName, record};
 use whimbrel_store::{
-    BatchStream, Capabilities, Creation, Encoded, Finding, Held, KeyPattern, Mode, Outcome, ReadBatch, ReadRequest,
-    Refusal, Result, RunContext, Source, SourceDescription, Store, StoreError, StoreErrorKind, Target, TargetPlan,
-    TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
+    BatchStream, Capabilities, Creation, Encoded, Finding, Held, KeyPattern, Mode, Outcome, ReadBatch,
+    ReadRequest, Refusal, Result, RunContext, Source, SourceDescription, Store, StoreError, StoreErrorKind,
+    Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
 };
 
 /// What a write does when its turn comes, one entry a write; without an entry it succeeds.
@@ -87,7 +87,12 @@ impl Store for MemoryStore {
 
     fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
         let name = self.name.clone();
-        Ok(Arc::new(Numbers { name, records: self.records, batch: request.batch_records, state: Arc::clone(&self.state) }))
+        Ok(Arc::new(Numbers {
+            name,
+            records: self.records,
+            batch: request.batch_records,
+            state: Arc::clone(&self.state),
+        }))
     }
 
     fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>> {
@@ -103,7 +108,10 @@ struct Numbers {
 }
 
 fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("name", DataType::Utf8, true)]))
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("name", DataType::Utf8, true),
+    ]))
 }
 
 #[async_trait]
@@ -140,8 +148,10 @@ impl Source for Numbers {
             state.batches_read.fetch_add(1, Ordering::SeqCst);
             let ids: Vec<i64> = (start..(start + batch).min(upto)).collect();
             let cursor = ids.last().map(|last| Cursor(json!(last)));
-            let names: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("name {id}"))));
-            let records = RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(ids)), names]).unwrap();
+            let names: ArrayRef =
+                Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("name {id}"))));
+            let records =
+                RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(ids)), names]).unwrap();
             Ok(ReadBatch { records, cursor, unreadable: Vec::new(), bytes: 4096 })
         });
         // A stream that has failed is over.
@@ -186,7 +196,13 @@ fn encode(key: &str, whole: &str, context: &RunContext) -> Encoded {
 #[async_trait]
 impl Target for Table {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_connections: None, atomic_batch: false, conditional: true, metered: false, batch_records: 10 }
+        Capabilities {
+            max_connections: None,
+            atomic_batch: false,
+            conditional: true,
+            metered: false,
+            batch_records: 10,
+        }
     }
 
     fn resource(&self) -> String {
@@ -201,7 +217,11 @@ impl Target for Table {
         Ok(TargetPlan { exists: true, ..TargetPlan::default() })
     }
 
-    fn encode(&self, records: &RecordBatch, context: &RunContext) -> Vec<std::result::Result<Encoded, Refusal>> {
+    fn encode(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Encoded, Refusal>> {
         rows(records).iter().map(|(key, whole)| Ok(encode(key, whole, context))).collect()
     }
 
@@ -276,4 +296,3 @@ impl Writer for TableWriter {
         }
     }
 }
-

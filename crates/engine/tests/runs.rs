@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::journal::RunKind;
-use whimbrel_engine::{EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary};
+use whimbrel_engine::{
+    EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
+};
 use whimbrel_model::{Counts, Reject, RunId, StoreName};
 use whimbrel_spec::{Choices, Providers};
 use whimbrel_store::StoreErrorKind;
@@ -46,7 +48,8 @@ flows:
 
     async fn migration(&self) -> Migration {
         let spec = whimbrel_spec::parse(&self.spec, Path::new("trial.yaml")).unwrap();
-        let resolved = whimbrel_spec::resolve(&spec, &Choices::default(), &Providers::new(".")).await.unwrap();
+        let resolved =
+            whimbrel_spec::resolve(&spec, &Choices::default(), &Providers::new(".")).await.unwrap();
         let store = |name: &str| (StoreName::new(name), MemoryStore::new(name, self.records, &self.state));
         Migration::prepare(resolved, BTreeMap::from([store("from"), store("to")]), None).await.unwrap()
     }
@@ -72,7 +75,8 @@ flows:
     async fn run(&self) -> (Summary, Option<EngineError>) {
         let mut journal = self.journal();
         let (id, kind) = (RunId::generate(), RunKind::Run);
-        let run = Run::begin(self.migration().await, &mut journal, id, kind, json!({}), self.settings()).await;
+        let run =
+            Run::begin(self.migration().await, &mut journal, id, kind, json!({}), self.settings()).await;
         run.unwrap().execute().await.unwrap()
     }
 
@@ -184,14 +188,22 @@ async fn a_stop_finishes_what_is_in_flight_and_a_resume_ends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_snapshot_begins_a_new_epoch_and_the_slice_goes_on() {
     let trial = Trial::new("upsert");
-    trial.state.read_faults.lock().unwrap().extend([(5, StoreErrorKind::SnapshotLost), (9, StoreErrorKind::Unreachable)]);
+    trial
+        .state
+        .read_faults
+        .lock()
+        .unwrap()
+        .extend([(5, StoreErrorKind::SnapshotLost), (9, StoreErrorKind::Unreachable)]);
     let (summary, error) = trial.run().await;
     assert!(error.is_none(), "{error:?}");
     trial.assert_quiet(&summary);
     trial.assert_sums(&summary);
     assert!(trial.state.epochs.load(Ordering::SeqCst) >= 2);
     let batches = trial.state.batches_read.load(Ordering::SeqCst);
-    assert!(batches < 1_220, "{batches} batches of 10 were read for 12,000 records: a checkpoint was ignored");
+    assert!(
+        batches < 1_220,
+        "{batches} batches of 10 were read for 12,000 records: a checkpoint was ignored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +211,10 @@ async fn a_source_that_never_comes_back_ends_the_run_resumable() {
     let trial = Trial { spec: Trial::new("upsert").spec.replace("3s", "1s"), ..Trial::new("upsert") };
     trial.state.read_faults.lock().unwrap().extend(vec![(0, StoreErrorKind::Unreachable); 1000]);
     let (summary, error) = trial.run().await;
-    assert!(matches!(error, Some(EngineError::Store(ref error)) if error.kind() == StoreErrorKind::Unreachable), "{error:?}");
+    assert!(
+        matches!(error, Some(EngineError::Store(ref error)) if error.kind() == StoreErrorKind::Unreachable),
+        "{error:?}"
+    );
     assert_eq!(summary.outcome, RunOutcome::Failed);
     trial.state.read_faults.lock().unwrap().clear();
     let (summary, error) = trial.resume().await;
@@ -235,7 +250,8 @@ async fn another_store_or_spec_is_refused_on_resume() {
     let record = journal.runs().unwrap().remove(0);
 
     let changed = Trial { spec: trial.spec.replace("unlucky", "odd"), ..Trial::new("upsert") };
-    let refused = Run::resume(changed.migration().await, &mut journal, &record, false, trial.settings()).await;
+    let refused =
+        Run::resume(changed.migration().await, &mut journal, &record, false, trial.settings()).await;
     assert!(refused.err().unwrap().to_string().contains("has changed since"));
 
     "another database".clone_into(&mut trial.state.identity.lock().unwrap());

@@ -69,6 +69,12 @@ pub fn base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
+/// Bytes out of a record's JSON; empty where it holds none.
+#[must_use]
+pub fn from_base64(value: &Value) -> Vec<u8> {
+    value.as_str().and_then(|text| BASE64.decode(text).ok()).unwrap_or_default()
+}
+
 fn float_to_json(value: f64, text: impl Fn(f64) -> String) -> Value {
     if value.is_finite() { number(&text(value)) } else { Value::String(value.to_string()) }
 }

@@ -70,9 +70,11 @@ enum SlotEpoch {
 type Pool = StdMutex<Vec<Session>>;
 
 /// An epoch of many connections: a transaction that exports its snapshot to all readers.
-struct Epoch {
-    holder: Session,
-    snapshot: String,
+enum Epoch {
+    /// The session that holds the snapshot, and its name.
+    Held { holder: Session, snapshot: String },
+    /// It could not begin: nothing may be read without a snapshot.
+    Lost,
 }
 
 impl Connections {
@@ -103,6 +105,7 @@ impl Connections {
             Mode::Single(slot) => {
                 let mut slot = Arc::clone(slot).lock_owned().await;
                 self.end_epoch(&mut slot).await;
+                slot.epoch = SlotEpoch::Lost;
                 let client = self.connected(&mut slot).await?;
                 slot.epoch = SlotEpoch::Open;
                 let begun = client.batch_execute(Purpose::Read.begin()).await;
@@ -113,8 +116,8 @@ impl Connections {
             }
             Mode::Many { pool, epoch } => {
                 let mut epoch = epoch.lock().await;
-                if let Some(before) = epoch.take() {
-                    before.holder.abort();
+                if let Some(Epoch::Held { holder, .. }) = epoch.replace(Epoch::Lost) {
+                    holder.abort();
                 }
                 *epoch = Some(self.export_snapshot(pool).await?);
                 Ok(())
@@ -133,8 +136,8 @@ impl Connections {
                 }
             }
             Mode::Many { pool, epoch } => {
-                if let Some(epoch) = epoch.lock().await.take() {
-                    epoch.holder.close().await;
+                if let Some(Epoch::Held { holder, .. }) = epoch.lock().await.take() {
+                    holder.close().await;
                 }
                 let idle = std::mem::take(&mut *pool.lock().unwrap_or_else(PoisonError::into_inner));
                 for session in idle {
@@ -192,8 +195,10 @@ impl Connections {
     fn snapshot(&self, epoch: &Option<Epoch>) -> Result<Option<String>> {
         match epoch {
             None => Ok(None),
-            Some(epoch) if epoch.holder.client.is_closed() => Err(self.snapshot_lost()),
-            Some(epoch) => Ok(Some(epoch.snapshot.clone())),
+            Some(Epoch::Held { holder, snapshot }) if !holder.client.is_closed() => {
+                Ok(Some(snapshot.clone()))
+            }
+            Some(_) => Err(self.snapshot_lost()),
         }
     }
 
@@ -266,7 +271,7 @@ impl Connections {
         let snapshot = first_value(&answer).ok_or_else(|| {
             StoreError::new(StoreErrorKind::Protocol, &self.store, "the server exported no snapshot")
         })?;
-        Ok(Epoch { holder, snapshot: snapshot.to_owned() })
+        Ok(Epoch::Held { holder, snapshot: snapshot.to_owned() })
     }
 
     fn cannot_begin(&self, error: tokio_postgres::Error) -> StoreError {

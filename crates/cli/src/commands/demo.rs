@@ -2,7 +2,7 @@
 
 use super::Program;
 use super::plan::plan_of;
-use super::run::{Ended, Task, conclude, execute, lock};
+use super::run::{Ended, Task, conclude, execute};
 use crate::args::{RunArgs, SpecArgs, System, Values, Verify, VerifyArgs};
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace, open_postgres};
@@ -65,13 +65,13 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     let spec = spec_file(bundle)?;
     let (mut id, mut started_ms) = (RunId::generate(), now_ms());
     let mut journal = Journal::open(&program.common.journal)?;
+    let lock = journal.lock(bundle.name, Some("demo"))?;
     let unfinished = journal.unfinished(bundle.name, Some("demo"))?;
     if let Some(record) = &unfinished {
         (id, started_ms) = (record.id.clone(), record.started_ms);
     }
     let args = arguments(spec);
     let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
-    let lock = lock(&journal, &workspace)?;
     let mut opened = workspace.nothing_opened();
     let filled = fill(program, bundle, &workspace, &mut opened).await;
     opened.hide(filled)?;

@@ -1,7 +1,7 @@
 //! `whimbrel resume` and `whimbrel retry`
 
 use super::Program;
-use super::run::{Kept, Task, conclude, execute, lock};
+use super::run::{Kept, Task, conclude, execute, refuse_unfinished};
 use crate::args::{RunArgs, Values, VerifyArgs};
 use crate::failure::{Exit, Result};
 use crate::workspace::Workspace;
@@ -30,18 +30,13 @@ pub async fn resume(
             )
         })?,
     };
-    if !record.is_unfinished() {
-        let outcome = record.outcome.as_deref().unwrap_or_default();
-        let hint = match outcome {
-            "abandoned" => "a later `run --new` set it aside".to_owned(),
-            "incomplete" => format!("`whimbrel retry {}` replays its rejects", record.id.short()),
-            _ => "there is nothing left to do".to_owned(),
-        };
-        return Err(EngineError::refused(format!("the run {} is over: {outcome}", record.id), hint).into());
-    }
+    let lock = journal.lock(&record.migration, record.environment.as_deref())?;
+    // Under the lock nobody else moves it: it may have come to its end a moment ago.
+    let record = find(&journal, record.id.as_str())?;
+    refuse_finished(&record)?;
+    refuse_other_environment(&record, values)?;
     let args = kept_args(&record, values, verify);
     let workspace = Workspace::load(&args.spec, Some((&record.id, record.started_ms))).await?;
-    let lock = lock(&journal, &workspace)?;
     let opened = workspace.open().await?;
     let id = record.id.clone();
     let task = Task::Resume { record: Box::new(record), accept_spec };
@@ -49,6 +44,32 @@ pub async fn resume(
     opened.close().await;
     drop(lock);
     Ok(conclude(program, &ended?))
+}
+
+fn refuse_finished(record: &RunRecord) -> Result<()> {
+    if record.is_unfinished() {
+        return Ok(());
+    }
+    let outcome = record.outcome.as_deref().unwrap_or_default();
+    let hint = match outcome {
+        "abandoned" => "a later run of the same migration set it aside".to_owned(),
+        "incomplete" => format!("`whimbrel retry {}` replays its rejects", record.id.short()),
+        _ => "there is nothing left to do".to_owned(),
+    };
+    Err(EngineError::refused(format!("the run {} is over: {outcome}", record.id), hint).into())
+}
+
+/// A run goes on, and its rejects are replayed, in the environment that it began in.
+fn refuse_other_environment(record: &RunRecord, values: &Values) -> Result<()> {
+    if values.env.is_none() || values.env == record.environment {
+        return Ok(());
+    }
+    let environment = record.environment.as_deref().unwrap_or("none");
+    Err(EngineError::refused(
+        format!("the run {} began in the environment `{environment}`", record.id.short()),
+        "leave --env out",
+    )
+    .into())
 }
 
 /// Replays the rejects of a run as a run of its own.
@@ -64,6 +85,30 @@ pub async fn retry(
 ) -> Result<Exit> {
     let mut journal = journal(program)?;
     let parent = find(&journal, name)?;
+    let lock = journal.lock(&parent.migration, parent.environment.as_deref())?;
+    let parent = find(&journal, parent.id.as_str())?;
+    refuse_not_retriable(&journal, &parent)?;
+    refuse_other_environment(&parent, values)?;
+    let args = kept_args(&parent, values, verify);
+    let (id, started_ms) = (RunId::generate(), now_ms());
+    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    refuse_unfinished(&journal, &workspace)?;
+    if parent.spec_digest != workspace.resolved.digest && !accept_spec {
+        return Err(EngineError::refused(
+            format!("the spec {} has changed since the run {}", parent.spec_path, parent.id.short()),
+            "where that is the fix, say so: `retry --accept-spec`; else put the spec back",
+        )
+        .into());
+    }
+    let opened = workspace.open().await?;
+    let task = Task::Begin(RunKind::Retry { parent: parent.id });
+    let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    opened.close().await;
+    drop(lock);
+    Ok(conclude(program, &ended?))
+}
+
+fn refuse_not_retriable(journal: &Journal, parent: &RunRecord) -> Result<()> {
     if parent.outcome.as_deref() != Some("incomplete") {
         let outcome = parent.outcome.as_deref().unwrap_or("not over");
         return Err(EngineError::refused(
@@ -72,31 +117,13 @@ pub async fn retry(
         )
         .into());
     }
-    if let Some(retry) = journal.retry_of(&parent.id)? {
-        let verb = if retry.is_unfinished() { "resume" } else { "retry" };
-        return Err(EngineError::refused(
-            format!("the rejects of {} were replayed already, by {}", parent.id, retry.id),
-            format!("`whimbrel {verb} {}` works on what that run left", retry.id.short()),
-        )
-        .into());
-    }
-    let args = kept_args(&parent, values, verify);
-    let (id, started_ms) = (RunId::generate(), now_ms());
-    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
-    if parent.spec_digest != workspace.resolved.digest && !accept_spec {
-        return Err(EngineError::refused(
-            format!("the spec {} has changed since the run {}", parent.spec_path, parent.id.short()),
-            "where that is the fix, say so: `retry --accept-spec`; else put the spec back",
-        )
-        .into());
-    }
-    let lock = lock(&journal, &workspace)?;
-    let opened = workspace.open().await?;
-    let task = Task::Begin(RunKind::Retry { parent: parent.id });
-    let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
-    opened.close().await;
-    drop(lock);
-    Ok(conclude(program, &ended?))
+    let Some(retry) = journal.retry_of(&parent.id)? else { return Ok(()) };
+    let verb = if retry.is_unfinished() { "resume" } else { "retry" };
+    Err(EngineError::refused(
+        format!("the rejects of {} were replayed already, by {}", parent.id, retry.id),
+        format!("`whimbrel {verb} {}` works on what that run left", retry.id.short()),
+    )
+    .into())
 }
 
 fn kept_args(record: &RunRecord, values: &Values, verify: VerifyArgs) -> RunArgs {

@@ -17,7 +17,7 @@ use whimbrel_engine::{
     EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
 };
 use whimbrel_model::RunId;
-use whimbrel_spec::Redactor;
+use whimbrel_spec::{Redactor, Resolved};
 use whimbrel_store::Meter;
 use whimbrel_verify::{Outcome, Verification};
 
@@ -94,11 +94,14 @@ impl Ended {
     /// The worst of the run's and the verification's exit codes.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        let run = match (self.summary.outcome, &self.failure) {
-            (RunOutcome::Complete, _) => Exit::Done,
-            (RunOutcome::Incomplete, _) => Exit::Rejects,
-            (RunOutcome::Paused, failure) => failure.as_ref().map_or(Exit::Interrupted, Failure::exit),
-            (RunOutcome::Failed, failure) => failure.as_ref().map_or(Exit::Failed, Failure::exit),
+        if let Some(failure) = &self.failure {
+            return failure.exit();
+        }
+        let run = match self.summary.outcome {
+            RunOutcome::Complete => Exit::Done,
+            RunOutcome::Incomplete => Exit::Rejects,
+            RunOutcome::Paused => Exit::Interrupted,
+            RunOutcome::Failed => Exit::Failed,
         };
         let verified = self.verification.as_ref().map(|verification| verification.outcome);
         if matches!(run, Exit::Done | Exit::Rejects) && verified == Some(Outcome::Different) {
@@ -117,18 +120,8 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
     let mut journal = Journal::open(&program.common.journal)?;
     let lock = lock(&journal, &workspace)?;
-    let resolved = &workspace.resolved;
-    if !args.new
-        && let Some(unfinished) = journal.unfinished(&resolved.migration, resolved.environment.as_deref())?
-    {
-        return Err(EngineError::refused(
-            format!("an unfinished run of `{}` is there: {}", resolved.migration, unfinished.id),
-            format!(
-                "`whimbrel resume {}` goes on with it; `run --new` sets it aside and begins anew",
-                unfinished.id.short()
-            ),
-        )
-        .into());
+    if !args.new {
+        refuse_unfinished(&journal, &workspace)?;
     }
     let opened = workspace.open().await?;
     let task = Task::Begin(RunKind::Run);
@@ -136,6 +129,25 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     opened.close().await;
     drop(lock);
     Ok(conclude(program, &ended?))
+}
+
+/// The unfinished run that a new one would set aside, as a refusal.
+///
+/// # Errors
+/// There is one.
+pub fn refuse_unfinished(journal: &Journal, workspace: &Workspace) -> Result<()> {
+    let resolved = &workspace.resolved;
+    match journal.unfinished(&resolved.migration, resolved.environment.as_deref())? {
+        None => Ok(()),
+        Some(unfinished) => Err(EngineError::refused(
+            format!("an unfinished run of `{}` is there: {}", resolved.migration, unfinished.id),
+            format!(
+                "`whimbrel resume {}` goes on with it; `run --new` sets it aside and begins anew",
+                unfinished.id.short()
+            ),
+        )
+        .into()),
+    }
 }
 
 /// Takes the lock of the spec's migration and environment.
@@ -171,7 +183,7 @@ pub async fn execute(
             limit: args.limit,
         },
         create: args.create,
-        stop,
+        stop: stop.clone(),
         progress: Arc::clone(&progress),
         meter: Arc::clone(&meter),
     };
@@ -193,29 +205,58 @@ pub async fn execute(
         }
     };
     let run = opened.hide(begun)?;
-    program.console.say(format!("run {} of {}", run.id(), resolved.migration));
-    let ended = CancellationToken::new();
-    let title = resolved.migration.clone();
-    let display =
-        display::show(program.console, title, progress, meter, resolved.limits.stall_after, ended.clone());
-    let display = tokio::spawn(display);
-    let executed = run.execute().await;
-    ended.cancel();
-    if display.await.is_err() {
-        tracing::warn!("the progress display ended badly");
-    }
-    interrupt.abort();
-    let (summary, error) = opened.hide(executed)?;
+    let record = run.record().clone();
+    program.console.say(format!("run {} of {}", record.id, resolved.migration));
+    let (summary, error) = opened.hide(shown(program, resolved, run, progress, meter).await)?;
     let mut done = Ended {
         summary,
         failure: error.map(|error| Failure::from(error).hiding(&resolved.secrets)),
         verification: None,
     };
     if let (Some(Verify::Count), None) = (args.verify.verify, &done.failure) {
-        let migration = opened.prepare(resolved.clone(), &program.common).await?;
-        done.verification = Some(opened.hide(whimbrel_verify::count(&migration, &done.summary).await)?);
+        let verified = tokio::select! {
+            () = stop.cancelled() => Err(EngineError::Interrupted.into()),
+            verified = verify(program, workspace, opened, journal, &record) => verified,
+        };
+        match verified {
+            Ok(verification) => done.verification = Some(verification),
+            Err(failure) => done.failure = Some(failure),
+        }
     }
+    interrupt.abort();
     Ok(done)
+}
+
+/// Executes a run under a display.
+async fn shown(
+    program: &Program,
+    resolved: &Resolved,
+    run: Run<'_>,
+    progress: Arc<Progress>,
+    meter: Arc<Meter>,
+) -> std::result::Result<(Summary, Option<EngineError>), EngineError> {
+    let ended = CancellationToken::new();
+    let (title, stall_after) = (resolved.migration.clone(), resolved.limits.stall_after);
+    let display = display::show(program.console, title, progress, meter, stall_after, ended.clone());
+    let display = tokio::spawn(display);
+    let executed = run.execute().await;
+    ended.cancel();
+    if display.await.is_err() {
+        tracing::warn!("the progress display ended badly");
+    }
+    executed
+}
+
+async fn verify(
+    program: &Program,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &Journal,
+    record: &RunRecord,
+) -> Result<Verification> {
+    let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
+    let expected = opened.hide(whimbrel_engine::summary::expected(journal, record))?;
+    opened.hide(whimbrel_verify::count(&migration, &expected).await)
 }
 
 /// The first signal lets what is in flight finish; the second ends the process at once, which loses nothing

@@ -177,17 +177,22 @@ impl Journal {
         let failed = |source| JournalError::File { action: "lock", path: path.clone(), source };
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(MigrationLock(file)),
-            Err(TryLockError::WouldBlock) => Err(JournalError::Locked { migration: name }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+        // `status` looks at the lock for an instant; that must not refuse a run.
+        for _ in 0..5 {
+            match file.try_lock() {
+                Ok(()) => return Ok(MigrationLock(file)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
+        Err(JournalError::Locked { migration: name })
     }
 
     /// Whether some process runs the migration in the environment at this moment.
     #[must_use]
     pub fn is_running(&self, migration: &str, environment: Option<&str>) -> bool {
-        matches!(self.lock(migration, environment), Err(JournalError::Locked { .. }))
+        let path = self.folder.join("locks").join(format!("{}.lock", lock_name(migration, environment)));
+        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The key of a migration's fingerprints; made the first time.
@@ -257,11 +262,11 @@ impl Journal {
     ///
     /// # Errors
     /// The journal fails.
-    pub fn continue_run(&self, run: &RunId, spec_digest: &str) -> Result<(), JournalError> {
+    pub fn continue_run(&self, run: &RunId, spec_digest: &str, shape: &str) -> Result<(), JournalError> {
         self.sql(self.connection.execute(
             "UPDATE runs SET outcome = NULL, ended_ms = NULL, epoch = epoch + 1, resumes = resumes + 1,
-                    spec_digest = ?2 WHERE id = ?1",
-            params![run.as_str(), spec_digest],
+                    spec_digest = ?2, shape = ?3 WHERE id = ?1",
+            params![run.as_str(), spec_digest, shape],
         ))?;
         Ok(())
     }

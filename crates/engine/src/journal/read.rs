@@ -9,7 +9,7 @@ use whimbrel_model::{
     StoreName,
 };
 
-const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned";
+const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned, shape";
 
 impl Journal {
     /// All runs, the latest first.
@@ -32,7 +32,8 @@ impl Journal {
         Ok(self.runs()?.into_iter().filter(fits).collect())
     }
 
-    /// The latest unfinished run of a migration in an environment.
+    /// The latest unfinished run of a migration in an environment. One that did not come to have slices is
+    /// not in anybody's way.
     ///
     /// # Errors
     /// The journal fails.
@@ -42,7 +43,10 @@ impl Journal {
         environment: Option<&str>,
     ) -> Result<Option<RunRecord>, JournalError> {
         let fits = |run: &RunRecord| {
-            run.is_unfinished() && run.migration == migration && run.environment.as_deref() == environment
+            run.is_unfinished()
+                && run.planned
+                && run.migration == migration
+                && run.environment.as_deref() == environment
         };
         Ok(self.runs()?.into_iter().find(fits))
     }
@@ -238,5 +242,6 @@ fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {
         epoch: unsigned(11)?,
         resumes: unsigned(12)?,
         planned: row.get(13)?,
+        shape: row.get(14)?,
     })
 }

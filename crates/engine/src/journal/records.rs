@@ -31,6 +31,8 @@ pub struct NewRun {
     pub spec_path: String,
     /// The digest of the spec and the files that it names.
     pub spec_digest: String,
+    /// The digest of the flows' values and their sources' columns.
+    pub shape: String,
     /// The command line's options, for resume; no secrets.
     pub options: Value,
     /// Store, location and identity.
@@ -69,6 +71,8 @@ pub struct RunRecord {
     pub spec_path: String,
     /// The digest of the spec.
     pub spec_digest: String,
+    /// The digest of the flows' values and their sources' columns.
+    pub shape: String,
     /// The command line's options.
     pub options: Value,
     /// When it began, in milliseconds since 1970.
@@ -118,11 +122,12 @@ pub(super) fn insert_run(connection: &mut Connection, run: &NewRun) -> rusqlite:
         RunKind::Retry { parent } => ("retry", Some(parent.as_str())),
     };
     transaction.execute(
-        "INSERT INTO runs (id, migration, environment, kind, parent, spec_path, spec_digest, options, version, started_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO runs (id, migration, environment, kind, parent, spec_path, spec_digest, options, version,
+             started_ms, shape)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             run.id.as_str(), run.migration, run.environment, kind, parent, run.spec_path, run.spec_digest,
-            run.options.to_string(), env!("CARGO_PKG_VERSION"), super::now_ms(),
+            run.options.to_string(), env!("CARGO_PKG_VERSION"), super::now_ms(), run.shape,
         ],
     )?;
     for (store, location, identity) in &run.stores {

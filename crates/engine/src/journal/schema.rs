@@ -16,7 +16,7 @@ CREATE TABLE migrations (
 ) STRICT;
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, migration TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, parent TEXT,
-    spec_path TEXT NOT NULL, spec_digest TEXT NOT NULL, options TEXT NOT NULL, version TEXT NOT NULL,
+    spec_path TEXT NOT NULL, spec_digest TEXT NOT NULL, shape TEXT NOT NULL, options TEXT NOT NULL, version TEXT NOT NULL,
     started_ms INTEGER NOT NULL, ended_ms INTEGER, outcome TEXT,
     epoch INTEGER NOT NULL DEFAULT 1, resumes INTEGER NOT NULL DEFAULT 0,
     planned INTEGER NOT NULL DEFAULT 0

@@ -9,7 +9,8 @@ use super::{JournalError, sqlite};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use whimbrel_model::{Buckets, Checkpoint, FlowName, Receipt, RunId, SliceId};
@@ -18,46 +19,56 @@ use whimbrel_model::{Buckets, Checkpoint, FlowName, Receipt, RunId, SliceId};
 const GATHER: Duration = Duration::from_millis(200);
 
 type Answer = oneshot::Sender<Result<(), String>>;
+/// How far the flows of a slice have come.
+type SliceState = (u64, Vec<(FlowName, Checkpoint)>);
 
 enum Message {
-    Checkpoint { slice: SliceId, flow: FlowName, epoch: u64, checkpoint: Box<Checkpoint> },
+    Checkpoint { slice: SliceId, state: SliceState },
     Reserve { slice: SliceId, records: u64, answer: Answer },
     Done { slice: SliceId, receipts: Vec<Receipt>, answer: Answer },
     Flush { answer: Answer },
 }
 
+/// Checkpoints that may wait for the thread. Beyond, one is passed over: the slice's next one says more.
+const MOST_WAITING: usize = 256;
+
 /// The way to the writing thread. It ends when the last handle is dropped.
 #[derive(Clone, Debug)]
 pub struct JournalWriter {
     sender: mpsc::Sender<Message>,
-    failure: Arc<Mutex<Option<String>>>,
+    waiting: Arc<AtomicUsize>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl JournalWriter {
     pub(super) fn start(connection: Connection, path: PathBuf, run: RunId) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let failure = Arc::default();
-        let writing = Writing { connection, path, run, failure: Arc::clone(&failure) };
+        let (waiting, failure) = (Arc::default(), Arc::default());
+        let writing =
+            Writing { connection, path, run, waiting: Arc::clone(&waiting), failure: Arc::clone(&failure) };
         std::thread::spawn(move || writing.run(&receiver));
-        Self { sender, failure }
+        Self { sender, waiting, failure }
     }
 
-    /// Hands over a checkpoint. It is durable within a second, or the journal has failed.
+    /// Hands over the checkpoints of all flows of a slice, which are stored together. Durable within a second,
+    /// or the journal has failed.
     ///
     /// # Errors
     /// The journal has failed before.
     pub fn checkpoint(
         &self,
         slice: &SliceId,
-        flow: &FlowName,
         epoch: u64,
-        checkpoint: Checkpoint,
+        flows: Vec<(FlowName, Checkpoint)>,
     ) -> Result<(), JournalError> {
-        if let Some(failure) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(failure) = self.failure.get() {
             return Err(JournalError::Stopped(failure.clone()));
         }
-        let checkpoint = Box::new(checkpoint);
-        self.send(Message::Checkpoint { slice: slice.clone(), flow: flow.clone(), epoch, checkpoint })
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.send(Message::Checkpoint { slice: slice.clone(), state: (epoch, flows) })
     }
 
     /// Notes that up to `records` records of the slice may be sent from now on. Answers when it is durable.
@@ -102,7 +113,7 @@ impl JournalWriter {
 /// What one transaction holds.
 #[derive(Default)]
 struct Portion {
-    checkpoints: BTreeMap<(SliceId, FlowName), (u64, Box<Checkpoint>)>,
+    checkpoints: BTreeMap<SliceId, SliceState>,
     reserved: BTreeMap<SliceId, u64>,
     done: Vec<(SliceId, Vec<Receipt>)>,
     answers: Vec<Answer>,
@@ -110,10 +121,11 @@ struct Portion {
 
 impl Portion {
     /// Takes a message in; whether somebody waits for it.
-    fn add(&mut self, message: Message) -> bool {
+    fn add(&mut self, message: Message, waiting: &AtomicUsize) -> bool {
         match message {
-            Message::Checkpoint { slice, flow, epoch, checkpoint } => {
-                self.checkpoints.insert((slice, flow), (epoch, checkpoint));
+            Message::Checkpoint { slice, state } => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                self.checkpoints.insert(slice, state);
                 return false;
             }
             Message::Reserve { slice, records, answer } => {
@@ -121,7 +133,7 @@ impl Portion {
                 self.answers.push(answer);
             }
             Message::Done { slice, receipts, answer } => {
-                self.checkpoints.retain(|(of, _), _| *of != slice);
+                self.checkpoints.remove(&slice);
                 self.done.push((slice, receipts));
                 self.answers.push(answer);
             }
@@ -135,22 +147,24 @@ struct Writing {
     connection: Connection,
     path: PathBuf,
     run: RunId,
-    failure: Arc<Mutex<Option<String>>>,
+    waiting: Arc<AtomicUsize>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Writing {
     fn run(mut self, receiver: &mpsc::Receiver<Message>) {
+        let waiting = Arc::clone(&self.waiting);
         while let Ok(first) = receiver.recv() {
             let mut portion = Portion::default();
-            let mut awaited = portion.add(first);
+            let mut awaited = portion.add(first, &waiting);
             let until = Instant::now() + GATHER;
             while !awaited
                 && let Ok(message) = receiver.recv_timeout(until.saturating_duration_since(Instant::now()))
             {
-                awaited = portion.add(message);
+                awaited = portion.add(message, &waiting);
             }
             receiver.try_iter().for_each(|message| {
-                portion.add(message);
+                portion.add(message, &waiting);
             });
             self.write(portion);
         }
@@ -158,18 +172,18 @@ impl Writing {
 
     fn write(&mut self, mut portion: Portion) {
         let answers = std::mem::take(&mut portion.answers);
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none()
+        if self.failure.get().is_none()
             && let Err(error) = store(&mut self.connection, &self.run, &portion)
         {
             tracing::error!(%error, "the journal failed");
             let cause = sqlite(&self.path, error);
             let source =
                 std::error::Error::source(&cause).map(|source| format!(": {source}")).unwrap_or_default();
-            *failure = Some(format!("{cause}{source}"));
+            // Only this thread sets it.
+            let _ = self.failure.set(format!("{cause}{source}"));
         }
         for answer in answers {
-            let outcome = failure.as_ref().map_or(Ok(()), |failure| Err(failure.clone()));
+            let outcome = self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()));
             // Whoever asked may have given up; the journal does not mind.
             let _ = answer.send(outcome);
         }
@@ -178,8 +192,10 @@ impl Writing {
 
 fn store(connection: &mut Connection, run: &RunId, portion: &Portion) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    for ((slice, flow), (epoch, checkpoint)) in &portion.checkpoints {
-        store_checkpoint(&transaction, run, slice, flow, *epoch, checkpoint, &checkpoint.sums)?;
+    for (slice, (epoch, flows)) in &portion.checkpoints {
+        for (flow, checkpoint) in flows {
+            store_checkpoint(&transaction, run, slice, flow, *epoch, checkpoint, &checkpoint.sums)?;
+        }
     }
     for (slice, records) in &portion.reserved {
         let mut statement = transaction
