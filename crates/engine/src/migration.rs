@@ -107,7 +107,11 @@ impl Migration {
             }
         }
         for scan in &self.scans {
-            add(&format!("{:?}", scan.description.schema.fields()));
+            // Not the fields' own text: the order of their metadata differs from process to process.
+            for field in scan.description.schema.fields() {
+                add(field.name());
+                add(&whimbrel_model::logical::type_name(field));
+            }
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -32,7 +32,11 @@ pub fn summary(summary: &Summary) -> String {
     text.push_str(&table(&HEADS, &rows, &LEFT_OUT_WHEN_ZERO));
     text.push('\n');
     if let Some(rate) = summary.totals.success_rate() {
-        let _ = writeln!(text, "  {} of the records arrived.", share(rate));
+        let which = match summary.outcome {
+            RunOutcome::Complete | RunOutcome::Incomplete => "the records",
+            RunOutcome::Failed | RunOutcome::Paused => "what was read so far",
+        };
+        let _ = writeln!(text, "  {} of {which} arrived.", share(rate));
     }
     rejects(summary, &mut text);
     figures(summary, &mut text);

@@ -110,13 +110,10 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
 fn text(status: &Status) -> String {
     let environment = status.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let mut text = format!("{}{environment}: {}\n", status.migration, status.state);
-    let _ = writeln!(
-        text,
-        "  run {}, begun {}, {} ago or long",
-        status.run,
-        status.started,
-        seconds(status.seconds)
-    );
+    let span = if status.ended { "took" } else { "that is" };
+    let ago = if status.ended { "" } else { " ago" };
+    let lasted = seconds(status.seconds);
+    let _ = writeln!(text, "  run {}, begun {}, {span} {lasted}{ago}", status.run, status.started);
     let _ = writeln!(text, "  {} of {} slices", status.slices_done, status.slices);
     for (flow, status) in &status.flows {
         let counts = &status.counts;
