@@ -296,6 +296,7 @@ impl Target for DynamoTarget {
         self.remember(&layout);
         Ok(TargetPlan {
             exists: table.is_some(),
+            key: layout.key.iter().map(|key| key.name.clone()).collect(),
             ddl,
             fidelity: fidelity(schema, &conversions),
             hot_keys: hot_keys(&layout),

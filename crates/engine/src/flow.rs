@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
-use whimbrel_spec::resolved::Check;
+use whimbrel_spec::resolved::{Check, Relation};
 use whimbrel_spec::{ResolvedFlow, SpecError, SpecErrorKind, SqlText};
 use whimbrel_store::{KeyPattern, Mode, ReadBatch, SourceDescription, Target};
 
@@ -115,6 +115,21 @@ impl FlowPlan {
             checks: flow.checks.iter().map(check).collect::<Result<_>>()?,
             transform,
         })
+    }
+
+    /// What a person should know about two records of one key.
+    #[must_use]
+    pub fn duplicates_note(&self, into_key: &[String], relation: &Relation) -> Option<String> {
+        let query = matches!(relation, Relation::Query(_));
+        match (self.transform.tells_apart(into_key, &self.key), query) {
+            (true, false) => None,
+            (true, true) => Some(format!("keys are distinct as long as the query yields each {} once", self.key.join(", "))),
+            (false, _) => Some(
+                "two records of one key are not ruled out: within a batch the second is rejected, across batches the later \
+                 one stays; `--verify=count` shows how many are missing"
+                    .to_owned(),
+            ),
+        }
     }
 
     /// What is constant in the records that go to the target.

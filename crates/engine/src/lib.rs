@@ -4,6 +4,7 @@
 //! shows what would happen, [`run`] begins, resumes and replays runs, [`runner`] places slices, [`slice`] works
 //! on one, [`journal`] remembers.
 
+pub mod distinct;
 pub mod dry_run;
 pub mod error;
 pub mod flow;

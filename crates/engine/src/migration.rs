@@ -171,7 +171,8 @@ async fn prepare_scan(
     let mut scan_flows = Vec::new();
     for (flow, mode, target) in targets {
         let plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
-        let target = target.plan(plan.output()).await?;
+        let mut target = target.plan(plan.output()).await?;
+        target.notes.extend(plan.duplicates_note(&target.key, &flow.from.relation));
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
     Ok(Scan {

@@ -4,6 +4,7 @@
 //! re-cut batches and lose which record a row came from. A batch that cannot be evaluated is halved down to
 //! the record that is to blame.
 
+use crate::distinct::readable_columns;
 use crate::functions;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -18,7 +19,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use futures::FutureExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use whimbrel_store::KeyPattern;
 
@@ -66,6 +67,8 @@ pub struct Transform {
     projection: Vec<Arc<dyn PhysicalExpr>>,
     output: SchemaRef,
     constants: Vec<KeyPattern>,
+    /// For each column that comes out, the source columns that can be read back out of it.
+    readable: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What became of a batch's rows.
@@ -116,6 +119,7 @@ impl Compiler {
         let mut output = Vec::new();
         let mut compiled = Vec::new();
         let mut constants = Vec::new();
+        let mut readable = BTreeMap::new();
         for (expr, field) in projection.iter().zip(plan.schema().fields()) {
             let expr = expr.clone().unalias_nested().data;
             constants.extend(constant_text(&expr).map(|(text, whole)| KeyPattern {
@@ -123,6 +127,8 @@ impl Compiler {
                 text,
                 whole,
             }));
+            readable
+                .extend(readable_columns(&expr, &self.input).map(|columns| (field.name().clone(), columns)));
             let expr = self.compile(expr)?;
             let found = expr.return_field(&self.input).map_err(|error| TransformError::new(plain(&error)))?;
             if output.iter().any(|other: &Field| other.name() == field.name()) {
@@ -132,7 +138,13 @@ impl Compiler {
             compiled.push(expr);
         }
         let filter = filter.map(|expr| self.condition(expr.clone())).transpose()?;
-        Ok(Transform { filter, projection: compiled, output: Arc::new(Schema::new(output)), constants })
+        Ok(Transform {
+            filter,
+            projection: compiled,
+            output: Arc::new(Schema::new(output)),
+            constants,
+            readable,
+        })
     }
 
     /// Compiles a condition over the input's columns.
@@ -307,6 +319,16 @@ impl Transform {
     #[must_use]
     pub fn constants(&self) -> &[KeyPattern] {
         &self.constants
+    }
+
+    /// Whether records with other values in the source's key columns have other values in the given columns that
+    /// come out: no two records can meet in a target of that key, as long as the source's key is one.
+    #[must_use]
+    pub fn tells_apart(&self, columns: &[String], source_key: &[String]) -> bool {
+        let readable = |name: &String| {
+            columns.iter().any(|column| self.readable.get(column).is_some_and(|r| r.contains(name)))
+        };
+        !source_key.is_empty() && source_key.iter().all(readable)
     }
 
     /// The columns that come out.

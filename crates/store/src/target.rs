@@ -28,6 +28,8 @@ pub struct Capabilities {
 pub struct TargetPlan {
     /// Whether the table exists.
     pub exists: bool,
+    /// The columns that make a record's key there.
+    pub key: Vec<String>,
     /// What `create` would run or send, for people to read.
     pub ddl: Vec<String>,
     /// Each column's journey.
