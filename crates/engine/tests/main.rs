@@ -1,5 +1,7 @@
 //! Whole runs over a store in memory whose faults are scripted, and the journal's own promises.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod journal;
 mod memory_store;
 mod runs;
