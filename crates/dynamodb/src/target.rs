@@ -158,6 +158,7 @@ impl DynamoTarget {
             }
         }
         let mut notes = Vec::new();
+        let mut absent: Vec<&str> = Vec::new();
         for index in &layout.indexes {
             for key in index.key.iter().filter(|key| !layout.is_key(&key.name)) {
                 match conversions.get(&key.name) {
@@ -165,10 +166,8 @@ impl DynamoTarget {
                     Some(conversion) => {
                         self.check_key_type(key, conversion, &format!("index \"{}\"", index.name))?;
                     }
-                    None => notes.push(format!(
-                        "no record of this flow is in index {}: there is no column \"{}\"",
-                        index.name, key.name
-                    )),
+                    None if absent.last() == Some(&index.name.as_str()) => {}
+                    None => absent.push(&index.name),
                 }
                 if self.request.nulls == Nulls::Null && conversions.contains_key(&key.name) {
                     notes.push(format!(
@@ -177,6 +176,9 @@ impl DynamoTarget {
                     ));
                 }
             }
+        }
+        if !absent.is_empty() {
+            notes.push(format!("not in {}: the flow has no column for its key", absent.join(", ")));
         }
         Ok(notes)
     }

@@ -32,7 +32,7 @@ pub fn readable_columns(expr: &Expr, input: &Schema) -> Option<BTreeSet<String>>
     for piece in pieces {
         match piece {
             Piece::Constant(text) => {
-                separated |= text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-'))
+                separated |= text.contains(|c: char| !(c.is_ascii_hexdigit() || c == '-'));
             }
             Piece::Column { name, .. } if separated => {
                 columns.insert(name);

@@ -95,6 +95,9 @@ impl EngineError {
             Self::Journal(error) => error.hint(),
             Self::Flow { hint, .. } => hint.clone(),
             Self::Refused { hint, .. } => Some(hint.clone()),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some("make room on the disk, then `whimbrel resume`; what was confirmed before is kept".to_owned())
+            }
             Self::File { .. } => None,
             Self::Interrupted => None,
             Self::RejectRate { .. } => Some(

@@ -11,8 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
 use whimbrel_spec::resolved::{Check, Relation};
-use whimbrel_spec::{ResolvedFlow, SpecError, SpecErrorKind, SqlText};
+use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
 use whimbrel_store::{KeyPattern, Mode, ReadBatch, SourceDescription, Target};
+
+/// What is said of SQL that the planner refuses without a better hint.
+const ROW_BY_ROW: &str = "a transform is SELECT … FROM input [WHERE …], a condition what stands behind WHERE: row by row, \
+    over the source's columns; joins and aggregates belong into the source's `query`";
 
 /// How many characters of a value a message shows.
 const SHOWN_CHARACTERS: usize = 120;
@@ -71,10 +75,7 @@ impl FlowPlan {
         let input = &source.schema;
         let placed = |sql: &SqlText, error: TransformError| {
             let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
-            let hint = error
-                .hint
-                .clone()
-                .unwrap_or_else(|| "the SQL is DataFusion's, as docs/spec.md says".to_owned());
+            let hint = error.hint.clone().unwrap_or_else(|| ROW_BY_ROW.to_owned());
             let message = format!("flow `{}`: {error}", flow.name);
             EngineError::Spec(SpecError::at(SpecErrorKind::Invalid, place, message, hint).in_file(spec))
         };
@@ -85,20 +86,23 @@ impl FlowPlan {
             message: error.to_string(),
             hint: error.hint,
         })?;
+        let unknown = |name: &str, position: Position| {
+            let message = format!("flow `{}`: the source has no column `{name}`", flow.name);
+            let hint = format!("it has: {}", names(input));
+            EngineError::from(SpecError::at(SpecErrorKind::Invalid, position, message, hint).in_file(spec))
+        };
+        template(flow.sample.as_deref(), input).map_err(|name| unknown(&name, flow.position))?;
         let predicate = |sql: &SqlText| compiler.predicate(sql.as_str()).map_err(|error| placed(sql, error));
         let check = |check: &Check| match check {
             Check::Expect { sql, message } => {
+                template(message.as_deref(), input).map_err(|name| unknown(&name, sql.span.start))?;
                 let message =
                     message.clone().unwrap_or_else(|| format!("it is not true that {}", sql.text.trim()));
                 Ok(CompiledCheck::Expect { condition: predicate(sql)?, message })
             }
             Check::Required { column, position } => match input.index_of(column) {
                 Ok(index) => Ok(CompiledCheck::Required { column: column.clone(), index }),
-                Err(_) => {
-                    let message = format!("flow `{}`: the source has no column `{column}`", flow.name);
-                    let hint = format!("it has: {}", names(input));
-                    Err(SpecError::at(SpecErrorKind::Invalid, *position, message, hint).in_file(spec).into())
-                }
+                Err(_) => Err(unknown(column, *position)),
             },
         };
         let transform = match &flow.transform {
@@ -259,6 +263,13 @@ fn keep_raw_values(batch: &ReadBatch, row: usize, reject: &mut Reject) {
     if !raw.is_empty() {
         reject.record.insert(RAW.to_owned(), Value::Object(raw));
     }
+}
+
+/// The first name in a template's braces that is no column.
+fn template(template: Option<&str>, input: &SchemaRef) -> std::result::Result<(), String> {
+    let names = template.into_iter().flat_map(|template| template.split('{').skip(1));
+    let mut names = names.filter_map(|rest| rest.split_once('}').map(|(name, _)| name));
+    names.find(|name| input.index_of(name).is_err()).map_or(Ok(()), |name| Err(name.to_owned()))
 }
 
 /// Fills `{column}` in a template with the record's values, cut to a readable length.

@@ -40,7 +40,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
             Returns::Plain(DataType::Int64),
             shard,
         ),
-        RowFunction::any("json_object", Returns::Json, json_object),
+        RowFunction::any("json_object", Returns::Json, |arrays| json_object(arrays, &[])),
     ];
     functions.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(function))).collect()
 }
@@ -146,6 +146,10 @@ impl ScalarUDFImpl for RowFunction {
             if array.len() == rows || array.len() != 1 { Ok(array) } else { repeat(&array, rows) }
         };
         let arrays = arrays.into_iter().map(expand).collect::<Result<Vec<_>>>()?;
+        if self.returns == Returns::Json {
+            let meanings: Vec<_> = args.arg_fields.iter().map(|field| Logical::of(field)).collect();
+            return json_object(&arrays, &meanings).map(ColumnarValue::Array);
+        }
         (self.evaluate)(&arrays).map(ColumnarValue::Array)
     }
 }
@@ -245,7 +249,9 @@ fn shard(args: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 /// `json_object('key', value, …)`: a JSON object; a NULL value becomes null, never missing.
-fn json_object(args: &[ArrayRef]) -> Result<ArrayRef> {
+///
+/// Exact numbers and JSON documents stand in it as what they are, not as text.
+fn json_object(args: &[ArrayRef], meanings: &[Option<Logical>]) -> Result<ArrayRef> {
     let (pairs, rest) = args.as_chunks::<2>();
     if !rest.is_empty() || pairs.is_empty() {
         return exec_err!("json_object takes pairs of a key and a value");
@@ -253,11 +259,12 @@ fn json_object(args: &[ArrayRef]) -> Result<ArrayRef> {
     let keys = pairs.iter().map(|[key, _]| Ok(cast(key, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
     let object = |row: usize| {
         let mut object = Map::new();
-        for (key, [_, value]) in keys.iter().zip(pairs) {
+        for (index, (key, [_, value])) in keys.iter().zip(pairs).enumerate() {
             let Some(key) = record::text_at(key, row) else {
                 return exec_err!("a key of json_object is NULL");
             };
-            if object.insert(key.to_owned(), record::value_to_json(value, row)).is_some() {
+            let meant = meanings.get(index * 2 + 1).copied().flatten();
+            if object.insert(key.to_owned(), meant_json(value, row, meant)?).is_some() {
                 return exec_err!("the key {key:?} stands twice in json_object");
             }
         }
@@ -265,6 +272,18 @@ fn json_object(args: &[ArrayRef]) -> Result<ArrayRef> {
     };
     let texts = (0..pairs[0][0].len()).map(|row| object(row).map(Some)).collect::<Result<StringArray>>()?;
     Ok(Arc::new(texts))
+}
+
+fn meant_json(value: &ArrayRef, row: usize, meant: Option<Logical>) -> Result<Value> {
+    match (meant, record::text_at(value, row)) {
+        (Some(Logical::Json), Some(text)) => whimbrel_model::json::parse(text)
+            .or_else(|error| exec_err!("a value of json_object is no JSON: {error}")),
+        (Some(Logical::Number), Some(text)) => match text.parse() {
+            Ok(number) => Ok(Value::Number(number)),
+            Err(_) => exec_err!("{text} is no number that JSON can hold"),
+        },
+        _ => Ok(record::value_to_json(value, row)),
+    }
 }
 
 #[cfg(test)]
@@ -339,8 +358,11 @@ mod tests {
 
     #[test]
     fn json_object_keeps_types() {
-        let found = json_object(&[texts(&["a"]), numbers(&[1]), texts(&["b"]), texts(&["x\""])]).unwrap();
-        assert_eq!(strings(&found), [r#"{"a":1,"b":"x\""}"#]);
-        assert!(json_object(&[texts(&["a"]), numbers(&[1]), texts(&["a"]), numbers(&[2])]).is_err());
+        let args =
+            [texts(&["a"]), numbers(&[1]), texts(&["b"]), texts(&["x\""]), texts(&["c"]), texts(&["1.50"])];
+        let meanings = [None, None, None, None, None, Some(Logical::Number)];
+        let found = json_object(&args, &meanings).unwrap();
+        assert_eq!(strings(&found), [r#"{"a":1,"b":"x\"","c":1.50}"#]);
+        assert!(json_object(&[texts(&["a"]), numbers(&[1]), texts(&["a"]), numbers(&[2])], &[]).is_err());
     }
 }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod flow;
 pub mod functions;
 pub mod journal;
+pub mod meaning;
 pub mod memory;
 pub mod migration;
 pub mod price;

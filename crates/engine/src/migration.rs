@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FingerprintKey, FlowName, GroupName, StoreName};
 use whimbrel_spec::resolved::{self, FromRequest, IntoRequest, NullRule, WriteMode};
-use whimbrel_spec::{Resolved, ResolvedFlow};
+use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
-    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, TargetPlan, WriteRequest,
+    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
+    StoreErrorKind, TargetPlan, WriteRequest,
 };
 
 /// The stores of a spec, opened, by their names.
@@ -154,24 +155,28 @@ async fn prepare_scan(
     spec: &Path,
 ) -> Result<Scan> {
     let first = flows[0];
+    let reading = |error: StoreError| placed(error, spec, first, first.position);
     let mut targets = Vec::new();
     for flow in flows {
         let store = opened(stores, &flow.into.store)?;
         let mode = mode(flow)?;
-        targets.push((*flow, mode, store.target(write_request(&flow.into, mode))?));
+        let target = store.target(write_request(&flow.into, mode));
+        targets.push((*flow, mode, target.map_err(|error| placed(error, spec, flow, flow.into.position))?));
     }
     let wished = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_records?).ok()).min();
     let able = targets.iter().map(|(.., target)| target.capabilities().batch_records).min();
     let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
-    let source =
-        opened(stores, &first.from.store)?.source(read_request(first, batch_records, batch_bytes))?;
-    let description = source.describe().await?;
+    let source = opened(stores, &first.from.store)?
+        .source(read_request(first, batch_records, batch_bytes))
+        .map_err(reading)?;
+    let description = source.describe().await.map_err(reading)?;
     let mut scan_flows = Vec::new();
     for (flow, mode, target) in targets {
         let plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
-        let mut target = target.plan(plan.output()).await?;
+        let planned = target.plan(plan.output()).await;
+        let mut target = planned.map_err(|error| placed(error, spec, flow, flow.into.position))?;
         target.notes.extend(plan.duplicates_note(&target.key, &flow.from.relation));
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
@@ -184,6 +189,21 @@ async fn prepare_scan(
         after: BTreeSet::new(),
         batch_records,
     })
+}
+
+/// What a store cannot do with a flow is a mistake of the spec, and has a place in it; a store that fails is not.
+fn placed(error: StoreError, spec: &Path, flow: &ResolvedFlow, position: Position) -> EngineError {
+    match error.kind() {
+        StoreErrorKind::NotFound | StoreErrorKind::Unsupported | StoreErrorKind::Mismatch => {
+            let message = format!("flow `{}`: {error}", flow.name);
+            let hint = error.hint().unwrap_or("compare the flow with what the store has").to_owned();
+            SpecError::at(SpecErrorKind::Invalid, position, message, hint)
+                .in_file(spec)
+                .caused_by(error)
+                .into()
+        }
+        _ => error.into(),
+    }
 }
 
 fn opened<'a>(stores: &'a Stores, name: &StoreName) -> Result<&'a Arc<dyn Store>> {

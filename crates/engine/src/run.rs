@@ -150,8 +150,12 @@ impl<'a> Run<'a> {
             error = self.check(&tally, &rejects).err();
         }
         let summary = self.summarise(began, error.as_ref(), tally, rejects);
-        self.journal.end(&self.record.id, summary.outcome.as_str())?;
-        summary.store(&self.journal.run_folder(&self.record.id))?;
+        let ended = self.journal.end(&self.record.id, summary.outcome.as_str()).map_err(EngineError::from);
+        let stored = ended.and_then(|()| summary.store(&folder));
+        if error.is_none() {
+            // Why a run stopped matters more than that its summary cannot be kept.
+            stored?;
+        }
         Ok((summary, error))
     }
 

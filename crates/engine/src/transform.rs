@@ -6,6 +6,7 @@
 
 use crate::distinct::readable_columns;
 use crate::functions;
+use crate::meaning::{meaning, misused_number};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -21,6 +22,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use whimbrel_model::Logical;
 use whimbrel_store::KeyPattern;
 
 /// SQL that cannot be compiled.
@@ -129,12 +131,13 @@ impl Compiler {
             }));
             readable
                 .extend(readable_columns(&expr, &self.input).map(|columns| (field.name().clone(), columns)));
+            let meant = meaning(&expr, &self.input);
             let expr = self.compile(expr)?;
             let found = expr.return_field(&self.input).map_err(|error| TransformError::new(plain(&error)))?;
             if output.iter().any(|other: &Field| other.name() == field.name()) {
                 return Err(TransformError::new(format!("the column `{}` is selected twice", field.name())));
             }
-            output.push(found.as_ref().clone().with_name(field.name()));
+            output.push(meaning_field(found.as_ref(), meant).with_name(field.name()));
             compiled.push(expr);
         }
         let filter = filter.map(|expr| self.condition(expr.clone())).transpose()?;
@@ -195,6 +198,15 @@ impl Compiler {
                 "`{expr}` gives another answer each time; a run that resumes would write other values"
             )));
         }
+        if let Some(name) = misused_number(&expr, &self.input) {
+            let mut error = TransformError::new(format!(
+                "`{name}` is an exact number, which an expression would turn into something else"
+            ));
+            error.hint = Some(format!(
+                "say into what: cast({name} AS decimal(38, 9)), cast({name} AS bigint), cast({name} AS varchar)"
+            ));
+            return Err(error);
+        }
         let state = self.context.state();
         let schema =
             DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
@@ -223,6 +235,18 @@ impl Compiler {
             None => format!("the input has: {}", names.join(", ")),
         };
         TransformError { message: format!("there is no column `{}`", field.name), hint: Some(hint), at: None }
+    }
+}
+
+/// A field that says what its text means, where planning has lost it.
+fn meaning_field(field: &Field, meant: Option<Logical>) -> Field {
+    match meant {
+        Some(meant) if Logical::of(field).is_none() && field.data_type().is_string() => {
+            let named = meant.field(field.name(), field.is_nullable());
+            let metadata = named.metadata().clone();
+            field.clone().with_metadata(metadata)
+        }
+        _ => field.clone(),
     }
 }
 
@@ -277,7 +301,7 @@ fn plain(error: &DataFusionError) -> String {
     let layers =
         ["Error during planning: ", "SQL error: ", "Execution error: ", "Arrow error: ", "Schema error: "];
     let text = layers.iter().fold(text, |text, layer| text.replace(layer, ""));
-    text.replace("ParserError(\"", "").replace("\")", "")
+    text.replace("ParserError(\"", "").replace("\")", "").replace("datafusion.public.", "")
 }
 
 /// A compiled condition.
@@ -417,7 +441,7 @@ fn gather(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, DataFusion
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, StringArray};
-    use whimbrel_model::{Logical, record};
+    use whimbrel_model::record;
 
     fn input() -> RecordBatch {
         let fields = vec![

@@ -2,7 +2,7 @@
 //!
 //! Truth values and integers are JSON's own; floats too, but for NaN and the infinities, which are text;
 //! binary is base64; dates, times and everything else is text as Arrow prints it; a timestamp that no
-//! calendar holds (PostgreSQL's infinity) is the raw count of its unit as a JSON number.
+//! calendar of four-digit years holds (PostgreSQL's infinity too) is the raw count of its unit as a JSON number.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
@@ -56,8 +56,11 @@ pub fn value_to_json(column: &ArrayRef, row: usize) -> Value {
             Value::Array((0..values.len()).map(|i| value_to_json(&values, i)).collect())
         }
         _ => match formatted(column, row) {
-            Ok(text) => Value::String(text),
-            Err(_) => cast(column, &DataType::Int64)
+            // Years beyond four digits are printed with a sign, and read by nobody.
+            Ok(text) if !(column.data_type().is_temporal() && text.starts_with(['+', '-'])) => {
+                Value::String(text)
+            }
+            _ => cast(column, &DataType::Int64)
                 .map_or(Value::Null, |raw| Value::Number(raw.as_primitive::<Int64Type>().value(row).into())),
         },
     }
@@ -217,12 +220,16 @@ mod tests {
             ("float", Arc::new(Float64Array::from(vec![Some(0.1), Some(f64::NEG_INFINITY), None])), true),
             ("text", Arc::new(StringArray::from(vec![Some(""), None, Some("ü\u{0}\"")])), true),
             ("bytes", Arc::new(BinaryArray::from(vec![Some(&b"\x00\xff"[..]), None, Some(b"")])), true),
-            ("day", Arc::new(Date32Array::from(vec![Some(0), None, Some(-1)])), true),
+            ("day", Arc::new(Date32Array::from(vec![Some(0), Some(2_932_897), Some(-1_000_000)])), true),
             (
                 "at",
                 Arc::new(
-                    TimestampMicrosecondArray::from(vec![Some(1_234_567), Some(i64::MAX), None])
-                        .with_timezone("UTC"),
+                    TimestampMicrosecondArray::from(vec![
+                        Some(1_234_567),
+                        Some(i64::MAX),
+                        Some(253_402_300_800_000_000),
+                    ])
+                    .with_timezone("UTC"),
                 ),
                 true,
             ),

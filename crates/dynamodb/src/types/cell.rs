@@ -11,10 +11,9 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::civil::{DateTime, datetime};
 use jiff::fmt::temporal::DateTimePrinter;
-use jiff::tz::TimeZone;
 use std::collections::HashSet;
 
 /// Makes the value of a row that is not NULL; the error is the reason, without the column's name.
@@ -277,8 +276,7 @@ fn instant(array: &ArrayRef, digits: u8, zone: bool) -> Result<Cell, ArrowError>
         let (seconds, nanoseconds) = split(unit, count);
         // Cut towards the past before jiff sees it: its own reading of negative fractions is symmetric.
         let nanoseconds = nanoseconds - nanoseconds % keep;
-        let timestamp = at(seconds, nanoseconds)?;
-        let local = TimeZone::UTC.to_datetime(timestamp);
+        let local = at(seconds, nanoseconds)?;
         if local.year() < 0 {
             return Err(out_of_calendar("timestamp"));
         }
@@ -287,10 +285,12 @@ fn instant(array: &ArrayRef, digits: u8, zone: bool) -> Result<Cell, ArrowError>
     }))
 }
 
-fn at(seconds: i64, nanoseconds: i32) -> Result<Timestamp, String> {
-    let whole = Timestamp::from_second(seconds).map_err(|_| out_of_calendar("timestamp"))?;
-    let fraction = jiff::SignedDuration::from_nanos(i64::from(nanoseconds));
-    whole.checked_add(fraction).map_err(|_| out_of_calendar("timestamp"))
+/// The calendar's reading in UTC, to the last moment of 9999: jiff's instants end a day earlier, so that every
+/// zone can show them.
+fn at(seconds: i64, nanoseconds: i32) -> Result<DateTime, String> {
+    const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
+    let since = jiff::SignedDuration::new(seconds, nanoseconds);
+    EPOCH.checked_add(since).map_err(|_| out_of_calendar("timestamp"))
 }
 
 fn epoch(array: &ArrayRef, milliseconds: bool) -> Result<Cell, ArrowError> {

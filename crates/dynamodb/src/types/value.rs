@@ -19,6 +19,9 @@ pub(crate) fn from_json(value: &Value) -> Result<AttributeValue, String> {
         Value::String(text) => AttributeValue::S(text.clone()),
         Value::Array(values) => AttributeValue::L(values.iter().map(from_json).collect::<Result<_, _>>()?),
         Value::Object(map) => {
+            if map.contains_key("") {
+                return Err("has a key of no characters, which DynamoDB does not hold".to_owned());
+            }
             let entry = |(name, value): (&String, &Value)| Ok((name.clone(), from_json(value)?));
             AttributeValue::M(map.iter().map(entry).collect::<Result<_, String>>()?)
         }
