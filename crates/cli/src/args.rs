@@ -79,7 +79,9 @@ pub enum Command {
     },
     /// Lists all runs, the latest first
     List,
-    /// Replays the rejects of a run, after a fix, as a run of its own
+    /// Replays the rejects of a run as a run of its own, after a fix of the spec or the target
+    ///
+    /// The records are replayed as they were read then. After a fix in the source itself, `run` again.
     Retry {
         /// The run, or the beginning or end of its name
         run: String,
