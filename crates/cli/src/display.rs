@@ -116,6 +116,9 @@ impl Display {
         if rejected > 0 {
             line = format!("{line}, {} rejected", count(rejected));
         }
+        if meter.retries() > 0 {
+            line = format!("{line}, {} requests sent again", count(meter.retries()));
+        }
         if meter.throttles() > 0 {
             line = format!("{line}, throttled {} times", count(meter.throttles()));
         }

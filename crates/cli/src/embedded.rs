@@ -55,9 +55,9 @@ impl Embedded {
         }
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             let context = format!("embedded DynamoDB does not start over {}", path.display());
-            StoreError::new(StoreErrorKind::Unreachable, store, context)
-                .caused_by(error)
-                .with_hint("delete the file to begin anew, or give another path")
+            StoreError::new(StoreErrorKind::Unreachable, store, context).caused_by(error).with_hint(
+                "another whimbrel may use that file; else delete it to begin anew, or give another path",
+            )
         };
         let server = DynamoServer::start(path).map_err(failed)?;
         let endpoint = server.endpoint();

@@ -107,7 +107,8 @@ impl Failure {
         while let Some(cause) = source {
             let text = cause.to_string();
             // Some libraries repeat their cause's text in their own.
-            if !causes.last().is_some_and(|last| last.contains(&text)) {
+            let said = causes.last().map_or_else(|| self.error.to_string(), Clone::clone);
+            if !said.contains(&text) {
                 causes.push(text);
             }
             source = cause.source();

@@ -44,7 +44,8 @@ pub fn of(database: &Database, table: &str) -> Items {
 pub fn assert_same(found: &Items, expected: &Items) {
     let missing: Vec<_> = expected.keys().filter(|key| !found.contains_key(*key)).take(3).collect();
     let extra: Vec<_> = found.keys().filter(|key| !expected.contains_key(*key)).take(3).collect();
-    let differs = |(key, item): &(&(String, String), &Value)| found.get(*key).is_some_and(|other| other != *item);
+    let differs =
+        |(key, item): &(&(String, String), &Value)| found.get(*key).is_some_and(|other| other != *item);
     let different: Vec<_> = expected.iter().filter(differs).map(|(key, _)| key).take(3).collect();
     assert!(
         missing.is_empty() && extra.is_empty() && different.is_empty(),

@@ -9,7 +9,7 @@ use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_store::Store;
 
 /// Rows of the table `parcels`.
-pub const PARCELS: u64 = 22_000;
+pub const PARCELS: u64 = 11_000;
 /// Rows of the table `senders`.
 pub const SENDERS: u64 = 6_000;
 /// Parcels whose kind the flow's `where` leaves out.
@@ -19,9 +19,9 @@ pub const READ: u64 = PARCELS - DRAFTS;
 /// Parcels that the transform drops: every hundredth, unless it is a draft.
 pub const FILTERED: u64 = PARCELS / 100 - PARCELS / 1100;
 /// Parcels whose weight has too many digits: every 997th, unless it is a draft or dropped.
-pub const TOO_HEAVY: u64 = 19;
+pub const TOO_HEAVY: u64 = 10;
 /// Parcels without a title: every 1,009th, with the same exceptions.
-pub const UNTITLED: u64 = 20;
+pub const UNTITLED: u64 = 10;
 /// Both.
 pub const REJECTED: u64 = TOO_HEAVY + UNTITLED;
 
@@ -59,7 +59,7 @@ flows:
     into: { mode: skip_existing }
 "#;
 
-const TABLE: &str = r#"{
+pub const TABLE: &str = r#"{
   "TableName": "parcels", "BillingMode": "PAY_PER_REQUEST",
   "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" }],
   "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }]
@@ -105,7 +105,8 @@ pub fn fill(place: &Place, folder: &str, script: &str) {
     let path = socket.path().join(".s.PGSQL.5432");
     let server = PgliteServer::builder().path(folder).unix(path).start().expect("the embedded server starts");
     let url = Value::String(server.database_url());
-    let config = PostgresConfig { single_connection: true, ..PostgresConfig::from_value(&url).expect("its URL") };
+    let config =
+        PostgresConfig { single_connection: true, ..PostgresConfig::from_value(&url).expect("its URL") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = PostgresStore::new(StoreName::new("pg"), config);

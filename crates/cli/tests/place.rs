@@ -49,7 +49,9 @@ impl Place {
     /// Frees any command of that, and lets it work in this folder.
     pub fn bare(&self, command: &mut Command) {
         let ours = |name: &str| {
-            ["AWS_", "PG", "DATABASE_", "DYNAMODB_", "WHIMBREL_"].iter().any(|prefix| name.starts_with(prefix))
+            ["AWS_", "PG", "DATABASE_", "DYNAMODB_", "WHIMBREL_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
         };
         for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
@@ -71,7 +73,13 @@ impl Place {
 
     /// Starts the program and goes on beside it.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, |_| {})
+    }
+
+    /// The same with an environment of its own.
+    pub fn start_with(&self, arguments: &[&str], environment: impl FnOnce(&mut Command)) -> Running {
         let mut command = self.whimbrel(arguments);
+        environment(&mut command);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Running(Some(child.expect("the program starts")))
     }
@@ -104,12 +112,14 @@ impl Ended {
     /// Standard error must hold exactly one error.
     #[track_caller]
     pub fn one_error(&self) {
-        assert_eq!(self.err.matches("error: ").count(), 1, "one error is expected:\n{}", self.err);
+        let errors = self.err.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "one error is expected:\n{}", self.err);
         assert!(!self.err.contains("panicked"), "{}", self.err);
     }
 }
 
-fn ended(output: Output) -> Ended {
+/// A program that was run by other means than these.
+pub fn ended(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

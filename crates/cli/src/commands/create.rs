@@ -40,7 +40,7 @@ pub async fn create(program: &Program, args: &SpecArgs) -> Result<Exit> {
             let _ = writeln!(text, "  differs from its definition: {difference}");
         }
     }
-    program.console.print(&made, text);
+    program.console.print(&serde_json::json!({ "tables": made }), text);
     Ok(Exit::Done)
 }
 

@@ -57,6 +57,6 @@ pub fn list(program: &Program) -> Result<Exit> {
     if listed.is_empty() {
         text.push_str("no runs yet\n");
     }
-    program.console.print(&listed, text);
+    program.console.print(&serde_json::json!({ "runs": listed }), text);
     Ok(Exit::Done)
 }
