@@ -57,7 +57,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    pub fn new(name: &str, records: i64, state: &Arc<State>) -> Arc<dyn Store> {
+    pub fn open(name: &str, records: i64, state: &Arc<State>) -> Arc<dyn Store> {
         Arc::new(Self { name: StoreName::new(name), records, state: Arc::clone(state) })
     }
 }

@@ -50,7 +50,7 @@ flows:
         let spec = whimbrel_spec::parse(&self.spec, Path::new("trial.yaml")).unwrap();
         let resolved =
             whimbrel_spec::resolve(&spec, &Choices::default(), &Providers::new(".")).await.unwrap();
-        let store = |name: &str| (StoreName::new(name), MemoryStore::new(name, self.records, &self.state));
+        let store = |name: &str| (StoreName::new(name), MemoryStore::open(name, self.records, &self.state));
         Migration::prepare(resolved, BTreeMap::from([store("from"), store("to")]), None).await.unwrap()
     }
 
