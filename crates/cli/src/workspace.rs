@@ -14,13 +14,14 @@ use whimbrel_engine::migration::{Migration, Stores};
 use whimbrel_model::{RunId, StoreName};
 use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_spec::resolved::StoreKind;
-use whimbrel_spec::{Choices, Providers, Redactor, Resolved, ResolvedStore, load};
+use whimbrel_spec::{Choices, Providers, Redactor, Resolved, ResolvedStore, Spec, load};
 use whimbrel_store::{Store, StoreError, StoreErrorKind};
 
 /// A spec with every variable filled in. Nothing is opened yet.
 pub struct Workspace {
     /// The spec.
     pub resolved: Resolved,
+    spec: Spec,
     values: Values,
 }
 
@@ -51,7 +52,7 @@ impl Workspace {
             run_started: started.map(|started| started.to_string()),
         };
         let resolved = whimbrel_spec::resolve(&spec, &choices, &providers).await?;
-        Ok(Self { resolved, values: args.values.clone() })
+        Ok(Self { resolved, spec, values: args.values.clone() })
     }
 
     /// Opens the stores. Embedded ones are started, others are not yet connected to.
@@ -84,13 +85,24 @@ impl Workspace {
                     opened.stores.insert(name.clone(), store);
                 }
                 Err(error) => {
-                    let failure = Failure::from(error).hiding(&self.resolved.secrets);
+                    let failure = self.placed(error, name).hiding(&self.resolved.secrets);
                     opened.close().await;
                     return Err(failure);
                 }
             }
         }
         Ok(opened)
+    }
+
+    /// A configuration that cannot be used has a place in the spec; a store that does not start has not.
+    fn placed(&self, error: StoreError, store: &StoreName) -> Failure {
+        if error.kind() != StoreErrorKind::Unsupported {
+            return error.into();
+        }
+        let position = self.spec.position(&["stores", store.as_str()]);
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let hint = error.hint().unwrap_or("docs/spec.md lists what a store takes").to_owned();
+        self.spec.error(position, format!("{error}{cause}"), hint).into()
     }
 
     async fn open_store(
