@@ -33,8 +33,9 @@ fn test(args: &[String]) -> Result<(), String> {
     let has_nextest =
         Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     if has_nextest {
-        cargo(&["nextest", "run", "--workspace", "--locked"], args)?;
-        return cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[]);
+        // nextest knows no documentation tests.
+        cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[])?;
+        return cargo(&["nextest", "run", "--workspace", "--locked"], args);
     }
     cargo(&["test", "--workspace", "--locked"], args)
 }

@@ -124,7 +124,11 @@ impl Store for PostgresStore {
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let identity = catalog::identity(&self.name, &lease, &self.config).await?;
         lease.finish().await?;
-        Ok(identity)
+        // Embedded databases are copies of one that was made once, and carry its system identifier.
+        Ok(match &self.config.shown_as {
+            Some(shown_as) => Identity::new(format!("{identity} in {shown_as}")),
+            None => identity,
+        })
     }
 
     async fn check(&self) -> Vec<Finding> {
