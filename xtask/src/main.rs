@@ -1,19 +1,33 @@
 //! The project's own tasks: `cargo xtask TASK`.
 
-use std::process::{Command, ExitCode};
+mod bench;
+mod command;
+mod passes;
+mod servers;
+
+use command::{cargo, say};
+use passes::Gaps;
+use std::process::ExitCode;
 
 const USAGE: &str = "cargo xtask TASK
 
-  test [ARGS]    runs every test, with nextest where it is installed; ARGS go to it
-  check          what must be clean before a change lands: format, clippy, then the tests";
+  test [ARGS]      runs every test, with nextest where it is installed: on embedded databases, then those that talk
+                   to a database on real servers, which are installed and started for it; ARGS choose among the tests
+  check            what must be clean before a change lands: format, clippy, then the tests, with every server
+  servers start|stop|status|url [NAME…]
+                   real servers on loopback, to work against
+  bench [ROUTE…] [--rows N] [--profile NAME] [--keep] [--json]
+                   how fast whimbrel is, beside what source and target could do at most, measured in the same run";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let task = args.next();
     let rest: Vec<String> = args.collect();
     let done = match task.as_deref() {
-        Some("test") => test(&rest),
+        Some("test") => passes::run(&rest, Gaps::of_this_machine()),
         Some("check") => check(&rest),
+        Some("servers") => servers::run(&rest),
+        Some("bench") => bench::run(&rest),
         _ => {
             say(USAGE);
             return ExitCode::from(2);
@@ -28,33 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Every test of the workspace. The whole of it needs nothing but the toolchain: the databases are linked in.
-fn test(args: &[String]) -> Result<(), String> {
-    let has_nextest =
-        Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
-    if has_nextest {
-        // nextest knows no documentation tests.
-        cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[])?;
-        return cargo(&["nextest", "run", "--workspace", "--locked"], args);
-    }
-    cargo(&["test", "--workspace", "--locked"], args)
-}
-
 fn check(args: &[String]) -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
-    test(args)
-}
-
-fn cargo(args: &[&str], more: &[String]) -> Result<(), String> {
-    let line = format!("cargo {}", args.join(" "));
-    say(&format!("$ {line}"));
-    let status =
-        Command::new("cargo").args(args).args(more).status().map_err(|error| format!("{line}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(line) }
-}
-
-#[expect(clippy::print_stderr, reason = "a task talks to the one who started it")]
-fn say(text: &str) {
-    eprintln!("{text}");
+    passes::run(args, Gaps::Fail)
 }

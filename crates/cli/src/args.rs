@@ -93,6 +93,11 @@ pub enum Command {
         #[command(flatten)]
         values: Values,
     },
+    /// Answers SQL over the stores of a spec; reads only
+    ///
+    /// Every store is a schema: SELECT count(*) FROM pg.messages m JOIN ddb."Table" t ON t.id = m.id. With --json one
+    /// object a line, with all digits of every number.
+    Query(QueryArgs),
     /// Prints the JSON Schema of the spec, for editors
     Schema,
 }
@@ -104,6 +109,8 @@ pub enum System {
     Ratel,
     /// Projects and tokens: PostgreSQL → one DynamoDB table, existing items kept
     Cello,
+    /// Conversations and messages, many of them broken: one DynamoDB table → PostgreSQL
+    Contramate,
 }
 
 /// A spec and what is chosen of it.
@@ -166,6 +173,38 @@ pub struct RunArgs {
     pub new: bool,
     #[command(flatten)]
     pub verify: VerifyArgs,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Args)]
+pub struct QueryArgs {
+    /// The spec's file
+    pub spec: PathBuf,
+    /// The query: SELECT, WITH, VALUES, DESCRIBE or EXPLAIN
+    pub sql: String,
+    /// Asks this store alone, in its own language
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<String>,
+    /// Gives no more than N rows [default: 1000 in a table, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Prints CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// What exact numbers of no declared precision are in SQL
+    #[arg(long, value_enum, default_value_t = NumberForm::Decimal)]
+    pub numbers: NumberForm,
+    #[command(flatten)]
+    pub values: Values,
+}
+
+/// What exact numbers are in SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NumberForm {
+    /// 76 digits, 20 of them behind the point
+    Decimal,
+    /// Text, whatever its length
+    Text,
 }
 
 /// The flags that every command knows.

@@ -66,8 +66,9 @@ impl Failure {
             },
             EngineError::Refused { .. } | EngineError::Flow { .. } => Exit::Usage,
             EngineError::Interrupted => Exit::Interrupted,
-            EngineError::RejectRate { .. } => Exit::Paused,
-            EngineError::Store(_)
+            error if error.is_pause() => Exit::Paused,
+            EngineError::RejectRate { .. }
+            | EngineError::Store(_)
             | EngineError::Journal(_)
             | EngineError::File { .. }
             | EngineError::CountEquation { .. }

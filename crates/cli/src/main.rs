@@ -10,6 +10,7 @@ mod failure;
 mod log;
 mod metrics;
 mod prompt;
+mod rows;
 mod workspace;
 
 use crate::args::{Cli, Command};
@@ -70,6 +71,7 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
         Command::Retry { run, accept_spec, verify, values } => {
             commands::resume::retry(&program, &run, accept_spec, verify, &values).await
         }
+        Command::Query(query) => commands::query::query(&program, &query).await,
         Command::Schema => commands::schema::schema(&program),
     }
 }

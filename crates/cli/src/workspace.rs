@@ -235,7 +235,7 @@ fn not_built_in(name: &StoreName) -> StoreError {
 }
 
 /// The path of `embedded:PATH`, which stands for the whole configuration or under one of its keys.
-fn embedded_path<'a>(config: &'a Value, key: &str) -> Option<&'a Path> {
+pub fn embedded_path<'a>(config: &'a Value, key: &str) -> Option<&'a Path> {
     let text = config.as_str().or_else(|| config.get(key)?.as_str())?;
     text.strip_prefix("embedded:").map(Path::new)
 }

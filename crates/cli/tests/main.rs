@@ -9,6 +9,7 @@ mod items;
 mod kills;
 mod parcels;
 mod place;
+mod query;
 mod redaction;
 mod rejects;
 mod secrets;

@@ -33,10 +33,12 @@ pub(crate) struct Table {
     pub(crate) layout: Layout,
     /// Items, as DynamoDB counted them in the last six hours or so.
     pub(crate) items: Option<u64>,
+    /// Bytes of its items, counted with them.
+    pub(crate) bytes: Option<u64>,
     /// Whether the table takes writes.
     pub(crate) writable: bool,
     /// Whether all its indexes are complete; an index that is being filled takes writes already.
-    indexed: bool,
+    pub(crate) indexed: bool,
     arn: Option<String>,
     id: Option<String>,
     going: bool,
@@ -52,6 +54,7 @@ impl Table {
             layout: Layout::of(&definition),
             definition,
             items: description.item_count().and_then(|count| u64::try_from(count).ok()),
+            bytes: description.table_size_bytes().and_then(|bytes| u64::try_from(bytes).ok()),
             writable: matches!(status, Some(TableStatus::Active | TableStatus::Updating)),
             indexed: indexes.all(|index| active(index.index_status())),
             arn: description.table_arn().map(str::to_owned),

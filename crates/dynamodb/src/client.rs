@@ -7,6 +7,7 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -23,7 +24,7 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One attempt of one request; a batch of 25 large items on a slow line needs its time.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where nothing names a region: local servers keep tables by region and do not care which.
 const LOCAL_REGION: &str = "us-east-1";
 
@@ -108,6 +109,8 @@ impl Connector {
             .operation_attempt_timeout(ATTEMPT_TIMEOUT);
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .retry_config(RetryConfig::disabled())
+            // The time limit of an attempt ends a stalled stream, too, and costs nothing for each request.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts.build());
         if let Some(profile) = &self.config.profile {
             loader = loader.profile_name(profile);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-/// A DynamoDB store of the spec: `dynamodb: { region, endpoint, profile, tables }`.
+/// A DynamoDB store of the spec: `dynamodb: { region, endpoint, profile, consistent_reads, tables }`.
 ///
 /// What is unset comes from the AWS configuration of the machine (`AWS_*` variables, profiles).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct DynamoConfig {
     pub endpoint: Option<String>,
     /// The profile of the AWS configuration files.
     pub profile: Option<String>,
+    /// Whether reading sees every write that was answered before; it costs twice the read units.
+    pub consistent_reads: bool,
     /// What tables are to look like, by name: `{ "file": PATH }` or `{ "key": …, "sort_key": …, "billing": … }`.
     pub tables: BTreeMap<String, Value>,
     /// Credentials that take the place of the machine's own.
@@ -53,7 +55,9 @@ impl fmt::Debug for StaticCredentials {
 #[error("{0}")]
 pub struct ConfigError(String);
 
-const KEYS: [&str; 5] = ["region", "endpoint", "profile", "tables", "capacity"];
+const KEYS: [&str; 6] = ["region", "endpoint", "profile", "consistent_reads", "tables", "capacity"];
+/// Those that are there already.
+const TAKEN: usize = 5;
 
 impl DynamoConfig {
     /// Reads the value of `dynamodb:`; NULL is an empty map, and an empty string counts as unset.
@@ -64,12 +68,12 @@ impl DynamoConfig {
         let map = match value {
             Value::Null => return Ok(Self::default()),
             Value::Object(map) => map,
-            _ => return Err(ConfigError(format!("`dynamodb` takes a map of {}", KEYS[..4].join(", ")))),
+            _ => return Err(ConfigError(format!("`dynamodb` takes a map of {}", KEYS[..TAKEN].join(", ")))),
         };
         if let Some(key) = map.keys().find(|key| !KEYS.contains(&key.as_str())) {
             return Err(ConfigError(format!(
                 "`dynamodb` has no key `{key}`; it takes {}",
-                KEYS[..4].join(", ")
+                KEYS[..TAKEN].join(", ")
             )));
         }
         if map.contains_key("capacity") {
@@ -79,6 +83,7 @@ impl DynamoConfig {
             region: text(map, "region")?,
             endpoint: text(map, "endpoint")?,
             profile: text(map, "profile")?,
+            consistent_reads: flag(map, "consistent_reads")?,
             tables: tables(map)?,
             credentials: None,
             shown_as: None,
@@ -119,6 +124,14 @@ fn text(map: &Map<String, Value>, key: &str) -> Result<Option<String>, ConfigErr
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(ConfigError(format!("`{key}` of a dynamodb store is text"))),
+    }
+}
+
+fn flag(map: &Map<String, Value>, key: &str) -> Result<bool, ConfigError> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(_) => Err(ConfigError(format!("`{key}` of a dynamodb store is true or false"))),
     }
 }
 

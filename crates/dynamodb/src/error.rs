@@ -118,6 +118,17 @@ impl Failure {
         Self { fault, kind, reason: what.to_owned(), unexplained: false, source: what.into() }
     }
 
+    /// The answer began and did not come to its end.
+    pub(crate) fn lost(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            fault: Fault::Unknown,
+            kind: StoreErrorKind::Unreachable,
+            reason: "the answer broke off".to_owned(),
+            unexplained: false,
+            source: source.into(),
+        }
+    }
+
     /// An answer that the API does not allow.
     pub(crate) fn protocol(what: &str) -> Self {
         Self {

@@ -1,7 +1,8 @@
-//! Amazon DynamoDB as a target: tables, their indexes, and every limit of an item known before it is sent.
+//! Amazon DynamoDB: read by parallel scans and queries, written with every limit of an item known before it is
+//! sent.
 //!
-//! This crate knows no other store and nothing of flows: it gets batches of Arrow records and says what
-//! became of each. Reading from DynamoDB is not there yet.
+//! This crate knows no other store and nothing of flows: it gives and gets batches of Arrow records, and says
+//! what became of each that it wrote.
 
 mod catalog;
 mod client;
@@ -11,6 +12,7 @@ mod definition;
 mod error;
 mod limits;
 mod pacing;
+mod source;
 mod target;
 mod types;
 mod writer;
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 use catalog::Catalog;
 use client::Connector;
 use pacing::Pacer;
+use source::DynamoSource;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use target::DynamoTarget;
@@ -47,14 +50,6 @@ impl DynamoStore {
     fn pacer(&self, table: &str) -> Arc<Pacer> {
         let mut pacers = self.pacers.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(pacers.entry(table.to_owned()).or_insert_with(Pacer::new))
-    }
-
-    fn not_yet(&self, what: &str) -> StoreError {
-        StoreError::new(
-            StoreErrorKind::Unsupported,
-            self.connector.name(),
-            format!("{what} is not there yet"),
-        )
     }
 }
 
@@ -95,15 +90,19 @@ impl Store for DynamoStore {
         findings
     }
 
-    fn source(&self, _request: ReadRequest) -> Result<Arc<dyn Source>> {
-        Err(self.not_yet("reading from DynamoDB"))
+    fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(DynamoSource::new(&self.connector, request)?))
     }
 
     fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>> {
-        if let Some(path) = request.ignore.iter().find(|path| path.contains(['.', '['])) {
-            return Err(self.not_yet(&format!("`ignore` below a column (\"{path}\")")));
-        }
+        let ignore = types::ignore::Ignore::parse(&request.ignore).map_err(|reason| {
+            StoreError::new(
+                StoreErrorKind::Unsupported,
+                self.connector.name(),
+                format!("`ignore` cannot be read: {reason}"),
+            )
+        })?;
         let pacer = self.pacer(&request.table);
-        Ok(Arc::new(DynamoTarget::new(Arc::clone(&self.connector), pacer, request)))
+        Ok(Arc::new(DynamoTarget::new(Arc::clone(&self.connector), pacer, request, ignore)))
     }
 }

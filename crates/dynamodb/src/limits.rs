@@ -31,6 +31,9 @@ const SMALLEST_POWER: i64 = -130;
 /// # Errors
 /// What is no finite number, has too many digits, or is too large or too near to zero.
 pub(crate) fn number(text: &str) -> Result<String, String> {
+    if plain_digits(text).is_some() {
+        return Ok(text.to_owned());
+    }
     let Some(decimal) = Decimal::parse(text) else {
         return Err(format!("{} is no finite number, which DynamoDB's N must be", shown(text)));
     };
@@ -47,6 +50,17 @@ pub(crate) fn number(text: &str) -> Result<String, String> {
         }
         _ => Ok(decimal.to_string()),
     }
+}
+
+/// The digits of a whole number that is in normal form already, which most numbers are.
+fn plain_digits(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let normal = match digits.as_bytes() {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.len() < DIGITS && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    normal.then_some(digits)
 }
 
 fn shown(text: &str) -> String {
@@ -76,6 +90,11 @@ pub(crate) fn size(value: &AttributeValue) -> u64 {
 /// One byte, one for each two significant digits on either side of the point, one for a minus sign. The
 /// guide says "approximately"; this is what the service was measured to count.
 fn number_size(text: &str) -> u64 {
+    if let Some(digits) = plain_digits(text) {
+        let significant = digits.trim_end_matches('0').len();
+        let sign = usize::from(digits.len() < text.len());
+        return bytes(significant.div_ceil(2) + 1 + sign);
+    }
     let Some(decimal) = Decimal::parse(text) else { return bytes(text.len()) };
     let digits = decimal.precision();
     let before_point = decimal.magnitude().map_or(0, |power| power + 1).max(0);
@@ -123,6 +142,11 @@ pub(crate) fn write_units(size: u64) -> u64 {
     size.div_ceil(1024).max(1)
 }
 
+/// Read units of one consistent read of so many bytes.
+pub(crate) fn read_units(size: u64) -> u64 {
+    size.div_ceil(4096).max(1)
+}
+
 /// A length as the sizes are counted in.
 pub(crate) fn bytes(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
@@ -143,7 +167,13 @@ mod tests {
         assert_eq!(number("-1e-130").unwrap(), "-1E-130");
         assert!(number("1e-131").unwrap_err().contains("near to zero"));
         assert_eq!(number("007.50").unwrap(), "7.5");
-        for text in ["NaN", "Infinity", "-Infinity", ""] {
+        for text in ["0", "-7", "120", "10000000000000000000000000000000000000"] {
+            assert_eq!(number(text).unwrap(), Decimal::parse(text).unwrap().to_string());
+        }
+        for (text, normal) in [("-0", "0"), ("00", "0"), ("01", "1"), ("+1", "1"), ("-012", "-12")] {
+            assert_eq!(number(text).unwrap(), normal);
+        }
+        for text in ["NaN", "Infinity", "-Infinity", "", "-", "+"] {
             assert!(number(text).unwrap_err().contains("no finite number"), "{text}");
         }
     }

@@ -1,9 +1,13 @@
-//! How fast a table is written to: additive increase, multiplicative decrease of the requests in flight, and
-//! patience that ends when the whole table makes no progress.
+//! How fast a table is written to: additive increase, multiplicative decrease of the requests in flight, units
+//! a second where the table's capacity is bounded, and patience that ends when the whole table makes no
+//! progress.
+
+mod rate;
 
 use crate::error::{Failure, Fault};
 use crate::limits::BATCH_ITEMS;
 use futures::future::BoxFuture;
+use rate::Rate;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +43,8 @@ struct State {
     best_seconds: f64,
     decreased: Instant,
     progressed: Instant,
+    /// Where the table's capacity is known.
+    rate: Option<Rate>,
 }
 
 /// The right to have one request in flight.
@@ -46,6 +52,8 @@ struct State {
 pub(crate) struct Permit<'a> {
     pacer: &'a Pacer,
     permit: Option<SemaphorePermit<'a>>,
+    /// What was taken for it from the table's rate.
+    units: f64,
     started: Instant,
 }
 
@@ -59,6 +67,7 @@ impl Pacer {
             best_seconds: f64::INFINITY,
             decreased: now,
             progressed: now,
+            rate: None,
         };
         Arc::new(Self { requests: Semaphore::new(FIRST_REQUESTS), state: Mutex::new(state) })
     }
@@ -67,14 +76,46 @@ impl Pacer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the right to send a request; `None` where the run is stopping.
-    pub(crate) async fn acquire(&self, stop: &CancellationToken) -> Option<Permit<'_>> {
-        tokio::select! {
+    /// Waits for the right to send a request of so many units; `None` where it was `given_up` before its turn
+    /// came, or the run is to `stop` and the table's rate would make it wait.
+    pub(crate) async fn acquire(
+        &self,
+        units: f64,
+        given_up: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Option<Permit<'_>> {
+        let permit = tokio::select! {
             biased;
-            () = stop.cancelled() => None,
-            permit = self.requests.acquire() => {
-                Some(Permit { pacer: self, permit: Some(permit.ok()?), started: Instant::now() })
+            () = given_up.cancelled() => return None,
+            permit = self.requests.acquire() => permit.ok()?,
+        };
+        let mut permit = Permit { pacer: self, permit: Some(permit), units, started: Instant::now() };
+        while let Err(wait) = self.take(units) {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(wait) => {}
             }
+        }
+        permit.started = Instant::now();
+        Some(permit)
+    }
+
+    /// The table takes so many units a second; `None`: as many as come. What has been learned of a table with
+    /// the same capacity stays.
+    pub(crate) fn bounded(&self, units_per_second: Option<f64>) {
+        let mut state = self.state();
+        match (units_per_second, &state.rate) {
+            (None, _) => state.rate = None,
+            (Some(capacity), Some(rate)) if rate.is_of(capacity) => {}
+            (Some(capacity), _) => state.rate = Some(Rate::new(capacity, Instant::now())),
+        }
+    }
+
+    fn take(&self, units: f64) -> Result<(), Duration> {
+        match &mut self.state().rate {
+            Some(rate) => rate.take(units, Instant::now()),
+            None => Ok(()),
         }
     }
 
@@ -121,6 +162,9 @@ impl Pacer {
         state.window = (0, 0.0);
         state.decreased = Instant::now();
         state.owed += surplus - self.requests.forget_permits(surplus);
+        if let Some(rate) = &mut state.rate {
+            rate.throttled();
+        }
     }
 
     fn released(&self, permit: SemaphorePermit<'_>) {
@@ -138,6 +182,13 @@ impl Permit<'_> {
     pub(crate) fn answered(self, records: usize) {
         if records * 2 >= BATCH_ITEMS {
             self.pacer.answered(self.started.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The request used so many units.
+    pub(crate) fn used(&self, units: f64) {
+        if let Some(rate) = &mut self.pacer.state().rate {
+            rate.settle(self.units, units);
         }
     }
 
@@ -173,6 +224,8 @@ pub(crate) enum Impatience {
     Failed(Failure),
     /// The run is stopping.
     Stopped,
+    /// The units that the run may use are used up; the limit's name in the spec.
+    Spent(&'static str),
 }
 
 impl Impatience {
@@ -189,6 +242,12 @@ impl Impatience {
                 store,
                 format!("{context}: the run is stopping"),
             ),
+            Self::Spent(limit) => whimbrel_store::StoreError::new(
+                StoreErrorKind::LimitReached,
+                store,
+                format!("{context}: the next request would pass `{limit}`"),
+            )
+            .with_hint(format!("raise `{limit}` under `limits:` and resume")),
         }
     }
 }
@@ -305,7 +364,7 @@ mod tests {
         let stop = CancellationToken::new();
         let mut permits = Vec::new();
         for _ in 0..FIRST_REQUESTS {
-            permits.push(pacer.acquire(&stop).await.unwrap());
+            permits.push(pacer.acquire(1.0, &stop, &stop).await.unwrap());
         }
         for permit in permits {
             permit.throttled();
@@ -316,7 +375,7 @@ mod tests {
             "four answers of one crowd"
         );
         stop.cancel();
-        assert!(pacer.acquire(&stop).await.is_none());
+        assert!(pacer.acquire(1.0, &stop, &stop).await.is_none());
     }
 
     fn throttling() -> Failure {
@@ -337,6 +396,21 @@ mod tests {
         assert!(matches!(patience.wait(refused).await, Err(Impatience::Failed(_))), "time does not heal it");
         stop.cancel();
         assert!(matches!(patience.wait(throttling()).await, Err(Impatience::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn a_bounded_table_is_asked_for_what_it_takes() {
+        let pacer = Pacer::new();
+        let stop = CancellationToken::new();
+        pacer.bounded(Some(100.0));
+        let permit = pacer.acquire(130.0, &stop, &stop).await.unwrap();
+        permit.used(130.0);
+        pacer.bounded(Some(100.0));
+        assert!(pacer.take(1.0).is_err(), "what was sent ahead is waited for, also by a later writer");
+        stop.cancel();
+        assert!(pacer.acquire(1.0, &stop, &stop).await.is_none(), "a run that stops does not wait for it");
+        pacer.bounded(None);
+        assert!(pacer.take(1e9).is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::client::Connector;
 use crate::definition::{Definition, KeyRole};
 use crate::limits::{BATCH_ITEMS, UNITS_PER_PARTITION};
 use crate::pacing::{MOST_REQUESTS, Pacer};
+use crate::types::ignore::Ignore;
 use crate::types::row::{Encoder, KeyAttribute, Layout, refused};
 use crate::types::{Conversion, conversion};
 use crate::{count, writer};
@@ -16,8 +17,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Nulls, Refusal, Result, RunContext,
-    StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Mode, Nulls, Refusal, Result,
+    RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
 };
 
 /// A table as the target of one flow.
@@ -26,14 +27,21 @@ pub(crate) struct DynamoTarget {
     connector: Arc<Connector>,
     pacer: Arc<Pacer>,
     request: Arc<WriteRequest>,
+    ignore: Arc<Ignore>,
     /// Where the keys lie, as soon as somebody has looked.
     layout: RwLock<Option<Arc<Layout>>>,
 }
 
 impl DynamoTarget {
     /// Does no I/O.
-    pub(crate) fn new(connector: Arc<Connector>, pacer: Arc<Pacer>, request: WriteRequest) -> Self {
-        Self { connector, pacer, request: Arc::new(request), layout: RwLock::default() }
+    pub(crate) fn new(
+        connector: Arc<Connector>,
+        pacer: Arc<Pacer>,
+        request: WriteRequest,
+        ignore: Ignore,
+    ) -> Self {
+        let (request, ignore) = (Arc::new(request), Arc::new(ignore));
+        Self { connector, pacer, request, ignore, layout: RwLock::default() }
     }
 
     fn catalog(&self) -> Catalog<'_> {
@@ -73,6 +81,16 @@ impl DynamoTarget {
         }
     }
 
+    fn encoder<'a>(
+        &'a self,
+        records: &RecordBatch,
+        layout: &'a Layout,
+        context: &'a RunContext,
+    ) -> std::result::Result<Encoder<'a>, Refusal> {
+        let schema = records.schema_ref();
+        Encoder::new(schema, &self.request, &self.ignore, layout, &context.fingerprint_key)
+    }
+
     async fn existing(&self, made: bool) -> Result<Table> {
         let table = match self.catalog().ready(&self.request.table, made).await? {
             Some(table) => table,
@@ -85,15 +103,26 @@ impl DynamoTarget {
     /// What becomes of each column, by its name.
     fn conversions(&self, schema: &Schema) -> Result<BTreeMap<String, Conversion>> {
         let forms = self.request.forms.keys().map(|name| (name, "as"));
-        let ignored = self.request.ignore.iter().map(|name| (name, "ignore"));
         let lossy = self.request.allow_lossy.iter().map(|name| (name, "allow_lossy"));
-        let mut named = forms.chain(ignored).chain(lossy);
-        if let Some((name, key)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
+        let is_column = |name: &str| schema.field_with_name(name).is_ok();
+        if let Some((name, key)) = forms.chain(lossy).find(|(name, _)| !is_column(name)) {
             return Err(self.no_such_column(schema, name, &format!("`{key}` names it")));
+        }
+        for path in &self.request.ignore {
+            let attribute = Ignore::attribute(path);
+            if !is_column(path) && !is_column(attribute) {
+                return Err(self.no_such_column(schema, attribute, "`ignore` names it"));
+            }
         }
         let mut conversions = BTreeMap::new();
         for field in schema.fields() {
             let name = field.name();
+            if name.is_empty() {
+                let context = "a column without a name cannot be an attribute";
+                return Err(self
+                    .error(StoreErrorKind::Unsupported, context)
+                    .with_hint("name it in the transform, `… AS name`"));
+            }
             let asked = self.request.forms.get(name).map(String::as_str);
             let made = conversion(field, asked).map_err(|reason| {
                 self.error(
@@ -289,6 +318,12 @@ impl Target for DynamoTarget {
             }
         };
         let conversions = self.conversions(schema)?;
+        if self.request.mode == Mode::Update && conversions.keys().all(|name| layout.is_key(name)) {
+            let context = format!("an update of table \"{}\" has nothing to set", self.request.table);
+            return Err(self
+                .error(StoreErrorKind::Unsupported, context)
+                .with_hint("give the transform a column besides the key"));
+        }
         let mut notes = self.notes(table.as_ref(), definition.as_ref());
         notes.extend(self.check_keys(schema, &layout, &conversions)?);
         let ddl = match (&table, &definition) {
@@ -304,6 +339,7 @@ impl Target for DynamoTarget {
             hot_keys: hot_keys(&layout),
             notes,
             write_units_per_second: table.as_ref().and_then(Table::write_units_per_second),
+            parents: Vec::new(),
         })
     }
 
@@ -313,16 +349,19 @@ impl Target for DynamoTarget {
         context: &RunContext,
     ) -> Vec<std::result::Result<Encoded, Refusal>> {
         let encoded = |layout: &Layout| {
-            let encoder =
-                Encoder::new(records.schema_ref(), &self.request, layout, &context.fingerprint_key)?;
-            let show = |prepared: std::result::Result<crate::types::row::Prepared, Refusal>| {
-                prepared.map(|p| p.encoded())
-            };
-            Ok(encoder.encode(records).into_iter().map(show).collect())
+            let encoder = self.encoder(records, layout, context)?;
+            let encoded = encoder.encode(records).into_iter();
+            Ok(encoded.map(|prepared| prepared.map(|prepared| encoder.encoded(&prepared))).collect())
         };
         self.known_layout()
             .and_then(|layout| encoded(&layout))
             .unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
+    }
+
+    fn keys(&self, records: &RecordBatch, context: &RunContext) -> Vec<Option<u128>> {
+        let keys =
+            |layout: Arc<Layout>| Ok::<_, Refusal>(self.encoder(records, &layout, context)?.keys(records));
+        self.known_layout().and_then(keys).unwrap_or_else(|_| vec![None; records.num_rows()])
     }
 
     async fn create(&self) -> Result<Creation> {
@@ -362,10 +401,12 @@ impl Target for DynamoTarget {
 
     async fn writer(&self, _slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
         let table = self.existing(false).await?;
+        self.pacer.bounded(table.write_units_per_second());
         let parts = writer::Parts {
             connector: Arc::clone(&self.connector),
             pacer: Arc::clone(&self.pacer),
             request: Arc::clone(&self.request),
+            ignore: Arc::clone(&self.ignore),
             layout: Arc::new(table.layout),
             created,
             context: context.clone(),

@@ -16,6 +16,9 @@
 //! | timestamp (with zone) | S, RFC 3339 with all its digits, (`Z`) | `rfc3339`, `rfc3339_millis`, `rfc3339_micros`, `rfc3339_nanos`, `epoch_s`, `epoch_ms`, `text` |
 
 pub(crate) mod cell;
+pub(crate) mod ignore;
+pub(crate) mod json;
+pub(crate) mod read;
 pub(crate) mod row;
 pub(crate) mod value;
 

@@ -1,23 +1,26 @@
 //! Writing batches: what becomes of each record, whatever happens to the requests that carry it.
 
+mod aside;
+mod delivery;
+mod read_back;
 mod request;
+mod update;
 
-use crate::client::{Connection, Connector};
-use crate::error::Fault;
+use crate::client::Connector;
 use crate::limits::BATCH_ITEMS;
-use crate::pacing::{Impatience, Pacer, Patience};
+use crate::pacing::Pacer;
+use crate::types::ignore::Ignore;
 use crate::types::row::{Encoder, Layout, Prepared, refused};
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use delivery::{Delivery, Row};
 use futures::stream::FuturesUnordered;
-use request::{Attempt, Verdict};
+use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio_util::sync::CancellationToken;
-use whimbrel_model::{Capacity, Stage};
+use std::sync::Arc;
+use update::Guards;
 use whimbrel_store::{
-    Mode, Outcome, Refusal, Result, RunContext, StoreErrorKind, WriteBatch, WriteOutcome, WriteRequest,
-    Writer,
+    Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome,
+    WriteRequest, Writer,
 };
 
 /// How much one request carries by DynamoDB's count; it takes 16 MB of JSON, which is wordier.
@@ -29,6 +32,7 @@ pub(crate) struct Parts {
     pub(crate) connector: Arc<Connector>,
     pub(crate) pacer: Arc<Pacer>,
     pub(crate) request: Arc<WriteRequest>,
+    pub(crate) ignore: Arc<Ignore>,
     pub(crate) layout: Arc<Layout>,
     /// Whether an absent history means *created*.
     pub(crate) created: bool,
@@ -39,38 +43,47 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) struct DynamoWriter {
     parts: Parts,
-    ignore: HashSet<String>,
 }
 
 impl DynamoWriter {
     pub(crate) fn new(parts: Parts) -> Self {
-        let ignore = parts.request.ignore.iter().cloned().collect();
-        Self { parts, ignore }
+        Self { parts }
     }
 
-    /// The records as items; a second record of a key is refused, since one request takes a key only once and
-    /// requests overtake each other.
-    fn prepare(&self, batch: &WriteBatch) -> Vec<std::result::Result<Prepared, Refusal>> {
-        let Parts { request, layout, context, .. } = &self.parts;
-        let encoder =
-            match Encoder::new(batch.records.schema_ref(), request, layout, &context.fingerprint_key) {
-                Ok(encoder) => encoder,
-                Err(refusal) => return vec![Err(refusal); batch.records.num_rows()],
-            };
-        let mut seen = HashSet::new();
-        let first_of_its_key = |prepared: Prepared| {
-            if seen.insert(prepared.fingerprint.key) {
-                return Ok(prepared);
-            }
-            let key: Vec<_> = layout.key.iter().map(|key| format!("\"{}\"", key.name)).collect();
-            Err(refused(format!("a second record with the key ({}) of an earlier one", key.join(", "))))
+    /// The records as rows to be sent; a second record of a key is refused, since one request takes a key only
+    /// once and requests overtake each other.
+    fn prepare(&self, encoder: &Encoder<'_>, batch: &WriteBatch) -> Vec<std::result::Result<Row, Refusal>> {
+        let Parts { request, layout, .. } = &self.parts;
+        let guards = match (request.mode, &batch.guards) {
+            (Mode::Update, Some(guards)) => match Guards::new(encoder, request, guards) {
+                Ok(guards) => Some(guards),
+                Err(refusal) => {
+                    return (0..batch.records.num_rows()).map(|_| Err(refusal.clone())).collect();
+                }
+            },
+            _ => None,
         };
-        let mut first_of_its_key = first_of_its_key;
-        encoder
-            .encode(&batch.records)
-            .into_iter()
-            .map(|prepared| prepared.and_then(&mut first_of_its_key))
-            .collect()
+        let doubled = request.mode == Mode::Upsert && !self.parts.created;
+        let mut seen = HashSet::with_capacity(batch.records.num_rows());
+        let mut row = |number: usize, prepared: Prepared| {
+            if !seen.insert(prepared.fingerprint.key) {
+                let key: Vec<_> = layout.key.iter().map(|key| format!("\"{}\"", key.name)).collect();
+                return Err(refused(format!(
+                    "a second record with the key ({}) of an earlier one",
+                    key.join(", ")
+                )));
+            }
+            match request.mode {
+                Mode::Update => Row::update(encoder, prepared, guards.as_ref(), number),
+                Mode::Insert | Mode::Upsert | Mode::SkipExisting => Ok(Row::whole(prepared, doubled)),
+            }
+        };
+        let prepared = encoder.encode(&batch.records).into_iter().enumerate();
+        prepared.map(|(number, prepared)| row(number, prepared?)).collect()
+    }
+
+    fn error(&self, context: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::Internal, self.parts.connector.name(), context)
     }
 }
 
@@ -96,162 +109,41 @@ fn portions(rows: &[usize], bytes: impl Fn(usize) -> u64, alone: impl Fn(usize) 
     portions
 }
 
-/// The delivery of one batch.
-struct Delivery<'a> {
-    parts: &'a Parts,
-    ignore: &'a HashSet<String>,
-    connection: &'a Connection,
-    /// The items by row; none where the record was refused before.
-    items: Vec<Option<Prepared>>,
-    contested: bool,
-    /// Cancelled with the run, and when one request of the batch has failed for good.
-    /// Ends waiting between attempts: the run is stopping, or another request of the batch has failed.
-    stop: CancellationToken,
-    /// Ends everything that is not sent yet: another request of the batch has failed.
-    given_up: CancellationToken,
-    used: Mutex<Capacity>,
-}
-
-impl Delivery<'_> {
-    fn used(&self, capacity: Capacity) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += capacity;
-        self.parts.context.meter.used(capacity);
-    }
-
-    fn item(&self, row: usize) -> Option<&Prepared> {
-        self.items.get(row).and_then(Option::as_ref)
-    }
-
-    fn failed(&self, impatience: Impatience) -> whimbrel_store::StoreError {
-        let table = &self.parts.request.table;
-        let context = match &impatience {
-            Impatience::Failed(failure) if failure.fault.is_retryable() => {
-                let patience = self.parts.context.retry_for.as_secs();
-                format!(
-                    "cannot write to table \"{table}\": no progress for {patience} s, last {}",
-                    failure.reason
-                )
-            }
-            _ => format!("cannot write to table \"{table}\""),
-        };
-        impatience.into_error(self.parts.connector.name(), context)
-    }
-
-    /// What a written record counts as.
-    fn written(&self, prepared: &Prepared) -> Outcome {
-        match self.parts.request.mode {
-            Mode::Upsert if !self.parts.created => Outcome::Updated(prepared.fingerprint),
-            Mode::Upsert | Mode::Insert | Mode::SkipExisting => Outcome::Created(prepared.fingerprint),
-        }
-    }
-
-    /// What a record counts as whose key holds something else.
-    fn existing(&self) -> Outcome {
-        match self.parts.request.mode {
-            Mode::SkipExisting => Outcome::Skipped,
-            Mode::Insert | Mode::Upsert => rejected("the key exists already"),
-        }
-    }
-
-    /// Writes rows until each has an outcome.
-    async fn deliver(&self, rows: Vec<usize>) -> Result<Vec<(usize, Outcome)>> {
-        let context = &self.parts.context;
-        let pacer = &*self.parts.pacer;
-        let mut patience = Patience::new(Some(pacer), context.retry_for, &self.stop, Some(&context.meter));
-        let mut unsure: HashSet<usize> =
-            if self.contested { rows.iter().copied().collect() } else { HashSet::new() };
-        let mut outcomes = Vec::with_capacity(rows.len());
-        let mut waiting = vec![rows];
-        while let Some(rows) = waiting.pop() {
-            let permit =
-                pacer.acquire(&self.given_up).await.ok_or_else(|| self.failed(Impatience::Stopped))?;
-            let attempt = self.attempt(&rows).await;
-            match attempt.failure.as_ref().map(|failure| failure.fault) {
-                None | Some(Fault::Refused | Fault::Exists) => permit.answered(rows.len()),
-                Some(Fault::Throttled) => permit.throttled(),
-                Some(Fault::NotSent | Fault::Unknown | Fault::Fatal) => drop(permit),
-            }
-            if !attempt.settled.is_empty() {
-                patience.progressed();
-            }
-            let Attempt { settled, again, unsure: lost, failure } = attempt;
-            let (contested, settled): (Vec<_>, Vec<_>) = settled
-                .into_iter()
-                .partition(|(row, verdict)| *verdict == Verdict::Exists && unsure.contains(row));
-            outcomes.extend(settled.into_iter().map(|(row, verdict)| (row, self.outcome(row, verdict))));
-            unsure.extend(lost);
-            if !contested.is_empty() {
-                let rows: Vec<usize> = contested.into_iter().map(|(row, _)| row).collect();
-                let (compared, gone) =
-                    self.compare(&rows, &mut patience).await.map_err(|error| self.failed(error))?;
-                outcomes.extend(compared);
-                waiting.extend(Some(gone).filter(|gone| !gone.is_empty()));
-            }
-            let Some(failure) = failure else { continue };
-            match (failure.fault, again.len()) {
-                (Fault::Refused, 0 | 1) => {
-                    patience.progressed();
-                    outcomes.extend(again.into_iter().map(|row| (row, rejected(&failure.reason))));
-                }
-                (Fault::Refused, count) => {
-                    // Somewhere in there is what is refused: halve until it stands alone.
-                    let (one, other) = again.split_at(count / 2);
-                    waiting.extend([one.to_vec(), other.to_vec()]);
-                }
-                _ => {
-                    patience.wait(failure).await.map_err(|error| self.failed(error))?;
-                    waiting.push(again);
-                }
-            }
-        }
-        Ok(outcomes)
-    }
-
-    fn outcome(&self, row: usize, verdict: Verdict) -> Outcome {
-        match (verdict, self.item(row)) {
-            (Verdict::Written, Some(prepared)) => self.written(prepared),
-            (Verdict::Exists, _) => self.existing(),
-            (Verdict::Refused(reason), _) => rejected(&reason),
-            (Verdict::Written, None) => rejected("the record was never sent"),
-        }
-    }
-}
-
-/// A refusal by the store.
-fn rejected(reason: &str) -> Outcome {
-    Outcome::Rejected(Refusal { stage: Stage::Write, reason: format!("DynamoDB refused it: {reason}") })
-}
-
 #[async_trait]
 impl Writer for DynamoWriter {
     async fn write(&self, batch: WriteBatch) -> Result<WriteOutcome> {
-        let connection = self.parts.connector.connection().await?;
-        let mut outcomes = Vec::with_capacity(batch.records.num_rows());
-        let mut items = Vec::with_capacity(batch.records.num_rows());
-        for prepared in self.prepare(&batch) {
-            let (item, outcome) = match prepared {
-                Ok(prepared) => (Some(prepared), None),
-                Err(refusal) => (None, Some(Outcome::Rejected(refusal))),
-            };
-            items.push(item);
-            outcomes.push(outcome);
-        }
-        let delivery = Delivery {
-            parts: &self.parts,
-            ignore: &self.ignore,
-            connection,
-            items,
-            contested: batch.contested,
-            stop: self.parts.context.stop.child_token(),
-            given_up: CancellationToken::new(),
-            used: Mutex::default(),
+        let Parts { connector, request, layout, ignore, context, .. } = &self.parts;
+        let schema = batch.records.schema_ref();
+        let encoder = match Encoder::new(schema, request, ignore, layout, &context.fingerprint_key) {
+            Ok(encoder) => encoder,
+            Err(refusal) => {
+                let outcomes = vec![Outcome::Rejected(refusal); batch.records.num_rows()];
+                return Ok(WriteOutcome { outcomes, ..WriteOutcome::default() });
+            }
         };
-        let rows: Vec<usize> =
-            (0..delivery.items.len()).filter(|row| delivery.item(*row).is_some()).collect();
-        let bytes = |row| delivery.item(row).map_or(0, |prepared| prepared.bytes);
-        let portions = portions(&rows, bytes, |row| delivery.goes_alone(row));
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.records.num_rows()];
+        let mut rows = Vec::with_capacity(outcomes.len());
+        for (outcome, prepared) in outcomes.iter_mut().zip(self.prepare(&encoder, &batch)) {
+            match prepared {
+                Ok(row) if row.has_nothing_to_write() => {
+                    *outcome = Some(Outcome::Unchanged(row.prepared.fingerprint));
+                    rows.push(None);
+                }
+                Ok(row) => rows.push(Some(row)),
+                Err(refusal) => {
+                    *outcome = Some(Outcome::Rejected(refusal));
+                    rows.push(None);
+                }
+            }
+        }
+        let delivery =
+            Delivery::new(&self.parts, encoder, connector.connection().await?, rows, batch.contested);
+        let numbers: Vec<usize> = delivery.numbers().collect();
+        let portions = portions(&numbers, |row| delivery.bytes(row), |row| delivery.goes_alone(row));
+        delivery.announce(portions.len());
         let mut requests: FuturesUnordered<_> =
-            portions.into_iter().map(|rows| delivery.deliver(rows)).collect();
+            portions.into_iter().map(|rows| delivery.deliver(rows).boxed()).collect();
+        requests.push(delivery.deliver_aside().boxed());
         let mut failure = None;
         while let Some(delivered) = requests.next().await {
             match delivered {
@@ -262,8 +154,7 @@ impl Writer for DynamoWriter {
                 }
                 Err(error) => {
                     // The others finish what is in flight and wait for nothing more; the first reason counts.
-                    delivery.stop.cancel();
-                    delivery.given_up.cancel();
+                    delivery.give_up();
                     failure.get_or_insert(error);
                 }
             }
@@ -274,18 +165,11 @@ impl Writer for DynamoWriter {
         }
         let arrived =
             |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Created(_) | Outcome::Updated(_)));
-        let bytes = outcomes
-            .iter()
-            .enumerate()
-            .filter(|(_, outcome)| arrived(outcome))
-            .map(|(row, _)| bytes(row))
-            .sum();
-        let capacity = *delivery.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = outcomes.iter().enumerate().filter(|(_, outcome)| arrived(outcome));
+        let bytes = arrived.map(|(row, _)| delivery.bytes(row)).sum();
+        let capacity = delivery.capacity();
         let outcomes: Option<Vec<Outcome>> = outcomes.into_iter().collect();
-        let outcomes = outcomes.ok_or_else(|| {
-            let context = "a record was written without an outcome";
-            whimbrel_store::StoreError::new(StoreErrorKind::Internal, self.parts.connector.name(), context)
-        })?;
+        let outcomes = outcomes.ok_or_else(|| self.error("a record was written without an outcome"))?;
         Ok(WriteOutcome { outcomes, bytes, capacity })
     }
 }

@@ -144,7 +144,7 @@ pub async fn dry_run(
     let mut flows = Vec::new();
     let mut keys = KeyCounts::default();
     let mut seconds: f64 = 0.0;
-    for scan in &migration.scans {
+    for scan in migration.scans.iter().filter(|scan| scan.spilled.is_none()) {
         let began = Instant::now();
         let (found, read) = sample(scan, all, limit, context, &mut keys).await?;
         let records = scan.description.records.unwrap_or(read).min(limit.unwrap_or(u64::MAX));
@@ -188,7 +188,7 @@ async fn sample<'a>(
     let share = budget.div_ceil(u64::try_from(parts.len()).unwrap_or(1).max(1));
     let records = scan.description.records.unwrap_or(0);
     let weight = ratio(records, records.min(budget)).max(1.0);
-    let mut found: Vec<FlowFound> = scan.flows.iter().map(|flow| FlowFound::new(flow, weight)).collect();
+    let mut found: Vec<FlowFound> = scan.flows.iter().chain(&scan.spilling).map(|flow| FlowFound::new(flow, weight)).collect();
     let mut read = 0;
     for part in &parts {
         let most = if all { budget - read } else { share };
@@ -206,7 +206,7 @@ async fn sample_part(
     keys: &mut KeyCounts,
 ) -> Result<u64> {
     let mut read = 0;
-    let mut batches = scan.source.read(part, None).await?;
+    let mut batches = scan.source.read(part, None, context).await?;
     while read < most
         && let Some(batch) = batches.next().await
     {

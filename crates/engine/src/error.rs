@@ -86,6 +86,16 @@ impl From<StoreError> for EngineError {
 }
 
 impl EngineError {
+    /// Whether nothing failed: the run stopped where it was told to, and can be resumed.
+    #[must_use]
+    pub fn is_pause(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::RejectRate { .. } => true,
+            Self::Store(error) => error.kind() == StoreErrorKind::LimitReached,
+            _ => false,
+        }
+    }
+
     /// The next step for the user, where one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

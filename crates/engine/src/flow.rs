@@ -1,18 +1,21 @@
 //! A flow as it runs: `where`, checks and transform compiled, its target opened.
 
+use crate::duplicates::{Duplicates, Order};
 use crate::error::{EngineError, Result};
 use crate::rejects::RAW;
+use crate::spill;
 use crate::transform::{Compiler, Predicate, Transform, TransformError};
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
-use whimbrel_spec::resolved::{Check, Relation};
+use whimbrel_spec::resolved::{Check, OnDuplicate, Relation};
 use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
-use whimbrel_store::{KeyPattern, Mode, ReadBatch, SourceDescription, Target};
+use whimbrel_store::{KeyPattern, Mode, Originals, ReadBatch, SourceDescription, Target};
 
 /// What is said of SQL that the planner refuses without a better hint.
 const ROW_BY_ROW: &str = "a transform is SELECT … FROM input [WHERE …], a condition what stands behind WHERE: row by row, \
@@ -33,6 +36,11 @@ pub struct FlowPlan {
     pub key: Vec<String>,
     /// The spec's template for one record, for people.
     pub sample: Option<String>,
+    /// In [`Mode::Update`]: the input's columns whose values guard the output columns of the same name; `None`
+    /// where what was read is not what the target held.
+    pub guards: Option<Vec<usize>>,
+    /// What becomes of a second record of one key.
+    pub duplicates: Duplicates,
     filter: Option<Predicate>,
     checks: Vec<CompiledCheck>,
     transform: Transform,
@@ -48,6 +56,12 @@ enum CompiledCheck {
 pub struct Reached {
     /// The source's batch.
     pub batch: RecordBatch,
+    /// The records of the batch whole, where its columns are not.
+    pub originals: Option<Arc<dyn Originals>>,
+    /// The rows of the batch that reached the flow, ascending.
+    pub taken: Vec<usize>,
+    /// The values that the target must still hold, row by row of `records`.
+    pub guards: Option<RecordBatch>,
     /// The records to write.
     pub records: RecordBatch,
     /// For each record to write, its row in the source's batch.
@@ -59,6 +73,9 @@ pub struct Reached {
     /// Records that go no further.
     pub rejects: Vec<Reject>,
 }
+
+/// Rows that go no further: where it was found, and why.
+type Refused = BTreeMap<usize, (Stage, String)>;
 
 impl FlowPlan {
     /// Compiles a flow's SQL over its source's columns. `spec` is the file that errors name.
@@ -72,6 +89,7 @@ impl FlowPlan {
         target: Arc<dyn Target>,
         mode: Mode,
     ) -> Result<Self> {
+        let guarded = mode == Mode::Update && reads_its_target(flow);
         let input = &source.schema;
         let placed = |sql: &SqlText, error: TransformError| {
             let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
@@ -109,31 +127,74 @@ impl FlowPlan {
             Some(sql) => compiler.transform(Some(sql.as_str())).map_err(|error| placed(sql, error))?,
             None => compiler.transform(None).map_err(|error| EngineError::Internal(error.to_string()))?,
         };
+        let guards = guarded.then(|| guarded_columns(input, transform.output(), &flow.into.key));
         Ok(Self {
             name: flow.name.clone(),
+            guards,
             target,
             mode,
             key: source.key.clone(),
             sample: flow.sample.clone(),
+            duplicates: Duplicates::Rejected,
             filter: flow.from.filter.as_ref().map(predicate).transpose()?,
             checks: flow.checks.iter().map(check).collect::<Result<_>>()?,
             transform,
         })
     }
 
-    /// What a person should know about two records of one key.
+    /// The flow as it writes records again that the target held already: their columns as text, nothing left out
+    /// and nothing checked.
+    ///
+    /// # Errors
+    /// A mistake of ours.
+    pub fn written_again(&self) -> Result<Self> {
+        let columns = self.output().fields().iter();
+        let columns: Vec<_> = columns.map(|field| Field::new(field.name(), DataType::Utf8, true)).collect();
+        let internal = |error: TransformError| EngineError::Internal(error.to_string());
+        let compiler = Compiler::new(&Arc::new(Schema::new(columns)), &BTreeMap::new()).map_err(internal)?;
+        Ok(Self {
+            name: self.name.clone(),
+            target: Arc::clone(&self.target),
+            mode: self.mode,
+            key: Vec::new(),
+            sample: None,
+            guards: None,
+            duplicates: Duplicates::Rejected,
+            filter: None,
+            checks: Vec::new(),
+            transform: compiler.transform(None).map_err(internal)?,
+        })
+    }
+
+    /// Decides what becomes of two records of one key: nothing, where the key of the target proves that there are
+    /// none. That a query yields each of its `slice_by` once is only said, so that its keys are watched.
+    ///
+    /// # Errors
+    /// The flow's records cannot be put in the order that it names.
+    pub fn rule_on_duplicates(&mut self, flow: &ResolvedFlow, into_key: &[String], spec: &Path) -> Result<()> {
+        let table = matches!(flow.from.relation, Relation::Table(_));
+        let order = match flow.into.on_duplicate {
+            OnDuplicate::Reject => None,
+            OnDuplicate::Last => Some(Order::new(&flow.into.order, self.output()).map_err(|error| {
+                let message = format!("flow `{}`: {error}", flow.name);
+                let hint = format!("its records have: {}", names(self.output()));
+                SpecError::at(SpecErrorKind::Invalid, flow.into.position, message, hint).in_file(spec)
+            })?),
+        };
+        self.duplicates = match order {
+            _ if table && self.transform.tells_apart(into_key, &self.key) => {
+                Duplicates::Impossible(self.key.clone())
+            }
+            Some(order) => Duplicates::Last(order),
+            None => Duplicates::Rejected,
+        };
+        Ok(())
+    }
+
+    /// Whether it takes only some of the records, by `where`.
     #[must_use]
-    pub fn duplicates_note(&self, into_key: &[String], relation: &Relation) -> Option<String> {
-        let query = matches!(relation, Relation::Query(_));
-        match (self.transform.tells_apart(into_key, &self.key), query) {
-            (true, false) => None,
-            (true, true) => Some(format!("keys are distinct as long as the query yields each {} once", self.key.join(", "))),
-            (false, _) => Some(
-                "two records of one key are not ruled out: within a batch the second is rejected, across batches the later \
-                 one stays; `--verify=count` shows how many are missing"
-                    .to_owned(),
-            ),
-        }
+    pub fn is_choosy(&self) -> bool {
+        self.filter.is_some()
     }
 
     /// What is constant in the records that go to the target.
@@ -152,18 +213,15 @@ impl FlowPlan {
     #[must_use]
     pub fn settles_by_content(&self) -> bool {
         match self.mode {
-            Mode::Insert | Mode::SkipExisting => true,
+            Mode::Insert | Mode::SkipExisting | Mode::Update => true,
             Mode::Upsert => false,
         }
     }
 
-    /// Takes a batch through `where`, checks and transform.
-    ///
-    /// # Errors
-    /// A mistake of ours in gathering rows.
-    pub fn reach(&self, slice: &SliceId, batch: &ReadBatch) -> Result<Reached> {
+    /// The rows of a batch that pass `where`, ascending, and those of them that can go no further.
+    fn take(&self, batch: &ReadBatch) -> (Vec<usize>, Refused) {
         let records = &batch.records;
-        let mut refused: BTreeMap<usize, (Stage, String)> = BTreeMap::new();
+        let mut refused: Refused = BTreeMap::new();
         for bad in &batch.unreadable {
             let column =
                 if bad.column.is_empty() { String::new() } else { format!("column `{}`: ", bad.column) };
@@ -186,7 +244,54 @@ impl FlowPlan {
                 }
             }
         }
-        let read = count(rows.len());
+        (rows, refused)
+    }
+
+    fn rejects(&self, slice: &SliceId, batch: &ReadBatch, refused: Refused) -> Vec<Reject> {
+        let reject = |(row, (stage, reason))| {
+            let original = batch.originals.as_ref().map(|originals| originals.original(row));
+            let mut reject = self.reject(slice, &batch.records, row, stage, reason);
+            reject.original = original;
+            keep_raw_values(batch, row, &mut reject);
+            reject
+        };
+        refused.into_iter().map(reject).collect()
+    }
+
+    /// Takes a batch through `where` alone, for records that wait until other flows are complete: they are read
+    /// again then, and counted then. Only what cannot be kept is a reject at once.
+    ///
+    /// # Errors
+    /// A mistake of ours in gathering rows.
+    pub fn set_aside(&self, slice: &SliceId, batch: &ReadBatch) -> Result<Reached> {
+        let (taken, refused) = self.take(batch);
+        let kept: Vec<usize> = taken.iter().copied().filter(|row| !refused.contains_key(row)).collect();
+        let indices: UInt64Array = kept.iter().map(|row| count(*row)).collect::<Vec<_>>().into();
+        let records = take_record_batch(&batch.records, &indices)
+            .map_err(|error| EngineError::Internal(format!("flow `{}`: records to wait: {error}", self.name)))?;
+        let originals = batch.originals.as_ref();
+        let originals = originals.map(|whole| kept.iter().map(|row| whole.original(*row)).collect());
+        Ok(Reached {
+            batch: batch.records.clone(),
+            originals: batch.originals.clone(),
+            taken,
+            guards: None,
+            records: spill::with_originals(records, originals)?,
+            origins: Vec::new(),
+            read: count(refused.len()),
+            filtered: 0,
+            rejects: self.rejects(slice, batch, refused),
+        })
+    }
+
+    /// Takes a batch through `where`, checks and transform.
+    ///
+    /// # Errors
+    /// A mistake of ours in gathering rows.
+    pub fn reach(&self, slice: &SliceId, batch: &ReadBatch) -> Result<Reached> {
+        let records = &batch.records;
+        let (taken, mut refused) = self.take(batch);
+        let mut rows = taken.clone();
         self.check(records, &rows, &mut refused);
         rows.retain(|row| !refused.contains_key(row));
         let transformed = self
@@ -194,23 +299,31 @@ impl FlowPlan {
             .apply(records, &rows)
             .map_err(|error| EngineError::Internal(format!("flow `{}`: {error}", self.name)))?;
         refused.extend(transformed.failed.into_iter().map(|(row, reason)| (row, (Stage::Transform, reason))));
-        let rejects = refused.into_iter().map(|(row, (stage, reason))| {
-            let mut reject = self.reject(slice, records, row, stage, reason);
-            keep_raw_values(batch, row, &mut reject);
-            reject
-        });
-        let rejects = rejects.collect();
+        let guards = self.guard(records, &transformed.origins)?;
         Ok(Reached {
             batch: records.clone(),
+            originals: batch.originals.clone(),
+            guards,
             records: transformed.records,
             origins: transformed.origins,
-            read,
+            read: count(taken.len()),
+            taken,
             filtered: transformed.filtered,
-            rejects,
+            rejects: self.rejects(slice, batch, refused),
         })
     }
 
-    fn check(&self, records: &RecordBatch, rows: &[usize], refused: &mut BTreeMap<usize, (Stage, String)>) {
+    /// The values that the target must still hold for the rows that are written.
+    fn guard(&self, records: &RecordBatch, origins: &[usize]) -> Result<Option<RecordBatch>> {
+        let Some(columns) = &self.guards else { return Ok(None) };
+        let rows: UInt64Array = origins.iter().map(|row| count(*row)).collect::<Vec<_>>().into();
+        let guards = records.project(columns).and_then(|guards| take_record_batch(&guards, &rows));
+        guards
+            .map(Some)
+            .map_err(|error| EngineError::Internal(format!("flow `{}`: the values read: {error}", self.name)))
+    }
+
+    fn check(&self, records: &RecordBatch, rows: &[usize], refused: &mut Refused) {
         for check in &self.checks {
             match check {
                 CompiledCheck::Expect { condition, message } => {
@@ -251,8 +364,21 @@ impl FlowPlan {
             key: record::key_to_json(batch, row, &self.key),
             reason,
             record: record::to_json(batch, row),
+            original: None,
         }
     }
+}
+
+/// Whether a flow reads what it writes, so that a value that was read is what the target held.
+fn reads_its_target(flow: &ResolvedFlow) -> bool {
+    flow.from.store == flow.into.store && flow.from.relation == Relation::Table(flow.into.table.clone())
+}
+
+/// The input's columns that also are columns of the output, the key left out.
+fn guarded_columns(input: &SchemaRef, output: &SchemaRef, key: &[String]) -> Vec<usize> {
+    let guards = |name: &String| output.index_of(name).is_ok() && !key.contains(name);
+    let fields = input.fields().iter().enumerate();
+    fields.filter(|(_, field)| guards(field.name())).map(|(index, _)| index).collect()
 }
 
 /// A value that could not be held is kept beside its record, as the store sent it, in base64.

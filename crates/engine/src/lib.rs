@@ -4,15 +4,19 @@
 //! shows what would happen, [`run`] begins, resumes and replays runs, [`runner`] places slices, [`slice`] works
 //! on one, [`journal`] remembers.
 
+pub mod condition;
 pub mod distinct;
 pub mod dry_run;
+pub mod duplicates;
 pub mod error;
 pub mod flow;
 pub mod functions;
 pub mod journal;
+mod kinds;
 pub mod meaning;
 pub mod memory;
 pub mod migration;
+pub mod needs;
 pub mod price;
 pub mod progress;
 pub mod rejects;
@@ -20,7 +24,10 @@ pub mod reporter;
 pub mod run;
 pub mod runner;
 pub mod slice;
+pub mod spill;
+pub mod steps;
 pub mod summary;
+mod synced_file;
 pub mod transform;
 
 pub use error::{EngineError, Result};

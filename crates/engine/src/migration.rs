@@ -1,12 +1,15 @@
 //! A migration made ready: its stores opened, its flows compiled and gathered into scan groups.
 
 use crate::error::{EngineError, Result};
+use crate::condition;
 use crate::flow::FlowPlan;
+use crate::needs;
+use crate::spill::SpillSource;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use whimbrel_model::{FingerprintKey, FlowName, GroupName, StoreName};
-use whimbrel_spec::resolved::{self, FromRequest, IntoRequest, NullRule, WriteMode};
+use whimbrel_model::{FingerprintKey, FlowName, GroupName, Slice, SliceId, SlicePart, StoreName};
+use whimbrel_spec::resolved::{self, FromRequest, NullRule, Unmatched, WriteMode};
 use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
     Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
@@ -41,13 +44,45 @@ pub struct Scan {
     pub description: SourceDescription,
     /// Who takes its records.
     pub flows: Vec<ScanFlow>,
+    /// Who takes its records once other flows of the scan are complete: they are spilled, and another scan
+    /// reads what was spilled.
+    pub spilling: Vec<ScanFlow>,
+    /// Of a scan over spilled records: where they come from.
+    pub spilled: Option<Spilled>,
     /// The scans that must be complete before this one begins.
     pub after: BTreeSet<GroupName>,
     /// Records in a batch.
     pub batch_records: usize,
 }
 
+impl Scan {
+    /// The slice number `index`.
+    #[must_use]
+    pub fn slice(&self, index: usize, part: SlicePart) -> Slice {
+        Slice { id: SliceId::of(&self.name, index), group: self.name.clone(), part }
+    }
+
+    /// The columns whose values tell kinds of records apart, where it matters what no flow takes: every record
+    /// is seen, and every flow says which ones are its own.
+    #[must_use]
+    pub fn kinds(&self) -> Option<Vec<String>> {
+        let all = self.flows.iter().chain(&self.spilling);
+        let choosy = self.description.sees_all && all.clone().all(|flow| flow.plan.is_choosy());
+        choosy.then(|| self.description.key.clone())
+    }
+}
+
+/// Where spilled records come from.
+#[derive(Clone)]
+pub struct Spilled {
+    /// The scan that spills them.
+    pub by: GroupName,
+    /// Reads them.
+    pub source: Arc<SpillSource>,
+}
+
 /// A flow of a scan.
+#[derive(Clone)]
 pub struct ScanFlow {
     /// The flow, compiled.
     pub plan: Arc<FlowPlan>,
@@ -64,14 +99,17 @@ impl Migration {
     /// A store fails, SQL cannot be compiled, or a record could not have its place in its target.
     pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
         let mut scans: Vec<Scan> = Vec::new();
-        for flows in scan_groups(&resolved.flows) {
-            scans.push(prepare_scan(&flows, &stores, batch_records, &resolved.path).await?);
+        for flows in scan_groups(&resolved.flows, &stores) {
+            let mut scan = prepare_scan(&flows, &stores, batch_records, &resolved).await?;
+            let waiting = spill_scans(&mut scan);
+            scans.push(scan);
+            scans.extend(waiting);
         }
         let scan_of: BTreeMap<FlowName, GroupName> = scans
             .iter()
             .flat_map(|scan| scan.flows.iter().map(|flow| (flow.plan.name.clone(), scan.name.clone())))
             .collect();
-        for scan in &mut scans {
+        for scan in scans.iter_mut().filter(|scan| scan.spilled.is_none()) {
             let flows = resolved.flows.iter().filter(|flow| scan_of.get(&flow.name) == Some(&scan.name));
             let waits = flows.flat_map(|flow| &flow.after).filter_map(|after| scan_of.get(after));
             scan.after = waits.filter(|group| **group != scan.name).cloned().collect();
@@ -102,7 +140,7 @@ impl Migration {
         for flow in &self.resolved.flows {
             add(flow.name.as_str());
             add(&format!("{:?} {:?} {:?}", flow.from.relation, flow.from.slice_by, flow.into.table));
-            for (name, value) in &flow.parameters {
+            for (name, value) in flow.parameters.iter().chain(&flow.into.scope) {
                 add(name);
                 add(&value.0);
             }
@@ -124,8 +162,30 @@ impl Migration {
     }
 }
 
+/// The store whose transactions a flow's batches are part of; checkpoints of one scan are moved by one
+/// transaction, or by the journal alone.
+fn domain<'a>(flow: &'a ResolvedFlow, stores: &Stores) -> Option<&'a StoreName> {
+    let store = stores.get(&flow.into.store)?;
+    let target = store.target(write_request(flow, mode(flow))).ok()?;
+    target.capabilities().atomic_batch.then_some(&flow.into.store)
+}
+
+/// Whether one reading of a column can serve both flows: a type that one of them declares is declared by the
+/// other, too, or the other does not look at the column.
+fn same_types(flow: &ResolvedFlow, other: &ResolvedFlow) -> bool {
+    let fits = |a: &ResolvedFlow, b: &ResolvedFlow| {
+        let wanted = needs::wanted(b);
+        let looks_at = |column: &String| wanted.as_ref().is_none_or(|wanted| wanted.contains(column));
+        a.columns.iter().all(|(column, declared)| match b.columns.get(column) {
+            Some(same) => same == declared,
+            None => !looks_at(column),
+        })
+    };
+    fits(flow, other) && fits(other, flow)
+}
+
 /// Flows that read the same relation of the same store in the same way.
-fn scan_groups(flows: &[ResolvedFlow]) -> Vec<Vec<&ResolvedFlow>> {
+fn scan_groups<'a>(flows: &'a [ResolvedFlow], stores: &Stores) -> Vec<Vec<&'a ResolvedFlow>> {
     let mut groups: Vec<Vec<&ResolvedFlow>> = Vec::new();
     for flow in flows {
         let same = |other: &ResolvedFlow| {
@@ -133,13 +193,17 @@ fn scan_groups(flows: &[ResolvedFlow]) -> Vec<Vec<&ResolvedFlow>> {
             a.store == b.store
                 && a.relation == b.relation
                 && a.slice_by == b.slice_by
-                && flow.columns == other.columns
+                && same_types(flow, other)
                 && flow.parameters == other.parameters
+                && domain(flow, stores) == domain(other, stores)
         };
-        // Flows of one scan run side by side; one that waits for another reads for itself.
-        let waits =
-            |other: &ResolvedFlow| flow.after.contains(&other.name) || other.after.contains(&flow.name);
-        let fits = |group: &Vec<&ResolvedFlow>| same(group[0]) && !group.iter().any(|other| waits(other));
+        // Flows of one scan run side by side; one that waits for another reads for itself, unless its target
+        // can see to the order by itself.
+        let waits = |other: &ResolvedFlow| {
+            domain(flow, stores).is_none()
+                && (flow.after.contains(&other.name) || other.after.contains(&flow.name))
+        };
+        let fits = |group: &Vec<&ResolvedFlow>| group.iter().all(|other| same(other)) && !group.iter().any(|other| waits(other));
         match groups.iter_mut().find(|group| fits(group)) {
             Some(group) => group.push(flow),
             None => groups.push(vec![flow]),
@@ -152,15 +216,19 @@ async fn prepare_scan(
     flows: &[&ResolvedFlow],
     stores: &Stores,
     batch_records: Option<usize>,
-    spec: &Path,
+    resolved: &Resolved,
 ) -> Result<Scan> {
+    let spec = &*resolved.path;
     let first = flows[0];
     let reading = |error: StoreError| placed(error, spec, first, first.position);
     let mut targets = Vec::new();
     for flow in flows {
+        if let Some(error) = needs::forgotten_quote(flow) {
+            return Err(error.in_file(spec).into());
+        }
         let store = opened(stores, &flow.into.store)?;
-        let mode = mode(flow)?;
-        let target = store.target(write_request(&flow.into, mode));
+        let mode = mode(flow);
+        let target = store.target(write_request(flow, mode));
         targets.push((*flow, mode, target.map_err(|error| placed(error, spec, flow, flow.into.position))?));
     }
     let wished = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_records?).ok()).min();
@@ -169,15 +237,16 @@ async fn prepare_scan(
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
     let source = opened(stores, &first.from.store)?
-        .source(read_request(first, batch_records, batch_bytes))
+        .source(read_request(flows, resolved.unmatched, batch_records, batch_bytes))
         .map_err(reading)?;
     let description = source.describe().await.map_err(reading)?;
     let mut scan_flows = Vec::new();
     for (flow, mode, target) in targets {
-        let plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
+        let mut plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
         let planned = target.plan(plan.output()).await;
         let mut target = planned.map_err(|error| placed(error, spec, flow, flow.into.position))?;
-        target.notes.extend(plan.duplicates_note(&target.key, &flow.from.relation));
+        plan.rule_on_duplicates(flow, &target.key, spec)?;
+        target.notes.push(plan.duplicates.note());
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
     Ok(Scan {
@@ -186,9 +255,51 @@ async fn prepare_scan(
         source,
         description,
         flows: scan_flows,
+        spilling: Vec::new(),
+        spilled: None,
         after: BTreeSet::new(),
         batch_records,
     })
+}
+
+/// Takes the flows out of a scan whose records must refer to records of its other flows, and makes a scan of its
+/// own for each of them, over what the first one spills.
+fn spill_scans(scan: &mut Scan) -> Vec<Scan> {
+    let resources: Vec<(StoreName, String)> =
+        scan.flows.iter().map(|flow| (flow.store.clone(), flow.plan.target.resource())).collect();
+    let waits = |flow: &ScanFlow, own: &(StoreName, String)| {
+        let enforced = |resource: &String| flow.target.parents.iter().any(|parent| parent.resource == *resource);
+        resources.iter().any(|other| other != own && other.0 == own.0 && enforced(&other.1))
+    };
+    let flows = std::mem::take(&mut scan.flows).into_iter().zip(&resources);
+    let (waiting, first): (Vec<_>, Vec<_>) = flows.partition(|(flow, own)| waits(flow, own));
+    scan.flows = first.into_iter().map(|(flow, _)| flow).collect();
+    let waiting: Vec<ScanFlow> = waiting.into_iter().map(|(flow, _)| flow).collect();
+    if scan.flows.is_empty() {
+        // They refer to each other in a circle: nobody can come first.
+        scan.flows = waiting;
+        return Vec::new();
+    }
+    let mut before = scan.name.clone();
+    let mut scans = Vec::new();
+    for flow in waiting {
+        let source = Arc::new(SpillSource::new(flow.plan.name.clone(), &scan.description));
+        let name = GroupName::new(format!("{}.spilled", flow.plan.name));
+        scans.push(Scan {
+            name: name.clone(),
+            store: scan.store.clone(),
+            description: source.description().clone(),
+            source: Arc::clone(&source) as Arc<dyn Source>,
+            flows: vec![flow.clone()],
+            spilling: Vec::new(),
+            spilled: Some(Spilled { by: scan.name.clone(), source }),
+            // One after the other: they may refer to each other.
+            after: BTreeSet::from([std::mem::replace(&mut before, name)]),
+            batch_records: scan.batch_records,
+        });
+        scan.spilling.push(flow);
+    }
+    scans
 }
 
 /// What a store cannot do with a flow is a mistake of the spec, and has a place in it; a store that fails is not.
@@ -210,7 +321,13 @@ fn opened<'a>(stores: &'a Stores, name: &StoreName) -> Result<&'a Arc<dyn Store>
     stores.get(name).ok_or_else(|| EngineError::Internal(format!("store `{name}` was not opened")))
 }
 
-fn read_request(flow: &ResolvedFlow, batch_records: usize, batch_bytes: usize) -> ReadRequest {
+fn read_request(
+    flows: &[&ResolvedFlow],
+    unmatched: Unmatched,
+    batch_records: usize,
+    batch_bytes: usize,
+) -> ReadRequest {
+    let flow = flows[0];
     let relation = match &flow.from.relation {
         resolved::Relation::Table(table) => Relation::Table(table.clone()),
         resolved::Relation::Query(query) => Relation::Query(query.text.clone()),
@@ -219,15 +336,20 @@ fn read_request(flow: &ResolvedFlow, batch_records: usize, batch_bytes: usize) -
     ReadRequest {
         relation,
         slice_by: flow.from.slice_by.clone(),
-        columns: flow.columns.clone(),
+        columns: flows.iter().flat_map(|flow| flow.columns.clone()).collect(),
         parameters: parameters.collect(),
+        wanted: needs::wanted_by_any(flows.iter().copied()),
+        condition: condition::condition_of_any(flows.iter().copied()),
+        wants_all: unmatched == Unmatched::Reject,
         batch_records,
         batch_bytes,
     }
 }
 
-fn write_request(into: &IntoRequest, mode: Mode) -> WriteRequest {
+fn write_request(flow: &ResolvedFlow, mode: Mode) -> WriteRequest {
+    let into = &flow.into;
     WriteRequest {
+        flow: flow.name.clone(),
         table: into.table.clone(),
         key: into.key.clone(),
         mode,
@@ -237,20 +359,19 @@ fn write_request(into: &IntoRequest, mode: Mode) -> WriteRequest {
         },
         forms: into.forms.clone(),
         ignore: into.ignore.clone(),
+        scope: into.scope.iter().map(|(column, value)| (column.clone(), value.0.clone())).collect(),
         allow_lossy: into.allow_lossy.clone(),
     }
 }
 
-fn mode(flow: &ResolvedFlow) -> Result<Mode> {
+fn mode(flow: &ResolvedFlow) -> Mode {
     match flow.into.mode {
-        WriteMode::Insert => Ok(Mode::Insert),
-        WriteMode::Upsert => Ok(Mode::Upsert),
-        WriteMode::SkipExisting => Ok(Mode::SkipExisting),
-        WriteMode::Changed | WriteMode::Update => Err(EngineError::Flow {
-            flow: flow.name.clone(),
-            message: "this mode is not there yet".to_owned(),
-            hint: Some("use insert, upsert or skip_existing".to_owned()),
-        }),
+        WriteMode::Insert => Mode::Insert,
+        WriteMode::Upsert => Mode::Upsert,
+        WriteMode::SkipExisting => Mode::SkipExisting,
+        WriteMode::Update => Mode::Update,
+        // The spec refuses it so far.
+        WriteMode::Changed => Mode::Upsert,
     }
 }
 

@@ -2,29 +2,23 @@
 
 use crate::error::{EngineError, Result};
 use crate::journal::Journal;
+pub(crate) use crate::synced_file::SyncedFile;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, AsyncSeekExt, AsyncWriteExt, BufReader, Take};
-use whimbrel_model::{Cursor, FlowName, Reject, RunId, SliceId, SlicePart, Stage, StoreName, record};
+use std::sync::Arc;
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, BufReader, Take};
+use whimbrel_model::{Capacity, Cursor, FlowName, Reject, RunId, SliceId, SlicePart, Stage, StoreName, record};
 use whimbrel_store::{
-    BatchStream, ReadBatch, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable,
+    BatchStream, Originals, ReadBatch, RunContext, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable,
 };
 
 /// Under this name a reject's record keeps values that could not be read, by column, in base64.
 pub const RAW: &str = "$raw";
-
-/// The reject file of a slice and flow; made when the first reject comes.
-#[derive(Debug)]
-pub struct RejectFile {
-    path: PathBuf,
-    file: Option<File>,
-    bytes: u64,
-}
 
 /// Where the rejects of a run's slice and flow lie.
 #[must_use]
@@ -32,31 +26,17 @@ pub fn path(run_folder: &Path, flow: &FlowName, slice: &SliceId) -> PathBuf {
     run_folder.join("rejects").join(format!("{flow}--{slice}.ndjson"))
 }
 
+/// The reject file of a slice and flow; made when the first reject comes.
+#[derive(Debug)]
+pub struct RejectFile(SyncedFile);
+
 impl RejectFile {
     /// Opens the file at a checkpoint: what lies behind `bytes` belongs to no checkpoint and goes.
     ///
     /// # Errors
     /// The file cannot be cut to that length, or is shorter.
     pub async fn open(path: PathBuf, bytes: u64) -> Result<Self> {
-        let failed = |source| EngineError::file("reset", &path, source);
-        if bytes == 0 {
-            match tokio::fs::remove_file(&path).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-            return Ok(Self { path, file: None, bytes });
-        }
-        let mut file = OpenOptions::new().write(true).open(&path).await.map_err(failed)?;
-        let length = file.metadata().await.map_err(failed)?.len();
-        if length < bytes {
-            let lost =
-                std::io::Error::other(format!("{length} bytes are left of {bytes}: rejects are missing"));
-            return Err(failed(lost));
-        }
-        file.set_len(bytes).await.map_err(failed)?;
-        file.seek(std::io::SeekFrom::End(0)).await.map_err(failed)?;
-        Ok(Self { path, file: Some(file), bytes })
+        SyncedFile::open(path, bytes).await.map(Self)
     }
 
     /// Appends rejects and waits until they are on the disk.
@@ -73,32 +53,13 @@ impl RejectFile {
                 .map_err(|error| EngineError::Internal(format!("a reject has no JSON form: {error}")))?;
             lines.push(b'\n');
         }
-        self.write(&lines).await.map_err(|source| EngineError::file("write", &self.path, source))
-    }
-
-    async fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                if let Some(folder) = self.path.parent() {
-                    tokio::fs::create_dir_all(folder).await?;
-                }
-                let file =
-                    OpenOptions::new().write(true).create(true).truncate(true).open(&self.path).await?;
-                self.file.insert(file)
-            }
-        };
-        file.write_all(lines).await?;
-        file.flush().await?;
-        file.sync_data().await?;
-        self.bytes += u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        Ok(())
+        self.0.append(&lines).await
     }
 
     /// The length that is on the disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.0.bytes()
     }
 }
 
@@ -127,7 +88,12 @@ pub fn parts(journal: &Journal, run: &RunId) -> Result<Vec<RejectPart>> {
             bytes: checkpoint.reject_bytes,
         })
     });
-    Ok(parts.filter(|part| part.bytes > 0).collect())
+    let corrections = journal.corrections(run)?.into_iter().map(|(flow, correction)| RejectPart {
+        flow,
+        slice: correction.slice,
+        bytes: correction.reject_bytes,
+    });
+    Ok(parts.chain(corrections).filter(|part| part.bytes > 0).collect())
 }
 
 /// Joins the reject files of a run into one, `rejects.ndjson`; `None` where there are none.
@@ -178,21 +144,21 @@ pub struct RejectSource {
 }
 
 impl RejectSource {
-    /// `description` is that of the flow's real source, `parts` are the flow's reject files in `run_folder`,
-    /// `records` says how many rejects they hold.
+    /// `description` is that of the flow's real source, `parts` are the flow's reject files in `run_folder`.
     #[must_use]
     pub fn new(
         parts: Vec<RejectPart>,
         description: &SourceDescription,
         run_folder: &Path,
         batch_records: usize,
-        records: u64,
     ) -> Self {
         let description = SourceDescription {
-            schema: std::sync::Arc::clone(&description.schema),
+            schema: Arc::clone(&description.schema),
             key: description.key.clone(),
-            records: Some(records),
+            records: None,
             resumable: true,
+            // What was rejected had been taken by its flow.
+            sees_all: false,
             notes: Vec::new(),
         };
         let store = StoreName::new("rejects");
@@ -217,7 +183,12 @@ impl Source for RejectSource {
         Ok(self.parts.iter().map(part).collect())
     }
 
-    async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> whimbrel_store::Result<BatchStream> {
+    async fn read(
+        &self,
+        part: &SlicePart,
+        after: Option<&Cursor>,
+        _context: &RunContext,
+    ) -> whimbrel_store::Result<BatchStream> {
         let (flow, slice, bytes): (FlowName, SliceId, u64) = serde_json::from_value(part.0.clone())
             .map_err(|error| self.failed("a part of the rejects cannot be read", error))?;
         let path = path(&self.folder, &flow, &slice);
@@ -229,7 +200,7 @@ impl Source for RejectSource {
             lines: BufReader::new(file.take(bytes)).lines(),
             line: 0,
             done,
-            schema: std::sync::Arc::clone(&self.description.schema),
+            schema: Arc::clone(&self.description.schema),
             batch_records: self.batch_records,
             store: self.store.clone(),
         };
@@ -263,6 +234,7 @@ struct LineReader {
 impl LineReader {
     async fn next_batch(&mut self) -> whimbrel_store::Result<Option<ReadBatch>> {
         let mut records = Vec::new();
+        let mut originals = Vec::new();
         let mut unreadable = Vec::new();
         let mut bytes = 0;
         while records.len() < self.batch_records {
@@ -278,12 +250,18 @@ impl LineReader {
                 unreadable.extend(still_unreadable(records.len(), &reject));
             }
             records.push(reject.record);
+            originals.push(reject.original);
         }
         if records.is_empty() {
             return Ok(None);
         }
         let records = record::from_json(&self.schema, &records).map_err(|error| self.failed(error))?;
-        Ok(Some(ReadBatch { records, cursor: Some(Cursor(self.line.into())), unreadable, bytes }))
+        let originals = originals.iter().any(Option::is_some).then(|| {
+            let kept: Arc<dyn Originals> = Arc::new(KeptOriginals(originals));
+            kept
+        });
+        let (cursor, capacity) = (Some(Cursor(self.line.into())), Capacity::default());
+        Ok(Some(ReadBatch { records, cursor, unreadable, bytes, capacity, originals }))
     }
 
     fn failed(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
@@ -294,9 +272,19 @@ impl LineReader {
     }
 }
 
+/// Records whole, as they were kept.
+#[derive(Debug)]
+pub struct KeptOriginals(pub Vec<Option<Value>>);
+
+impl Originals for KeptOriginals {
+    fn original(&self, row: usize) -> Value {
+        self.0.get(row).cloned().flatten().unwrap_or_default()
+    }
+}
+
 /// What the source could not hand over then, no replay can: the values as the store sent them are kept on.
 fn still_unreadable(row: usize, reject: &Reject) -> Vec<Unreadable> {
-    let raw = reject.record.get(RAW).and_then(serde_json::Value::as_object);
+    let raw = reject.record.get(RAW).and_then(Value::as_object);
     let columns = raw.into_iter().flatten().map(|(column, raw)| (column.clone(), record::from_base64(raw)));
     let mut columns: Vec<_> = columns.collect();
     if columns.is_empty() {

@@ -1,21 +1,25 @@
 //! Beginning, resuming and replaying runs.
 
+use crate::duplicates;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRecord};
-use crate::migration::{Migration, Scan};
+use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price;
 use crate::progress::Progress;
 use crate::rejects::{self, RejectSource};
 use crate::reporter::LocalReporter;
 use crate::runner::{Runner, RunnerSettings};
+use crate::spill::SpillSource;
+use crate::steps;
 use crate::summary::{Cost, RejectSummary, RunOutcome, Summary, Tally};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
+use whimbrel_spec::resolved::Unmatched;
 use whimbrel_model::{GroupName, RunId, Slice, SliceId, StoreName};
-use whimbrel_store::{Creation, Meter, RunContext, StoreErrorKind, TargetState};
+use whimbrel_store::{Creation, Meter, RunContext, SourceDescription, StoreErrorKind, TargetState, UnitBudget, UnitLimit};
 
 /// Records that a slice should hold about.
 const SLICE_RECORDS: u64 = 5_000;
@@ -167,7 +171,15 @@ impl<'a> Run<'a> {
         self.same_targets().await?;
         self.announce()?;
         let resolved = &self.migration.resolved;
+        let limit = UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
+        let used = Tally::of(self.journal, &self.record)?.capacity;
+        let folder = self.journal.run_folder(&self.record.id);
+        self.migration.scans.iter().filter_map(|scan| scan.spilled.as_ref()).for_each(|spilled| {
+            spilled.source.of_run(&folder);
+        });
         let context = RunContext {
+            run: self.record.id.clone(),
+            budget: Arc::new(UnitBudget::new(limit, used)),
             fingerprint_key: self
                 .journal
                 .fingerprint_key(&resolved.migration, resolved.environment.as_deref())?,
@@ -175,7 +187,8 @@ impl<'a> Run<'a> {
             stop: self.settings.stop.clone(),
             meter: Arc::clone(&self.settings.meter),
         };
-        let writer = self.journal.writer(&self.record.id)?;
+        let keys = duplicates::keys(&self.migration, self.journal, &self.record).await?;
+        let writer = self.journal.writer(&self.record.id, duplicates::before_commit(keys.as_ref()))?;
         let reporter = Arc::new(LocalReporter::new(
             writer.clone(),
             Arc::clone(&self.settings.progress),
@@ -184,12 +197,14 @@ impl<'a> Run<'a> {
         let reading = Journal::open(self.journal.folder())?;
         let parallel = self.settings.runner.parallel.max(1);
         let migration = Arc::clone(&self.migration);
+        let (record, settings) = (self.record.clone(), &self.settings.runner);
         let runner =
-            Runner::new(migration, reading, self.record.clone(), context, reporter, &self.settings.runner)?;
+            Runner::new(migration, reading, record, context.clone(), reporter, keys.clone(), settings)?;
         let outcome = Arc::new(runner).run(parallel).await;
         let flushed = writer.flush().await;
         outcome?;
-        Ok(flushed?)
+        flushed?;
+        steps::finish(&self.migration, self.journal, &self.record.id, &context, keys.as_ref()).await
     }
 
     /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.
@@ -213,6 +228,10 @@ impl<'a> Run<'a> {
                     (made, state)
                 }
             };
+            if targets.iter().any(|known: &TargetRecord| known.flow == flow.plan.name) {
+                // A retry may write a flow's records in two ways.
+                continue;
+            }
             let identity = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
             let estimate = estimate(scan, self.settings.runner.limit);
             let empty = state.empty;
@@ -258,14 +277,23 @@ impl<'a> Run<'a> {
     async fn cut(&self) -> Result<Vec<Slice>> {
         let mut slices = Vec::new();
         for scan in &self.migration.scans {
+            if let Some(spilled) = &scan.spilled {
+                // What a slice spills is a slice of its own.
+                let by: Vec<SliceId> = slices
+                    .iter()
+                    .filter(|slice: &&Slice| slice.group == spilled.by)
+                    .map(|slice| slice.id.clone())
+                    .collect();
+                let parts = by.iter().map(SpillSource::part).enumerate();
+                slices.extend(parts.map(|(index, part)| scan.slice(index, part)));
+                continue;
+            }
             let wanted = wanted_slices(scan, self.settings.runner.limit);
             let mut parts = scan.source.slices(wanted).await?;
             if self.settings.runner.limit.is_some() {
                 parts.truncate(1);
             }
-            let slice =
-                |(index, part)| Slice { id: SliceId::of(&scan.name, index), group: scan.name.clone(), part };
-            slices.extend(parts.into_iter().enumerate().map(slice));
+            slices.extend(parts.into_iter().enumerate().map(|(index, part)| scan.slice(index, part)));
         }
         Ok(slices)
     }
@@ -345,10 +373,11 @@ impl<'a> Run<'a> {
         rejects: RejectSummary,
     ) -> Summary {
         let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
+        let missed = self.migration.resolved.unmatched == Unmatched::Reject && !tally.scan.unmatched.is_empty();
         let outcome = match error {
-            Some(EngineError::Interrupted | EngineError::RejectRate { .. }) => RunOutcome::Paused,
+            Some(error) if error.is_pause() => RunOutcome::Paused,
             Some(_) => RunOutcome::Failed,
-            None if totals.rejected > 0 => RunOutcome::Incomplete,
+            None if totals.rejected > 0 || missed => RunOutcome::Incomplete,
             None => RunOutcome::Complete,
         };
         let usd = price::usd(tally.capacity);
@@ -361,6 +390,8 @@ impl<'a> Run<'a> {
             environment: resolved.environment.clone(),
             totals,
             flows: tally.flows,
+            unmatched: tally.scan.unmatched,
+            shared: tally.scan.shared,
             rejects,
             capacity: tally.capacity,
             cost_usd: Cost { all: usd, actual: usd },
@@ -379,7 +410,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn found(journal: &Journal, id: &RunId) -> Result<RunRecord> {
+pub(crate) fn found(journal: &Journal, id: &RunId) -> Result<RunRecord> {
     let runs = journal.find(id.as_str())?;
     runs.into_iter().find(|run| run.id == *id).ok_or_else(|| EngineError::no_run(id.as_str()))
 }
@@ -417,24 +448,40 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
     rejected.retain(|_, counts| counts.rejected > 0);
     let parts = rejects::parts(journal, parent)?;
     let folder = journal.run_folder(parent);
-    let mut scans = Vec::new();
+    let mut scans: Vec<Scan> = Vec::new();
     for scan in migration.scans {
         for flow in scan.flows {
             let name = &flow.plan.name;
-            let Some(counts) = rejected.remove(name) else { continue };
-            let parts = parts.iter().filter(|part| part.flow == *name).cloned().collect();
-            let source =
-                RejectSource::new(parts, &scan.description, &folder, scan.batch_records, counts.rejected);
-            scans.push(Scan {
-                name: GroupName::new(name.as_str()),
-                store: scan.store.clone(),
-                description: source.description().clone(),
-                source: Arc::new(source),
-                flows: vec![flow],
-                // Where they wait for each other matters as little as in the first run's rejects.
-                after: BTreeSet::new(),
-                batch_records: scan.batch_records,
-            });
+            if rejected.remove(name).is_none() {
+                continue;
+            }
+            let own = parts.iter().filter(|part| part.flow == *name).cloned();
+            let (removed, refused): (Vec<_>, Vec<_>) =
+                own.partition(|part| part.slice.as_str().starts_with(steps::AFTER_LOAD));
+            let again = Arc::new(flow.plan.written_again()?);
+            let read = scan.description.clone();
+            let held = SourceDescription { schema: Arc::clone(again.output()), key: Vec::new(), ..read.clone() };
+            let again = ScanFlow { plan: again, ..flow.clone() };
+            for (suffix, parts, description, flow) in
+                [("", refused, read, flow.clone()), (".after-load", removed, held, again)]
+            {
+                if parts.is_empty() {
+                    continue;
+                }
+                let source = RejectSource::new(parts, &description, &folder, scan.batch_records);
+                scans.push(Scan {
+                    name: GroupName::new(format!("{name}{suffix}")),
+                    store: scan.store.clone(),
+                    description: source.description().clone(),
+                    source: Arc::new(source),
+                    flows: vec![flow],
+                    spilling: Vec::new(),
+                    spilled: None,
+                    // One after the other, in the order of the flows: later ones may refer to earlier ones.
+                    after: scans.last().map(|before| before.name.clone()).into_iter().collect(),
+                    batch_records: scan.batch_records,
+                });
+            }
         }
     }
     if let Some(name) = rejected.keys().next() {

@@ -1,11 +1,15 @@
 //! The local runner: so many slices at a time, each from its last checkpoint, until all have receipts.
 
+use crate::duplicates::first_pass::{self, FirstPass, Looked};
+use crate::duplicates::{Claims, KeySet};
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, RunRecord, SliceRecord, TargetRecord};
 use crate::migration::{Migration, Scan};
 use crate::rejects::{self, RejectFile};
 use crate::reporter::Reporter;
-use crate::slice::{FlowWork, SliceContext, SliceStop, SliceWork, run_slice};
+use crate::flow::FlowPlan;
+use crate::slice::{FlowWork, Route, SliceContext, SliceStop, SliceWork, run_slice};
+use crate::spill::SpillFile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use whimbrel_model::{Checkpoint, FlowName, GroupName, Slice, StoreName};
-use whimbrel_store::{RunContext, StoreErrorKind};
+use whimbrel_model::{Checkpoint, Counts, FlowName, GroupName, Slice, SliceId, SpilledSoFar, StoreName};
+use whimbrel_store::{RunContext, StoreError, StoreErrorKind};
 
 /// The first pause before a source is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -29,6 +33,8 @@ pub struct Runner {
     targets: BTreeMap<FlowName, TargetRecord>,
     context: SliceContext,
     limit: Option<u64>,
+    /// The keys that records have claimed, where two may be the same.
+    keys: Option<Arc<KeySet>>,
     /// The present epoch; renewed by whoever first finds the snapshot lost.
     epoch: tokio::sync::Mutex<u64>,
 }
@@ -54,6 +60,7 @@ impl Runner {
         run: RunRecord,
         context: RunContext,
         reporter: Arc<dyn Reporter>,
+        keys: Option<Arc<KeySet>>,
         settings: &RunnerSettings,
     ) -> Result<Self> {
         let targets =
@@ -69,6 +76,7 @@ impl Runner {
             targets,
             context: SliceContext { run: context, reporter, memory, memory_permits: permits },
             limit: settings.limit,
+            keys,
         })
     }
 
@@ -81,6 +89,7 @@ impl Runner {
             self.begin_epoch(store).await?;
         }
         let slices = self.journal().slices(&self.run.id)?;
+        self.first_pass(&slices, parallel).await?;
         let mut queue = Queue::new(&self.migration, slices);
         let mut working = JoinSet::new();
         let mut failure: Option<EngineError> = None;
@@ -106,8 +115,51 @@ impl Runner {
         }
         match failure {
             Some(error) => Err(error),
-            None if queue.is_empty() => Ok(()),
+            None if queue.is_empty() => match &self.keys {
+                Some(keys) => first_pass::check(keys).await,
+                None => Ok(()),
+            },
             None => Err(EngineError::Interrupted),
+        }
+    }
+
+    /// Reads what decides which of several records of one key is the last, before anything is written.
+    async fn first_pass(self: &Arc<Self>, slices: &[SliceRecord], parallel: usize) -> Result<()> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let pass = FirstPass::begin(&self.migration, keys, &self.run.id, &self.context, self.limit).await?;
+        let Some(pass) = pass.map(Arc::new) else { return Ok(()) };
+        let mut looking = JoinSet::new();
+        let read = |slice: &Slice| self.migration.scan(&slice.group).is_some_and(FirstPass::reads);
+        for slice in slices.iter().map(|record| &record.slice).filter(|slice| read(slice)) {
+            if looking.len() >= parallel {
+                looked(looking.join_next().await)?;
+            }
+            let (runner, pass, slice) = (Arc::clone(self), Arc::clone(&pass), slice.clone());
+            looking.spawn(async move { runner.look(&pass, &slice).await });
+        }
+        while !looking.is_empty() {
+            looked(looking.join_next().await)?;
+        }
+        pass.end().await
+    }
+
+    async fn look(&self, pass: &FirstPass, slice: &Slice) -> Result<()> {
+        let mut patience = Patience::new(self.context.run.retry_for);
+        let (scan, mut at) = (self.scan(&slice.group)?, Looked::default());
+        loop {
+            let epoch = *self.epoch.lock().await;
+            let before = at.position;
+            let error = match pass.look(scan, slice, &mut at).await {
+                Ok(()) => return Ok(()),
+                Err(SliceStop::Run(error)) => return Err(error),
+                Err(SliceStop::Read(error)) => error,
+            };
+            tracing::warn!(slice = %slice.id, %error, "a store failed; the first pass goes on");
+            if at.position > before {
+                patience.reset();
+            }
+            at.again();
+            self.wait_for(error, epoch, &slice.group, &mut patience).await?;
         }
     }
 
@@ -138,19 +190,31 @@ impl Runner {
                 Err(SliceStop::Read(error)) => error,
             };
             tracing::warn!(slice = %slice.id, %error, "a store failed; the slice goes on from its checkpoint");
-            self.context.run.meter.retried();
             record = self.record(slice).await?;
             if position(&record) > before {
                 patience.reset();
             }
-            let snapshot_lost = error.kind() == StoreErrorKind::SnapshotLost;
-            if !patience.wait(self.stop()).await {
-                return Err(if self.stop().is_cancelled() { EngineError::Interrupted } else { error.into() });
-            }
-            if snapshot_lost {
-                self.renew_epoch(epoch, &slice.group, &mut patience).await?;
-            }
+            self.wait_for(error, epoch, &slice.group, &mut patience).await?;
         }
+    }
+
+    /// Waits before a source that failed is asked again; begins a new epoch where its snapshot is gone.
+    async fn wait_for(
+        &self,
+        error: StoreError,
+        epoch: u64,
+        group: &GroupName,
+        patience: &mut Patience,
+    ) -> Result<()> {
+        self.context.run.meter.retried();
+        let snapshot_lost = error.kind() == StoreErrorKind::SnapshotLost;
+        if !patience.wait(self.stop()).await {
+            return Err(if self.stop().is_cancelled() { EngineError::Interrupted } else { error.into() });
+        }
+        if snapshot_lost {
+            self.renew_epoch(epoch, group, patience).await?;
+        }
+        Ok(())
     }
 
     /// The slice as the journal has it, everything reported so far included.
@@ -164,19 +228,28 @@ impl Runner {
         let scan = self.scan(&record.slice.group)?;
         let mut flows = Vec::new();
         let mut empty = true;
+        let mut atomic = false;
         for flow in &scan.flows {
             let target = self.targets.get(&flow.plan.name).ok_or_else(|| self.unknown(&flow.plan.name))?;
             let created = target.made || target.empty;
             empty &= created;
             let writer = flow.plan.target.writer(&record.slice.id, created, &self.context.run).await?;
             let journalled = record.checkpoints.iter().find(|(name, _)| *name == flow.plan.name);
-            let resume = match writer.last().await? {
-                Some(kept_by_target) => kept_by_target,
-                None => journalled.map_or_else(Checkpoint::default, |(_, checkpoint)| checkpoint.clone()),
+            atomic |= flow.plan.target.capabilities().atomic_batch;
+            let kept_by_target = writer.last().await?;
+            let resume = match (kept_by_target, journalled) {
+                (Some(kept), _) => kept,
+                // Nothing was committed there, whatever the journal says.
+                (None, _) if atomic => Checkpoint::default(),
+                (None, journalled) => journalled.map(|(_, kept)| kept.clone()).unwrap_or_default(),
             };
-            let path = rejects::path(&self.run_folder, &flow.plan.name, &record.slice.id);
-            let rejects = RejectFile::open(path, resume.reject_bytes).await?;
-            flows.push(FlowWork { plan: Arc::clone(&flow.plan), resume, writer: Arc::from(writer), rejects });
+            flows.push(self.flow_work(&flow.plan, &record.slice.id, resume, Route::Write(Arc::from(writer))).await?);
+        }
+        for flow in &scan.spilling {
+            let name = &flow.plan.name;
+            let (resume, so_far) = waiting_so_far(name, flows.first().map(|first| &first.resume));
+            let file = SpillFile::open(&self.run_folder, name, &record.slice.id, so_far.bytes).await?;
+            flows.push(self.flow_work(&flow.plan, &record.slice.id, resume, Route::Spill(file)).await?);
         }
         Ok(SliceWork {
             slice: record.slice.clone(),
@@ -186,7 +259,27 @@ impl Runner {
             sent_before: record.reserved,
             empty,
             limit: self.limit,
+            atomic,
+            kinds: scan.kinds(),
         })
+    }
+
+    async fn flow_work(
+        &self,
+        plan: &Arc<FlowPlan>,
+        slice: &SliceId,
+        resume: Checkpoint,
+        route: Route,
+    ) -> Result<FlowWork> {
+        let path = rejects::path(&self.run_folder, &plan.name, slice);
+        let rejects = RejectFile::open(path, resume.reject_bytes).await?;
+        let claims = match (&self.keys, &route) {
+            (Some(keys), Route::Write(_)) if plan.duplicates.are_watched() => {
+                Some(Claims::begin(keys, plan, slice, resume.seq, &self.context.run).await?)
+            }
+            _ => None,
+        };
+        Ok(FlowWork { plan: Arc::clone(plan), resume, route, rejects, claims })
     }
 
     fn scan(&self, group: &GroupName) -> Result<&Scan> {
@@ -232,6 +325,30 @@ impl Runner {
         *epoch += 1;
         tracing::info!(epoch = *epoch, "a new epoch: what is read from now on is read from a new snapshot");
         Ok(self.journal().set_epoch(&self.run.id, *epoch)?)
+    }
+}
+
+/// Where a flow stands whose records wait: at the place of the scan's first flow, which keeps it.
+fn waiting_so_far(name: &FlowName, first: Option<&Checkpoint>) -> (Checkpoint, SpilledSoFar) {
+    let Some(first) = first else { return Default::default() };
+    let so_far = first.scan.spilled.get(name).copied().unwrap_or_default();
+    let rejected = so_far.rejected;
+    let checkpoint = Checkpoint {
+        seq: first.seq,
+        cursor: first.cursor.clone(),
+        position: first.position,
+        counts: Counts { read: rejected, rejected, ..Counts::default() },
+        reject_bytes: so_far.reject_bytes,
+        ..Checkpoint::default()
+    };
+    (checkpoint, so_far)
+}
+
+fn looked(joined: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match joined {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(EngineError::Internal(format!("the first pass ended badly: {error}"))),
+        None => Ok(()),
     }
 }
 

@@ -4,15 +4,18 @@
 //! few at a time; their outcomes are taken in the order of the batches, so that the checkpoint is always the
 //! low-water mark: everything up to its cursor has a durable outcome.
 
+use crate::duplicates::Claims;
 use crate::error::{EngineError, Result};
 use crate::flow::{FlowPlan, Reached};
+use crate::kinds;
 use crate::rejects::RejectFile;
 use crate::reporter::Reporter;
+use crate::spill::SpillFile;
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use whimbrel_model::{Checkpoint, Cursor, Receipt, Reject, Slice, SliceId};
+use whimbrel_model::{Capacity, Checkpoint, Cursor, Receipt, Reject, ScanTally, Slice, SliceId, SpilledSoFar};
 use whimbrel_store::{Outcome, ReadBatch, RunContext, Source, StoreError, WriteBatch, WriteOutcome, Writer};
 
 /// How many batches of a slice are on their way at once.
@@ -27,10 +30,20 @@ pub struct FlowWork {
     pub plan: Arc<FlowPlan>,
     /// Where it goes on.
     pub resume: Checkpoint,
-    /// Writes its records.
-    pub writer: Arc<dyn Writer>,
+    /// Where its records go.
+    pub route: Route,
     /// Keeps its rejects.
     pub rejects: RejectFile,
+    /// Claims its records' keys before they are written, where two may be the same.
+    pub claims: Option<Claims>,
+}
+
+/// Where a flow's records go.
+pub enum Route {
+    /// Into the target.
+    Write(Arc<dyn Writer>),
+    /// Into a file, until the flows that it waits for are complete.
+    Spill(SpillFile),
 }
 
 /// A slice about to be worked on.
@@ -49,6 +62,10 @@ pub struct SliceWork {
     pub empty: bool,
     /// Read no more records than this.
     pub limit: Option<u64>,
+    /// Whether the targets make a batch durable together with its checkpoint.
+    pub atomic: bool,
+    /// The columns whose values tell kinds of records apart, where records that no flow takes are counted.
+    pub kinds: Option<Vec<String>>,
 }
 
 /// What a process lends to all its slices.
@@ -74,7 +91,7 @@ pub enum SliceStop {
 }
 
 impl SliceStop {
-    fn reading(error: StoreError) -> Self {
+    pub(crate) fn reading(error: StoreError) -> Self {
         if error.kind().is_retryable() { Self::Read(error) } else { Self::Run(error.into()) }
     }
 }
@@ -92,16 +109,23 @@ struct Numbered {
     before: u64,
     batch: ReadBatch,
     /// Held until the batch is durable.
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
-/// What became of a batch: per flow what reached it and what the writer answered.
+/// What became of a batch: per flow what reached it and what the writer answered; nothing yet where batches are
+/// written in order.
 struct Settled {
     seq: u64,
     /// Records of the slice up to the end of this batch.
     position: u64,
     cursor: Option<Cursor>,
-    flows: Vec<(Reached, WriteOutcome)>,
+    contested: bool,
+    /// Units that reading it used.
+    capacity: Capacity,
+    tally: ScanTally,
+    flows: Vec<(Reached, Option<WriteOutcome>)>,
+    /// The share of the byte budget, held until the batch is durable.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Works on a slice until its end.
@@ -130,7 +154,7 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
         memory: Arc::clone(&context.memory),
         memory_permits: context.memory_permits,
     };
-    let batches = work.source.read(&work.slice.part, after.as_ref()).await.map_err(SliceStop::reading)?;
+    let batches = work.source.read(&work.slice.part, after.as_ref(), &context.run).await.map_err(SliceStop::reading)?;
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::spawn(reader.pump(batches, sender));
     let outcome = settle_all(&mut work, context, receiver, &given_up).await;
@@ -184,9 +208,19 @@ async fn settle_all(
 
 /// Counts a settled batch, makes its rejects durable, and moves the checkpoints of all flows behind it at once:
 /// a resume must find them at one place.
-async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled) -> Result<()> {
+async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Settled) -> Result<()> {
+    if work.atomic {
+        write_in_order(work, &mut settled).await?;
+    }
+    if let Some(first) = work.flows.first_mut() {
+        first.resume.capacity += settled.capacity;
+        first.resume.scan.merge(&settled.tally);
+    }
     for (flow, (reached, written)) in work.flows.iter_mut().zip(settled.flows) {
-        let rejects = flow.count(&work.slice.id, reached, written);
+        if let Route::Spill(file) = &mut flow.route {
+            file.append(&reached.records).await?;
+        }
+        let rejects = flow.count(&work.slice.id, reached, written.unwrap_or_default());
         flow.rejects.append(&rejects).await?;
         log_rejects(&rejects);
         let checkpoint = &mut flow.resume;
@@ -195,6 +229,10 @@ async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled)
         checkpoint.position = settled.position;
         checkpoint.cursor.clone_from(&settled.cursor);
         check_equation(&flow.plan, &work.slice.id, checkpoint)?;
+    }
+    note_spilled(work);
+    if work.atomic {
+        commit(work).await?;
     }
     // A slice without cursors restarts whole, so that its checkpoints would count records twice.
     if settled.cursor.is_some() {
@@ -205,6 +243,71 @@ async fn account(work: &mut SliceWork, context: &SliceContext, settled: Settled)
         context.reporter.progress(&flow.plan.name, &work.slice.id, &flow.resume.counts)?;
     }
     Ok(())
+}
+
+/// Keeps with the first flow how far the files of those have come whose records wait.
+fn note_spilled(work: &mut SliceWork) {
+    let spilled = work.flows.iter().filter_map(|flow| match &flow.route {
+        Route::Spill(file) => {
+            let (rejected, reject_bytes) = (flow.resume.counts.rejected, flow.resume.reject_bytes);
+            Some((flow.plan.name.clone(), SpilledSoFar { bytes: file.bytes(), rejected, reject_bytes }))
+        }
+        Route::Write(_) => None,
+    });
+    let spilled = spilled.collect();
+    if let Some(first) = work.flows.first_mut() {
+        first.resume.scan.spilled = spilled;
+    }
+}
+
+/// Writes a batch behind the one before it; nothing of it is durable yet.
+async fn write_in_order(work: &SliceWork, settled: &mut Settled) -> Result<()> {
+    for (flow, (reached, written)) in work.flows.iter().zip(&mut settled.flows) {
+        if let Route::Write(writer) = &flow.route {
+            let (seq, cursor) = (settled.seq, settled.cursor.clone());
+            let claims = flow.claims.as_ref();
+            *written = Some(write(writer, claims, reached, seq, cursor, settled.contested).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a batch durable together with its checkpoints.
+async fn commit(work: &SliceWork) -> Result<()> {
+    // The target may come to know of more than the journal; no key of what it knows of may be lost.
+    if let Some(claims) = work.flows.iter().find_map(|flow| flow.claims.as_ref()) {
+        claims.sync().await?;
+    }
+    let writers = work.flows.iter().filter_map(|flow| match &flow.route {
+        Route::Write(writer) => Some((writer, &flow.resume)),
+        Route::Spill(_) => None,
+    });
+    let writers: Vec<_> = writers.collect();
+    let commits = writers.iter().map(|(writer, checkpoint)| writer.commit(checkpoint, writers.len()));
+    futures::future::try_join_all(commits).await?;
+    Ok(())
+}
+
+async fn write(
+    writer: &Arc<dyn Writer>,
+    claims: Option<&Claims>,
+    reached: &Reached,
+    seq: u64,
+    cursor: Option<Cursor>,
+    contested: bool,
+) -> Result<WriteOutcome> {
+    if reached.records.num_rows() == 0 {
+        return Ok(WriteOutcome::default());
+    }
+    let (records, guards) = (reached.records.clone(), reached.guards.clone());
+    let written = writer.write(WriteBatch { records, seq, cursor, contested, guards }).await?;
+    if written.outcomes.len() != reached.origins.len() {
+        return Err(EngineError::Internal("a writer left records without an outcome".to_owned()));
+    }
+    if let Some(claims) = claims {
+        claims.release(seq, &reached.records, &written.outcomes).await?;
+    }
+    Ok(written)
 }
 
 impl FlowWork {
@@ -224,7 +327,10 @@ impl FlowWork {
                 Outcome::Skipped => (&mut counts.skipped, None),
                 Outcome::Rejected(refusal) => {
                     let row = reached.origins[position];
-                    rejects.push(self.plan.reject(slice, &reached.batch, row, refusal.stage, refusal.reason));
+                    let mut reject =
+                        self.plan.reject(slice, &reached.batch, row, refusal.stage, refusal.reason);
+                    reject.original = reached.originals.as_ref().map(|originals| originals.original(row));
+                    rejects.push(reject);
                     continue;
                 }
             };
@@ -260,7 +366,9 @@ fn check_equation(plan: &FlowPlan, slice: &SliceId, checkpoint: &Checkpoint) -> 
 async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
     let mut receipts = Vec::with_capacity(work.flows.len());
     for flow in work.flows {
-        flow.writer.finish().await?;
+        if let Route::Write(writer) = &flow.route {
+            writer.finish().await?;
+        }
         receipts.push(Receipt {
             slice: work.slice.id.clone(),
             flow: flow.plan.name.clone(),
@@ -320,16 +428,26 @@ impl Reader {
             rows = left;
         }
         self.seq += 1;
-        let numbered = Numbered { seq: self.seq, before: self.position, batch, _permit: permit };
+        let numbered = Numbered { seq: self.seq, before: self.position, batch, permit };
         self.position += rows;
         Ok(numbered)
     }
 }
 
+/// What a batch's task needs of a flow.
+struct BatchFlow {
+    plan: Arc<FlowPlan>,
+    /// `None`: the records are not for the target yet, or are written in order.
+    writer: Option<Arc<dyn Writer>>,
+    spills: bool,
+    claims: Option<Claims>,
+}
+
 /// What a batch's task needs.
 struct BatchWork {
     slice: SliceId,
-    flows: Vec<(Arc<FlowPlan>, Arc<dyn Writer>)>,
+    flows: Vec<BatchFlow>,
+    kinds: Option<Vec<String>>,
     reporter: Arc<dyn Reporter>,
     sent_before: u64,
     /// Whether what may have been sent must be known afterwards.
@@ -341,12 +459,21 @@ struct BatchWork {
 
 impl BatchWork {
     fn of(work: &SliceWork, context: &SliceContext, given_up: CancellationToken) -> Self {
+        let flow = |flow: &FlowWork| {
+            let (writer, spills) = match &flow.route {
+                Route::Write(writer) => ((!work.atomic).then(|| Arc::clone(writer)), false),
+                Route::Spill(_) => (None, true),
+            };
+            BatchFlow { plan: Arc::clone(&flow.plan), writer, spills, claims: flow.claims.clone() }
+        };
         Self {
             slice: work.slice.id.clone(),
-            flows: work.flows.iter().map(|flow| (Arc::clone(&flow.plan), Arc::clone(&flow.writer))).collect(),
+            flows: work.flows.iter().map(flow).collect(),
+            kinds: work.kinds.clone(),
             reporter: Arc::clone(&context.reporter),
             sent_before: work.sent_before,
-            reserves: work.flows.iter().any(|flow| flow.plan.settles_by_content()),
+            // An atomic target knows itself how far it has come.
+            reserves: !work.atomic && work.flows.iter().any(|flow| flow.plan.settles_by_content()),
             ahead: if work.empty { RESERVED_BATCHES } else { 0 },
             reserved: tokio::sync::Mutex::new(work.sent_before),
             given_up,
@@ -357,27 +484,38 @@ impl BatchWork {
         if self.given_up.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let rows = u64::try_from(numbered.batch.records.num_rows()).unwrap_or(u64::MAX);
-        self.reserve(numbered.before + rows, rows).await?;
-        let contested = numbered.before < self.sent_before;
-        let writes = self.flows.iter().map(|(plan, writer)| async {
-            let reached = plan.reach(&self.slice, &numbered.batch)?;
-            if reached.records.num_rows() == 0 {
-                return Ok((reached, WriteOutcome::default()));
+        let Numbered { seq, before, batch, permit } = numbered;
+        let rows = u64::try_from(batch.records.num_rows()).unwrap_or(u64::MAX);
+        self.reserve(before + rows, rows).await?;
+        let contested = before < self.sent_before;
+        let (slice, read) = (&self.slice, &batch);
+        let writes = self.flows.iter().map(|BatchFlow { plan, writer, spills, claims }| async move {
+            if *spills {
+                return Ok((plan.set_aside(slice, read)?, None));
             }
-            let (records, cursor) = (reached.records.clone(), numbered.batch.cursor.clone());
-            let written = writer.write(WriteBatch { records, seq: numbered.seq, cursor, contested }).await?;
-            if written.outcomes.len() != reached.origins.len() {
-                return Err(EngineError::Internal("a writer left records without an outcome".to_owned()));
+            let mut reached = plan.reach(slice, read)?;
+            if let Some(claims) = claims {
+                claims.sift(seq, &mut reached).await?;
             }
-            Ok((reached, written))
+            let Some(writer) = writer else { return Ok((reached, None)) };
+            let cursor = read.cursor.clone();
+            let written = write(writer, claims.as_ref(), &reached, seq, cursor, contested).await?;
+            Ok::<_, EngineError>((reached, Some(written)))
         });
         let flows = futures::future::try_join_all(writes).await?;
+        let tally = match &self.kinds {
+            Some(columns) => kinds::tally(&batch.records, columns, flows.iter().map(|(reached, _)| reached)),
+            None => ScanTally::default(),
+        };
         Ok(Settled {
-            seq: numbered.seq,
-            position: numbered.before + rows,
-            cursor: numbered.batch.cursor,
+            seq,
+            position: before + rows,
+            cursor: batch.cursor,
+            contested,
+            capacity: batch.capacity,
+            tally,
             flows,
+            _permit: permit,
         })
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
-use whimbrel_model::{Capacity, Counts, FlowName, Reject, Stage};
+use whimbrel_model::{Capacity, Counts, FlowName, Reject, ScanTally, Stage};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,12 @@ pub struct Summary {
     pub totals: Counts,
     /// Each flow.
     pub flows: BTreeMap<FlowName, Counts>,
+    /// Records that no flow took, by the pattern of their keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unmatched: BTreeMap<String, u64>,
+    /// Records that more than one flow took; each of them counts them.
+    #[serde(default)]
+    pub shared: u64,
     /// The records that did not arrive.
     pub rejects: RejectSummary,
     /// Units used, over resumes.
@@ -124,6 +130,7 @@ const REASONS: usize = 20;
 pub(crate) struct Tally {
     pub flows: BTreeMap<FlowName, Counts>,
     pub capacity: Capacity,
+    pub scan: ScanTally,
     pub slices_done: u64,
     pub slices: u64,
 }
@@ -136,13 +143,22 @@ impl Tally {
         let mut flows: BTreeMap<_, _> =
             targets.into_iter().map(|target| (target.flow, Counts::default())).collect();
         let mut capacity = Capacity::default();
+        let mut scan = ScanTally::default();
         for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
             *flows.entry(flow.clone()).or_default() += checkpoint.counts;
             capacity += checkpoint.capacity;
+            scan.merge(&checkpoint.scan);
+        }
+        for (flow, correction) in journal.corrections(&run.id)? {
+            let counts = flows.entry(flow).or_default();
+            let created = correction.records.min(counts.created);
+            counts.created -= created;
+            counts.updated = counts.updated.saturating_sub(correction.records - created);
+            counts.rejected += correction.records;
         }
         let done = slices.iter().filter(|slice| slice.done).count();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Ok(Self { flows, capacity, slices_done: count(done), slices: count(slices.len()) })
+        Ok(Self { flows, capacity, scan, slices_done: count(done), slices: count(slices.len()) })
     }
 }
 

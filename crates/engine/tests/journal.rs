@@ -58,7 +58,7 @@ fn checkpoint(seq: u64) -> Checkpoint {
 async fn checkpoints_and_receipts_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, run) = begun(folder.path());
-    let writer = journal.writer(&run).unwrap();
+    let writer = journal.writer(&run, None).unwrap();
     let (first, second) = (SliceId::new("g.0000"), SliceId::new("g.0001"));
     let flow = FlowName::new("f");
     for seq in 1..=3 {
@@ -117,9 +117,9 @@ fn another_format_or_another_file_is_refused() {
     begun(folder.path());
     let file = folder.path().join("journal.sqlite");
     let connection = rusqlite::Connection::open(&file).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    assert!(matches!(Journal::open(folder.path()), Err(JournalError::Version { found: 2, .. })));
+    assert!(matches!(Journal::open(folder.path()), Err(JournalError::Version { found: 99, .. })));
 
     let other = tempfile::tempdir().unwrap();
     let connection = rusqlite::Connection::open(other.path().join("journal.sqlite")).unwrap();

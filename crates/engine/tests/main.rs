@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod duplicates;
 mod journal;
+mod ledger_store;
+mod ledgers;
 mod memory_store;
 mod runs;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 use whimbrel_model::canonical::Canonical;
@@ -47,6 +47,8 @@ pub struct State {
     pub written: AtomicU64,
     /// What the store says it is.
     pub identity: Mutex<String>,
+    /// Whether it shows records that no flow asked for.
+    pub sees_all: AtomicBool,
 }
 
 /// Reads records 0 to n-1 and writes into a map.
@@ -118,6 +120,7 @@ fn schema() -> SchemaRef {
 impl Source for Numbers {
     async fn describe(&self) -> Result<SourceDescription> {
         Ok(SourceDescription {
+            sees_all: self.state.sees_all.load(Ordering::SeqCst),
             schema: schema(),
             key: vec!["id".to_owned()],
             records: u64::try_from(self.records).ok(),
@@ -132,7 +135,12 @@ impl Source for Numbers {
         Ok((0..wanted).map(|i| SlicePart(json!([border(i), border(i + 1)]))).collect())
     }
 
-    async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<BatchStream> {
+    async fn read(
+        &self,
+        part: &SlicePart,
+        after: Option<&Cursor>,
+        _context: &RunContext,
+    ) -> Result<BatchStream> {
         let from = after.map_or(part.0[0].as_i64().unwrap(), |cursor| cursor.0.as_i64().unwrap() + 1);
         let upto = part.0[1].as_i64().unwrap();
         let fault = self.state.read_faults.lock().unwrap().pop_front();
@@ -152,7 +160,8 @@ impl Source for Numbers {
                 Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("name {id}"))));
             let records =
                 RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(ids)), names]).unwrap();
-            Ok(ReadBatch { records, cursor, unreadable: Vec::new(), bytes: 4096 })
+            let capacity = Capacity::default();
+            Ok(ReadBatch { records, cursor, unreadable: Vec::new(), bytes: 4096, capacity, originals: None })
         });
         // A stream that has failed is over.
         let ended = batches.scan(false, |failed, batch| {
@@ -214,7 +223,7 @@ impl Target for Table {
     }
 
     async fn plan(&self, _: &Schema) -> Result<TargetPlan> {
-        Ok(TargetPlan { exists: true, ..TargetPlan::default() })
+        Ok(TargetPlan { exists: true, key: vec!["pk".to_owned()], ..TargetPlan::default() })
     }
 
     fn encode(

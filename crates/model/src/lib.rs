@@ -24,4 +24,4 @@ pub use fingerprint::{Buckets, Fingerprint, FingerprintKey};
 pub use ids::{FlowName, GroupName, Identity, RunId, SliceId, StoreName};
 pub use logical::Logical;
 pub use reject::{Reject, Stage};
-pub use slice::{Checkpoint, Cursor, Receipt, Slice, SlicePart};
+pub use slice::{Checkpoint, Cursor, Receipt, ScanTally, Slice, SlicePart, SpilledSoFar};

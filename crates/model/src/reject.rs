@@ -48,4 +48,7 @@ pub struct Reject {
     pub reason: String,
     /// The source's record, in the lossless form of [`crate::record`].
     pub record: Map<String, Value>,
+    /// The record as its store holds it, where its columns are not the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<Value>,
 }

@@ -5,17 +5,26 @@ use crate::config::PostgresConfig;
 use crate::error::from_driver;
 use crate::sql::{self, Relation};
 use crate::template::{Query, identifier};
-use crate::types::{CatalogType, ColumnType, scalar_of};
+use crate::types::{ColumnType, ReadAs, Scalar};
 use arrow::datatypes::{Schema, SchemaRef};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 
+mod read_as;
 mod table;
+
+pub(crate) use table::{candidates, resolve};
 
 /// Up to here records are counted, beyond the planner's estimate is good enough.
 const COUNT_LIMIT: u64 = 200_000;
+/// The oid of `char(n)`.
+const BPCHAR: u32 = 1042;
+const TEXT: u32 = 25;
+const VARCHAR: u32 = 1043;
+/// From this version on there are collations by which texts of different bytes are equal.
+const BLIND_COLLATIONS: u32 = 120_000;
 
 /// A column that is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +34,9 @@ pub(crate) struct Column {
     pub type_oid: u32,
     /// The type as PostgreSQL names it, usable in a cast.
     pub source_type: String,
+    /// Whether it is money, whose digits are a matter of the database's settings.
+    pub is_money: bool,
+    pub read_as: ReadAs,
     pub column_type: ColumnType,
     /// Whether the database itself may hold NULL.
     pub holds_null: bool,
@@ -41,6 +53,41 @@ pub(crate) struct KeyColumn {
     pub inside: String,
     pub source_type: String,
     pub holds_null: bool,
+    /// The column that tells it as text; `None`: it has to be asked for.
+    pub told_by: Option<usize>,
+    pub equality: Equality,
+}
+
+/// When two values of a column are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Equality {
+    /// Where their bytes are.
+    Bytes,
+    /// Where their bytes are, unless a collation says otherwise.
+    Collation,
+    /// For the database to say: 1.0 and 1.00 are, and so may be `a` and `A`.
+    Database,
+}
+
+impl KeyColumn {
+    fn new(columns: &[Column], at: usize, inside: String) -> Option<Self> {
+        let column = columns.get(at)?;
+        // The cast of a char(n) to text takes its padding, and keys have always been stored so.
+        let is_told = column.read_as.is_key_text() && column.type_oid != BPCHAR;
+        Some(Self {
+            name: column.name.clone(),
+            inside,
+            source_type: column.source_type.clone(),
+            holds_null: column.holds_null,
+            told_by: is_told.then_some(at),
+            equality: match (column.column_type, column.type_oid) {
+                _ if !is_told || column.read_as.is_cast() => Equality::Database,
+                (ColumnType::Scalar(Scalar::Text), TEXT | VARCHAR) => Equality::Collation,
+                (ColumnType::Scalar(Scalar::Text), _) => Equality::Database,
+                _ => Equality::Bytes,
+            },
+        })
+    }
 }
 
 /// All that reading needs to know.
@@ -60,10 +107,40 @@ pub(crate) struct Layout {
     pub notes: Vec<String>,
 }
 
+impl Layout {
+    /// Whether the columns of a row tell its slice key.
+    pub(crate) fn tells_keys(&self) -> bool {
+        self.slice_key.iter().all(|column| column.told_by.is_some())
+    }
+
+    /// Whether the server has to number the groups of records that share a key.
+    pub(crate) fn numbers_groups(&self) -> bool {
+        !self.is_unique && self.slice_key.iter().any(|column| column.equality != Equality::Bytes)
+    }
+
+    /// How many fields stand behind the columns of a row in an ordered part.
+    pub(crate) fn hidden_fields(&self) -> usize {
+        usize::from(self.numbers_groups()) + if self.tells_keys() { 0 } else { self.slice_key.len() }
+    }
+
+    /// The fields of a row in an ordered part by which it can be told whether two rows share a key.
+    pub(crate) fn group_fields(&self) -> Vec<usize> {
+        if self.numbers_groups() { vec![self.columns.len()] } else { self.key_fields() }
+    }
+
+    /// The fields of a row in an ordered part that are its slice key.
+    pub(crate) fn key_fields(&self) -> Vec<usize> {
+        let first = self.columns.len() + usize::from(self.numbers_groups());
+        let hidden = self.slice_key.iter().enumerate().map(|(at, _)| first + at);
+        let told: Option<_> = self.slice_key.iter().map(|column| column.told_by).collect();
+        told.unwrap_or_else(|| hidden.collect())
+    }
+}
+
 /// Reads the layout of what a request names.
 pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadRequest) -> Result<Layout> {
     let mut layout = match &request.relation {
-        whimbrel_store::Relation::Table(name) => table::layout(store, lease, name).await?,
+        whimbrel_store::Relation::Table(name) => table::layout(store, lease, name, request).await?,
         whimbrel_store::Relation::Query(sql) => query_layout(store, lease, sql, request).await?,
     };
     if layout.columns.is_empty() {
@@ -78,6 +155,9 @@ pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadReque
             error.with_hint("give each column a name of its own: `SELECT a.id AS a_id, b.id AS b_id`")
         );
     }
+    if let Some(note) = money_note(store, lease, &layout.columns).await? {
+        layout.notes.push(note);
+    }
     if !request.slice_by.is_empty() {
         layout.slice_key = slice_key(store, &layout, &request.slice_by)?;
         let by_key: Vec<_> = layout.slice_key.iter().map(|column| column.name.clone()).collect();
@@ -90,10 +170,34 @@ pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadReque
         }
         layout.notes.retain(|note| note != table::NO_KEY);
     }
+    settle_collations(store, lease, &mut layout).await?;
     if layout.slice_key.is_empty() && !matches!(layout.relation, Relation::Table { .. }) {
         layout.notes.push("a query without slice_by: one slice, restarted whole".to_owned());
     }
     Ok(layout)
+}
+
+/// Finds out what equal texts are, where that matters.
+async fn settle_collations(store: &StoreName, lease: &Lease, layout: &mut Layout) -> Result<()> {
+    let by_collation = layout
+        .slice_key
+        .iter_mut()
+        .filter(|column| column.equality == Equality::Collation)
+        .collect::<Vec<_>>();
+    if layout.is_unique || by_collation.is_empty() {
+        return Ok(());
+    }
+    let mut equality = Equality::Bytes;
+    if lease.server().version_number >= BLIND_COLLATIONS {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_collation WHERE NOT collisdeterministic)";
+        let failed = |error| from_driver(store, "cannot read the collations", error);
+        let row = lease.client().query_one(sql, &[]).await.map_err(failed)?;
+        if row.try_get(0).map_err(failed)? {
+            equality = Equality::Database;
+        }
+    }
+    by_collation.into_iter().for_each(|column| column.equality = equality);
+    Ok(())
 }
 
 async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &ReadRequest) -> Result<Layout> {
@@ -112,9 +216,10 @@ async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &Rea
         name: column.name().to_owned(),
         oid: column.type_().oid(),
         modifier: column.type_modifier(),
+        dimensions: 0,
         holds_null: true,
     });
-    let columns = columns(store, lease, "the query", found.collect()).await?;
+    let columns = read_as::columns(store, lease, "the query", found.collect(), request).await?;
     Ok(Layout {
         relation: Relation::Query(query),
         schema: schema(&columns),
@@ -129,25 +234,19 @@ async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &Rea
 
 fn slice_key(store: &StoreName, layout: &Layout, slice_by: &[String]) -> Result<Vec<KeyColumn>> {
     let key_column = |written: &String| {
-        let by_name = |name: &str| layout.columns.iter().find(|column| column.name == name);
+        let by_name = |name: &str| layout.columns.iter().position(|column| column.name == name);
         // `c.id` inside of a query is the column `id` outside of it.
         let last = written.rsplit('.').next().unwrap_or(written).trim_matches('"');
-        let (column, inside) = match by_name(written) {
-            Some(column) => (Some(column), identifier(written)),
+        let (at, inside) = match by_name(written) {
+            Some(at) => (Some(at), identifier(written)),
             None => (by_name(last), written.clone()),
         };
-        let column = column.ok_or_else(|| {
+        at.and_then(|at| KeyColumn::new(&layout.columns, at, inside)).ok_or_else(|| {
             let names: Vec<_> = layout.columns.iter().map(|column| column.name.as_str()).collect();
             let context =
                 format!("`slice_by` names `{written}`, which {} does not have", layout.relation.name());
             let error = StoreError::new(StoreErrorKind::NotFound, store, context);
             error.with_hint(format!("its columns are {}", names.join(", ")))
-        })?;
-        Ok(KeyColumn {
-            name: column.name.clone(),
-            inside,
-            source_type: column.source_type.clone(),
-            holds_null: column.holds_null,
         })
     };
     slice_by.iter().map(key_column).collect()
@@ -158,104 +257,33 @@ struct Found {
     name: String,
     oid: u32,
     modifier: i32,
+    /// With how many dimensions an array was declared; 0: it is not known, or it is none.
+    dimensions: i16,
     holds_null: bool,
 }
 
-/// Gives columns their Arrow types; refuses what is not decoded yet, by name.
-async fn columns(store: &StoreName, lease: &Lease, of: &str, found: Vec<Found>) -> Result<Vec<Column>> {
-    let types = Types::load(store, lease, found.iter().map(|column| column.oid).collect()).await?;
-    let (oids, modifiers): (Vec<_>, Vec<_>) =
-        found.iter().map(|column| (column.oid, column.modifier)).unzip();
-    let sql = "SELECT format_type(o, m) FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS t(o, m, n) ORDER BY n";
-    let names = lease.client().query(sql, &[&oids, &modifiers]).await;
-    let names = names.map_err(|error| from_driver(store, "cannot read the names of types", error))?;
-    let mut columns = Vec::with_capacity(found.len());
-    for (column, row) in found.into_iter().zip(names) {
-        let source_type: String =
-            row.try_get(0).map_err(|error| from_driver(store, "cannot read a type", error))?;
-        let Some((type_oid, column_type)) = types.column_type(column.oid) else {
-            let context =
-                format!("column `{}` of {of} has the type {source_type}, which is not read yet", column.name);
-            let error = StoreError::new(StoreErrorKind::Unsupported, store, context);
-            let name = identifier(&column.name);
-            return Err(error.with_hint(format!(
-                "read it in another form with a query: `SELECT {name}::text AS {name}, …`"
-            )));
-        };
-        columns.push(Column {
-            name: column.name,
-            type_oid,
-            source_type,
-            column_type,
-            holds_null: column.holds_null,
-            nullable: column.holds_null || column_type.may_be_unreadable(lease.server().text_is_utf8),
-        });
+/// What money means here: its values are whole numbers, and a setting says where their decimal point stands.
+async fn money_note(store: &StoreName, lease: &Lease, columns: &[Column]) -> Result<Option<String>> {
+    let names: Vec<_> =
+        columns.iter().filter(|column| column.is_money).map(|column| format!("`{}`", column.name)).collect();
+    if names.is_empty() {
+        return Ok(None);
     }
-    Ok(columns)
+    let failed = |error| from_driver(store, "cannot read how money is written", error);
+    let sql = "SELECT current_setting('lc_monetary'), scale(0::money::numeric)";
+    let row = lease.client().query_one(sql, &[]).await.map_err(failed)?;
+    let locale: String = row.try_get(0).map_err(failed)?;
+    let digits: i32 = row.try_get(1).map_err(failed)?;
+    Ok(Some(format!(
+        "money ({}) is read as a decimal number with {digits} digits behind the point, as lc_monetary `{locale}` has it",
+        names.join(", ")
+    )))
 }
 
 fn schema(columns: &[Column]) -> SchemaRef {
     let field =
         |column: &Column| column.column_type.field(&column.name, column.nullable, &column.source_type);
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-}
-
-/// The catalog's types, by oid, with those they stand on.
-struct Types(BTreeMap<u32, TypeRow>);
-
-struct TypeRow {
-    catalog_type: CatalogType,
-    /// The base type of a domain, else 0.
-    base: u32,
-    /// The element type of a true array, else 0.
-    element: u32,
-}
-
-impl Types {
-    async fn load(store: &StoreName, lease: &Lease, oids: BTreeSet<u32>) -> Result<Self> {
-        let sql = "SELECT t.oid, t.typname::text, t.typtype::text, t.typbasetype, \
-             CASE WHEN e.typarray = t.oid THEN t.typelem ELSE 0 END::oid \
-             FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem WHERE t.oid = ANY($1)";
-        let failed = |error| from_driver(store, "cannot read the catalog of types", error);
-        let mut types = BTreeMap::new();
-        let mut wanted: Vec<u32> = oids.into_iter().collect();
-        while !wanted.is_empty() {
-            let rows = lease.client().query(sql, &[&wanted]).await.map_err(failed)?;
-            wanted.clear();
-            for row in rows {
-                let kind: String = row.try_get(2).map_err(failed)?;
-                let oid = row.try_get(0).map_err(failed)?;
-                let catalog_type = CatalogType {
-                    oid,
-                    name: row.try_get(1).map_err(failed)?,
-                    kind: kind.chars().next().unwrap_or('?'),
-                };
-                let (base, element) = (row.try_get(3).map_err(failed)?, row.try_get(4).map_err(failed)?);
-                types.insert(oid, TypeRow { catalog_type, base, element });
-                wanted.extend([base, element].iter().filter(|oid| **oid != 0 && !types.contains_key(oid)));
-            }
-        }
-        Ok(Self(types))
-    }
-
-    /// The oid of the type without domains, and what it is decoded as.
-    fn column_type(&self, oid: u32) -> Option<(u32, ColumnType)> {
-        let row = self.base(oid)?;
-        let column_type = match row.element {
-            0 => ColumnType::Scalar(scalar_of(&row.catalog_type)?),
-            element => ColumnType::List(scalar_of(&self.base(element)?.catalog_type)?),
-        };
-        Some((row.catalog_type.oid, column_type))
-    }
-
-    /// Follows domains.
-    fn base(&self, oid: u32) -> Option<&TypeRow> {
-        let mut row = self.0.get(&oid)?;
-        while row.base != 0 {
-            row = self.0.get(&row.base)?;
-        }
-        Some(row)
-    }
 }
 
 /// How many records there are: counted where they are few, else as the planner estimates.

@@ -4,6 +4,7 @@ use crate::config::PostgresConfig;
 use crate::error::{from_driver, kind_of};
 use session::Session;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use whimbrel_model::StoreName;
@@ -14,6 +15,9 @@ mod session;
 mod tls;
 
 pub(crate) use session::Server;
+
+/// How long writing waits for the only connection.
+const PATIENCE_FOR_SLOT: Duration = Duration::from_secs(60);
 
 /// What a lease is for; it decides the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +152,10 @@ impl Connections {
     }
 
     async fn lease_single(&self, slot: &Arc<Mutex<Slot>>, purpose: Purpose) -> Result<Lease> {
-        let mut slot = Arc::clone(slot).lock_owned().await;
+        let mut slot = match purpose {
+            Purpose::Write => self.slot_to_write(slot).await?,
+            Purpose::Read | Purpose::Catalog => Arc::clone(slot).lock_owned().await,
+        };
         if purpose == Purpose::Write {
             self.end_epoch(&mut slot).await;
         }
@@ -165,6 +172,20 @@ impl Connections {
         let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
         lease.client.batch_execute(begin).await.map_err(|error| self.cannot_begin(error))?;
         Ok(lease)
+    }
+
+    /// The only connection, for writing. Whoever reads keeps it until all is read, and may itself wait for what
+    /// is to be written.
+    async fn slot_to_write(&self, slot: &Arc<Mutex<Slot>>) -> Result<OwnedMutexGuard<Slot>> {
+        let waited = tokio::time::timeout(PATIENCE_FOR_SLOT, Arc::clone(slot).lock_owned()).await;
+        waited.map_err(|_| {
+            let context = "the server takes one connection, and it has been read from all the while";
+            let error = StoreError::new(StoreErrorKind::Unsupported, &self.store, context);
+            error.with_hint(
+                "one flow cannot read from and write into the same embedded database yet; \
+                 write into another embedded database, or use a server",
+            )
+        })
     }
 
     /// The client of the only connection, connected if it is not.
@@ -321,10 +342,25 @@ impl Lease {
         let end = if in_epoch { "RELEASE SAVEPOINT whimbrel" } else { "COMMIT" };
         let ended = self.client.batch_execute(end).await;
         ended.map_err(|error| from_driver(&self.store, "cannot end a transaction", error))?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// The work is not wanted: undoes it, and gives the connection back.
+    pub(crate) async fn roll_back(mut self) -> Result<()> {
+        let in_epoch = matches!(&self.held, Some(Held::Single { in_epoch: true, .. }));
+        let end =
+            if in_epoch { "ROLLBACK TO SAVEPOINT whimbrel; RELEASE SAVEPOINT whimbrel" } else { "ROLLBACK" };
+        let ended = self.client.batch_execute(end).await;
+        ended.map_err(|error| from_driver(&self.store, "cannot end a transaction", error))?;
+        self.give_back();
+        Ok(())
+    }
+
+    fn give_back(&mut self) {
         if let Some(Held::Pooled { session, pool }) = self.held.take() {
             pool.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         }
-        Ok(())
     }
 }
 

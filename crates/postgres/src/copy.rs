@@ -54,7 +54,11 @@ enum State {
 /// Takes chunks, gives rows.
 #[derive(Debug)]
 pub(crate) struct CopyDecoder {
-    buffer: BytesMut,
+    /// What is left of the newest chunk. A server sends each row as a chunk of its own, which is then the row
+    /// as it is, without a copy.
+    chunk: Bytes,
+    /// A row that came in several chunks, so far. While it holds something, `chunk` is empty.
+    joined: BytesMut,
     state: State,
     fields: usize,
 }
@@ -62,12 +66,32 @@ pub(crate) struct CopyDecoder {
 impl CopyDecoder {
     /// For rows of so many fields.
     pub(crate) fn new(fields: usize) -> Self {
-        Self { buffer: BytesMut::new(), state: State::Header, fields }
+        Self { chunk: Bytes::new(), joined: BytesMut::new(), state: State::Header, fields }
     }
 
     /// Takes the next chunk of the stream.
-    pub(crate) fn push(&mut self, chunk: &[u8]) {
-        self.buffer.extend_from_slice(chunk);
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if self.front().is_empty() {
+            self.chunk = chunk;
+            return;
+        }
+        let rest = std::mem::take(&mut self.chunk);
+        self.joined.extend_from_slice(&rest);
+        self.joined.extend_from_slice(&chunk);
+    }
+
+    /// All that has come and has not been taken.
+    fn front(&self) -> &[u8] {
+        if self.joined.is_empty() { &self.chunk } else { &self.joined }
+    }
+
+    /// Takes so many bytes off the front, which holds them.
+    fn take(&mut self, length: usize) -> Bytes {
+        if self.joined.is_empty() {
+            self.chunk.split_to(length)
+        } else {
+            self.joined.split_to(length).freeze()
+        }
     }
 
     /// The next whole row; `None`: more bytes are needed, or the stream is over.
@@ -75,29 +99,29 @@ impl CopyDecoder {
         loop {
             match self.state {
                 State::Header => {
-                    if self.buffer.len() < HEADER_BYTES {
+                    if self.front().len() < HEADER_BYTES {
                         return Ok(None);
                     }
-                    self.state = State::Extension(header(&mut self.buffer)?);
+                    self.state = State::Extension(header(self.take(HEADER_BYTES))?);
                 }
                 State::Extension(length) => {
-                    let skipped = length.min(self.buffer.len());
-                    self.buffer.advance(skipped);
+                    let skipped = length.min(self.front().len());
+                    self.take(skipped);
                     if skipped < length {
                         self.state = State::Extension(length - skipped);
                         return Ok(None);
                     }
                     self.state = State::Rows;
                 }
-                State::Rows => match self.row_length()? {
+                State::Rows => match row_length(self.front(), self.fields)? {
                     Some(0) => {
-                        self.buffer.advance(2);
+                        self.take(2);
                         self.state = State::Ended;
                     }
-                    Some(length) => return Ok(Some(Row { bytes: self.buffer.split_to(length).freeze() })),
+                    Some(length) => return Ok(Some(Row { bytes: self.take(length) })),
                     None => return Ok(None),
                 },
-                State::Ended if self.buffer.is_empty() => return Ok(None),
+                State::Ended if self.front().is_empty() => return Ok(None),
                 State::Ended => return Err(CopyError("bytes after the trailer")),
             }
         }
@@ -110,37 +134,37 @@ impl CopyDecoder {
             _ => Err(CopyError("the stream ends before its trailer")),
         }
     }
-
-    /// The bytes of the row at the front when it is whole; 0 for the trailer.
-    fn row_length(&self) -> Result<Option<usize>, CopyError> {
-        let Some(count) = self.buffer.first_chunk() else { return Ok(None) };
-        let count = i16::from_be_bytes(*count);
-        if count == -1 {
-            return Ok(Some(0));
-        }
-        if usize::try_from(count) != Ok(self.fields) {
-            return Err(CopyError("a row has another number of fields than was asked for"));
-        }
-        let mut end = 2;
-        for _ in 0..self.fields {
-            let Some(length) = self.buffer.get(end..).and_then(|rest| rest.first_chunk()) else {
-                return Ok(None);
-            };
-            end += 4;
-            match i32::from_be_bytes(*length) {
-                -1 => {}
-                length => {
-                    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FIELD_BYTES);
-                    end += length.ok_or(CopyError("a field has an impossible length"))?;
-                }
-            }
-        }
-        Ok((end <= self.buffer.len()).then_some(end))
-    }
 }
 
-/// Takes the header off; the answer is the length of the extension area.
-fn header(buffer: &mut BytesMut) -> Result<usize, CopyError> {
+/// The bytes of the row at the front when it is whole; 0 for the trailer.
+fn row_length(front: &[u8], fields: usize) -> Result<Option<usize>, CopyError> {
+    let Some(count) = front.first_chunk() else { return Ok(None) };
+    let count = i16::from_be_bytes(*count);
+    if count == -1 {
+        return Ok(Some(0));
+    }
+    if usize::try_from(count) != Ok(fields) {
+        return Err(CopyError("a row has another number of fields than was asked for"));
+    }
+    let mut end = 2;
+    for _ in 0..fields {
+        let Some(length) = front.get(end..).and_then(|rest| rest.first_chunk()) else {
+            return Ok(None);
+        };
+        end += 4;
+        match i32::from_be_bytes(*length) {
+            -1 => {}
+            length => {
+                let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FIELD_BYTES);
+                end += length.ok_or(CopyError("a field has an impossible length"))?;
+            }
+        }
+    }
+    Ok((end <= front.len()).then_some(end))
+}
+
+/// Looks at the header; the answer is the length of the extension area.
+fn header(mut buffer: Bytes) -> Result<usize, CopyError> {
     if !buffer.starts_with(SIGNATURE) {
         return Err(CopyError("the signature is missing"));
     }
@@ -184,7 +208,7 @@ mod tests {
         let mut decoder = CopyDecoder::new(fields);
         let mut rows = Vec::new();
         for chunk in chunks {
-            decoder.push(chunk);
+            decoder.push(Bytes::copy_from_slice(chunk));
             while let Some(row) = decoder.next_row()? {
                 rows.push(row.fields().map(|field| field.map(<[u8]>::to_vec)).collect());
             }

@@ -40,7 +40,7 @@ fn from_server(store: &StoreName, doing: impl Into<String>, db: &DbError) -> Sto
     }
     let cause = ServerMessage { message, code: db.code().code().to_owned() };
     let error = StoreError::new(kind_of(db.code()), store, doing).caused_by(cause);
-    match hint_of(db.code()).map(str::to_owned).or_else(|| db.hint().map(str::to_owned)) {
+    match hint_of(db.code(), db.routine()).map(str::to_owned).or_else(|| db.hint().map(str::to_owned)) {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
@@ -70,8 +70,16 @@ pub(crate) fn kind_of(code: &SqlState) -> StoreErrorKind {
     }
 }
 
-fn hint_of(code: &SqlState) -> Option<&'static str> {
+/// Where the server's code refuses a role that it does not know or that may not log in. A line of pg_hba.conf
+/// that refuses gives the same SQLSTATE.
+const ROLE_CHECK: &str = "InitializeSessionUserId";
+
+/// `routine` is the function of the server that failed.
+fn hint_of(code: &SqlState, routine: Option<&str>) -> Option<&'static str> {
     Some(match code.code() {
+        "28000" if routine == Some(ROLE_CHECK) => {
+            "check the role's name: `user` in the spec, the URL, or PGUSER; `\\du` in psql lists those that there are and whether they may log in"
+        }
         "28P01" => "check user and password: `user`/`password` in the spec, PGUSER/PGPASSWORD, or ~/.pgpass",
         "28000" => {
             "the server lets this user, database, address or TLS mode in by no line of its pg_hba.conf"
@@ -111,6 +119,14 @@ pub(crate) fn io_hint(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_that_is_not_there_is_no_matter_of_addresses() {
+        let hint = |routine| hint_of(&SqlState::from_code("28000"), routine).unwrap();
+        assert!(hint(Some(ROLE_CHECK)).contains("role's name"));
+        assert!(hint(Some("ClientAuthentication")).contains("pg_hba.conf"));
+        assert!(hint(None).contains("pg_hba.conf"));
+    }
 
     #[test]
     fn states_decide_what_can_be_tried_again() {

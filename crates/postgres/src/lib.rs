@@ -2,26 +2,34 @@
 //!
 //! Reading: slices are ranges of a key, each read by one `COPY … TO STDOUT (FORMAT binary)` that is decoded
 //! straight into Arrow; all slices of an epoch see one exported snapshot. See [`types`] for the type table.
-//! Writing comes with a later version.
+//! Writing: binary `COPY`, straight into a table that held nothing or into a staging table that one statement merges;
+//! each batch is one transaction, with its row in a ledger beside the data. What PostgreSQL refuses is found by
+//! halving.
 
 mod catalog;
 mod client;
 pub mod config;
 mod copy;
+mod encode;
 mod error;
+mod ledger;
 mod rows;
 mod source;
 mod sql;
+mod target;
 mod template;
 pub mod types;
 mod value;
+mod writer;
 
 pub use config::PostgresConfig;
 
 use async_trait::async_trait;
 use client::{Connections, Lease, Purpose, first_value};
 use source::PostgresSource;
+use std::path::PathBuf;
 use std::sync::Arc;
+use target::{PostgresTarget, Writing};
 use tokio_postgres::error::ErrorPosition;
 use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::{
@@ -33,6 +41,7 @@ pub struct PostgresStore {
     name: StoreName,
     config: Arc<PostgresConfig>,
     connections: Arc<Connections>,
+    writing: Arc<Writing>,
 }
 
 impl PostgresStore {
@@ -41,7 +50,14 @@ impl PostgresStore {
     pub fn new(name: StoreName, config: PostgresConfig) -> Self {
         let config = Arc::new(config);
         let connections = Arc::new(Connections::new(&name, &config));
-        Self { name, config, connections }
+        Self { name, config, connections, writing: Arc::default() }
+    }
+
+    /// The store, with a script that makes its tables where they are missing.
+    #[must_use]
+    pub fn with_schema_file(mut self, path: PathBuf) -> Self {
+        self.writing = Arc::new(Writing { schema_file: Some(path), ..Writing::default() });
+        self
     }
 
     /// Runs a script of any number of statements in one transaction: all of it or nothing. Ends the epoch of
@@ -105,7 +121,7 @@ impl PostgresStore {
 }
 
 /// The line, counted from 1, of a character, counted from 1.
-fn line_of(sql: &str, character: u32) -> usize {
+pub(crate) fn line_of(sql: &str, character: u32) -> usize {
     let before = usize::try_from(character.saturating_sub(1)).unwrap_or(usize::MAX);
     1 + sql.chars().take(before).filter(|char| *char == '\n').count()
 }
@@ -147,18 +163,16 @@ impl Store for PostgresStore {
     }
 
     fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
-        if let Some(column) = request.columns.keys().next() {
-            let context =
-                format!("`columns` gives `{column}` a type, which a PostgreSQL source does not support yet");
-            let error = StoreError::new(StoreErrorKind::Unsupported, &self.name, context);
-            return Err(error.with_hint("cast it in a query: `from: { query: \"SELECT …::jsonb\" }`"));
-        }
         Ok(Arc::new(PostgresSource::new(&self.name, &self.connections, request)))
     }
 
-    fn target(&self, _request: WriteRequest) -> Result<Arc<dyn Target>> {
-        let context = "writing into PostgreSQL is not supported yet";
-        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, context))
+    fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>> {
+        if let Some(path) = request.ignore.iter().find(|path| path.contains(['.', '['])) {
+            let context = format!("`ignore` below a column ({path:?}) is not supported yet");
+            return Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, context));
+        }
+        let (config, connections) = (&self.config, &self.connections);
+        Ok(Arc::new(PostgresTarget::new(&self.name, config, connections, &self.writing, request)))
     }
 
     async fn close(&self) {

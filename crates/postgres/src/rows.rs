@@ -2,7 +2,7 @@
 
 use crate::catalog::Column;
 use crate::copy::Row;
-use crate::types::{ColumnType, Scalar};
+use crate::types::{ColumnType, Precision, Scalar};
 use crate::value::{self, Value, ValueError};
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Array,
@@ -13,6 +13,9 @@ use arrow::datatypes::{Date32Type, SchemaRef, Time64MicrosecondType, TimestampMi
 use arrow::error::ArrowError;
 use std::sync::Arc;
 use whimbrel_store::Unreadable;
+
+/// For how many values builders have room before they grow.
+const ROOM_FOR_VALUES: usize = 65_536;
 
 /// Why a row cannot become part of a batch.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,10 @@ pub(crate) struct Taken {
 
 impl RowBuffer {
     pub(crate) fn new(schema: &SchemaRef, columns: &[Column]) -> Self {
-        let builders = columns.iter().map(|column| (column.clone(), ColumnBuilder::new(column.column_type)));
+        // Room for a small batch; a wide table's hundreds of columns would take megabytes for what may be a row.
+        let rows = (ROOM_FOR_VALUES / columns.len().max(1)).clamp(1, 1024);
+        let builders =
+            columns.iter().map(|column| (column.clone(), ColumnBuilder::new(column.column_type, rows)));
         Self {
             schema: Arc::clone(schema),
             columns: builders.collect(),
@@ -80,7 +86,7 @@ impl RowBuffer {
                 Ok(false) => return Err(RowError::TooLong { column: column.name.clone() }),
                 Err(ValueError::Unreadable(reason)) if column.nullable => {
                     builder.append_null();
-                    let (column, reason) = (column.name.clone(), reason.to_owned());
+                    let (reason, column) = (reason_of(column, reason), column.name.clone());
                     self.unreadable.push(Unreadable { row: self.rows, column, reason, raw: bytes.to_vec() });
                 }
                 Err(ValueError::Unreadable(reason) | ValueError::Malformed(reason)) => {
@@ -91,6 +97,19 @@ impl RowBuffer {
         self.rows += 1;
         self.bytes += row.len();
         Ok(())
+    }
+
+    /// The text of a key field. Those behind the columns are text already.
+    pub(crate) fn key_text(&self, at: usize, bytes: &[u8]) -> Option<String> {
+        let Some((column, _)) = self.columns.get(at) else { return String::from_utf8(bytes.to_vec()).ok() };
+        let ColumnType::Scalar(scalar) = column.column_type else { return None };
+        match value::decode(scalar, bytes, &mut String::new()).ok()? {
+            Value::I16(value) => Some(value.to_string()),
+            Value::I32(value) => Some(value.to_string()),
+            Value::I64(value) => Some(value.to_string()),
+            Value::Text(value) => Some(value.to_owned()),
+            Value::Bool(_) | Value::F32(_) | Value::F64(_) | Value::Bytes(_) => None,
+        }
     }
 
     /// The rows so far as a batch; the buffer is empty afterwards.
@@ -107,17 +126,67 @@ impl RowBuffer {
     }
 }
 
+/// Why a value is unreadable, and how it could be read.
+fn reason_of(column: &Column, reason: &str) -> String {
+    match column.column_type {
+        // As text it would be no better.
+        ColumnType::Scalar(Scalar::Text | Scalar::Json | Scalar::Jsonb) => reason.to_owned(),
+        _ => format!("{reason}; `columns: {{ {}: text }}` reads it as text", column.name),
+    }
+}
+
 enum ColumnBuilder {
     Scalar(ScalarBuilder),
-    List { elements: ScalarBuilder, ends: Vec<i32>, valid: Vec<bool> },
+    List { elements: ScalarBuilder, lists: Lists },
+    Vector { precision: Precision, elements: Float32Builder, lists: Lists },
+}
+
+/// Where lists end, and which of them are NULL.
+struct Lists {
+    ends: Vec<i32>,
+    valid: Vec<bool>,
+}
+
+impl Lists {
+    fn new() -> Self {
+        Self { ends: vec![0], valid: Vec::new() }
+    }
+
+    fn end(&self) -> i32 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn append_null(&mut self) {
+        self.ends.push(self.end());
+        self.valid.push(false);
+    }
+
+    /// `false`: Arrow's offsets have no room left.
+    fn append(&mut self, count: usize) -> bool {
+        let end = i32::try_from(count).ok().and_then(|count| self.end().checked_add(count));
+        self.ends.extend(end);
+        self.valid.extend(end.map(|_| true));
+        end.is_some()
+    }
+
+    fn finish(&mut self, element: Scalar, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.ends, vec![0])));
+        let nulls = NullBuffer::from(std::mem::take(&mut self.valid));
+        let field = ColumnType::element_field(element);
+        Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?))
+    }
 }
 
 impl ColumnBuilder {
-    fn new(column_type: ColumnType) -> Self {
+    /// With room for so many rows.
+    fn new(column_type: ColumnType, rows: usize) -> Self {
         match column_type {
-            ColumnType::Scalar(scalar) => Self::Scalar(ScalarBuilder::new(scalar)),
+            ColumnType::Scalar(scalar) => Self::Scalar(ScalarBuilder::new(scalar, rows)),
             ColumnType::List(element) => {
-                Self::List { elements: ScalarBuilder::new(element), ends: vec![0], valid: Vec::new() }
+                Self::List { elements: ScalarBuilder::new(element, rows), lists: Lists::new() }
+            }
+            ColumnType::Vector(precision) => {
+                Self::Vector { precision, elements: Float32Builder::new(), lists: Lists::new() }
             }
         }
     }
@@ -125,10 +194,7 @@ impl ColumnBuilder {
     fn append_null(&mut self) {
         match self {
             Self::Scalar(builder) => builder.append_null(),
-            Self::List { ends, valid, .. } => {
-                ends.push(ends.last().copied().unwrap_or(0));
-                valid.push(false);
-            }
+            Self::List { lists, .. } | Self::Vector { lists, .. } => lists.append_null(),
         }
     }
 
@@ -136,30 +202,12 @@ impl ColumnBuilder {
     fn append(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
         match self {
             Self::Scalar(builder) => Ok(builder.append(value::decode(builder.scalar, bytes, scratch)?)),
-            Self::List { elements, ends, valid } => {
-                let values = value::elements(bytes)?;
-                // All elements are looked at before the first is kept: an unreadable one takes the whole list.
-                for element in values.iter().flatten() {
-                    value::decode(elements.scalar, element, scratch)?;
-                }
-                let end = ends.last().copied().unwrap_or(0);
-                let Some(end) = i32::try_from(values.len()).ok().and_then(|count| end.checked_add(count))
-                else {
-                    return Ok(false);
-                };
-                for element in values {
-                    match element {
-                        None => elements.append_null(),
-                        Some(bytes) => {
-                            if !elements.append(value::decode(elements.scalar, bytes, scratch)?) {
-                                return Ok(false);
-                            }
-                        }
-                    }
-                }
-                ends.push(end);
-                valid.push(true);
-                Ok(true)
+            Self::List { elements, lists } => append_list(elements, lists, bytes, scratch),
+            Self::Vector { precision, elements, lists } => {
+                let floats = value::vector(*precision, bytes)?;
+                let has_room = lists.append(floats.len());
+                floats.for_each(|float| elements.append_value(float));
+                Ok(has_room)
             }
         }
     }
@@ -167,14 +215,40 @@ impl ColumnBuilder {
     fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         match self {
             Self::Scalar(builder) => Ok(builder.finish()),
-            Self::List { elements, ends, valid } => {
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(ends, vec![0])));
-                let nulls = NullBuffer::from(std::mem::take(valid));
-                let field = ColumnType::element_field(elements.scalar);
-                Ok(Arc::new(ListArray::try_new(field, offsets, elements.finish(), Some(nulls))?))
+            Self::List { elements, lists } => lists.finish(elements.scalar, elements.finish()),
+            Self::Vector { elements, lists, .. } => lists.finish(Scalar::Float4, Arc::new(elements.finish())),
+        }
+    }
+}
+
+/// `false`: Arrow's offsets have no room left.
+fn append_list(
+    elements: &mut ScalarBuilder,
+    lists: &mut Lists,
+    bytes: &[u8],
+    scratch: &mut String,
+) -> Result<bool, ValueError> {
+    let values = value::elements(bytes)?;
+    // An unreadable element takes the whole list, so all are looked at before the first is kept.
+    if elements.scalar.may_be_unreadable(false) {
+        let mut values = values.clone();
+        while let Some(element) = values.next()? {
+            element.map(|bytes| value::decode(elements.scalar, bytes, scratch)).transpose()?;
+        }
+    }
+    let has_room = lists.append(values.len());
+    let mut values = values;
+    while let Some(element) = values.next()? {
+        match element {
+            None => elements.append_null(),
+            Some(bytes) => {
+                if !elements.append(value::decode(elements.scalar, bytes, scratch)?) {
+                    return Ok(false);
+                }
             }
         }
     }
+    Ok(has_room)
 }
 
 struct ScalarBuilder {
@@ -194,20 +268,24 @@ enum Values {
 }
 
 impl ScalarBuilder {
-    fn new(scalar: Scalar) -> Self {
+    fn new(scalar: Scalar, rows: usize) -> Self {
         let values = match scalar {
-            Scalar::Bool => Values::Bool(BooleanBuilder::new()),
-            Scalar::Int2 => Values::I16(Int16Builder::new()),
-            Scalar::Int4 | Scalar::Date => Values::I32(Int32Builder::new()),
+            Scalar::Bool => Values::Bool(BooleanBuilder::with_capacity(rows)),
+            Scalar::Int2 => Values::I16(Int16Builder::with_capacity(rows)),
+            Scalar::Int4 | Scalar::Date => Values::I32(Int32Builder::with_capacity(rows)),
             Scalar::Int8 | Scalar::Oid | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz => {
-                Values::I64(Int64Builder::new())
+                Values::I64(Int64Builder::with_capacity(rows))
             }
-            Scalar::Float4 => Values::F32(Float32Builder::new()),
-            Scalar::Float8 => Values::F64(Float64Builder::new()),
-            Scalar::Numeric | Scalar::Text | Scalar::Char | Scalar::Uuid | Scalar::Json | Scalar::Jsonb => {
-                Values::Text(StringBuilder::new())
-            }
-            Scalar::Bytea => Values::Bytes(BinaryBuilder::new()),
+            Scalar::Float4 => Values::F32(Float32Builder::with_capacity(rows)),
+            Scalar::Float8 => Values::F64(Float64Builder::with_capacity(rows)),
+            Scalar::Numeric
+            | Scalar::Text
+            | Scalar::Char
+            | Scalar::Uuid
+            | Scalar::Json
+            | Scalar::TextAsJson
+            | Scalar::Jsonb => Values::Text(StringBuilder::with_capacity(rows, rows)),
+            Scalar::Bytea => Values::Bytes(BinaryBuilder::with_capacity(rows, rows)),
         };
         Self { scalar, values }
     }

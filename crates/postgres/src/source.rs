@@ -4,9 +4,10 @@ use crate::catalog::{self, Layout};
 use crate::client::{Connections, Lease, Purpose};
 use crate::copy::{CopyDecoder, CopyError};
 use crate::error::from_driver;
-use crate::sql::{self, Part};
+use crate::sql::{self, Part, Position};
 use async_trait::async_trait;
 use batches::Batches;
+use boundaries::SPLIT_INTO;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use std::pin::Pin;
@@ -14,16 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::error::SqlState;
 use whimbrel_model::{Cursor, SlicePart, StoreName};
 use whimbrel_store::{
-    BatchStream, ReadBatch, ReadRequest, Result, Source, SourceDescription, StoreError, StoreErrorKind,
+    BatchStream, ReadBatch, ReadRequest, Result, RunContext, Source, SourceDescription, StoreError,
+    StoreErrorKind,
 };
 
 mod batches;
-
-/// Beyond so many records the boundaries of slices come from a sample.
-const EXACT_UP_TO: u64 = 200_000;
-/// How many records of a sample stand for one slice. A sample is of whole pages, whose records lie together:
-/// few pages would make slices of very different size.
-const SAMPLED_PER_SLICE: u64 = 4_000;
+mod boundaries;
 
 /// A table, view or query.
 pub(crate) struct PostgresSource {
@@ -65,53 +62,16 @@ impl PostgresSource {
         self.records.get_or_try_init(|| catalog::records(&self.store, lease, layout)).await.copied()
     }
 
-    /// The last keys of all slices but the last one, without repetition.
-    async fn boundaries(&self, lease: &Lease, layout: &Layout, wanted: usize) -> Result<Vec<Vec<String>>> {
-        let records = self.count(lease, layout).await?;
-        if records > EXACT_UP_TO && layout.can_sample {
-            #[expect(clippy::cast_precision_loss, reason = "a share of pages, roughly")]
-            let share = (SAMPLED_PER_SLICE * wanted as u64) as f64 / records as f64;
-            let sampled =
-                self.cut(lease, layout, wanted, Some((share * 100.0).clamp(0.000_1, 100.0))).await?;
-            if !sampled.is_empty() {
-                return Ok(sampled);
-            }
-        }
-        self.cut(lease, layout, wanted, None).await
-    }
-
-    async fn cut(
-        &self,
-        lease: &Lease,
-        layout: &Layout,
-        wanted: usize,
-        percent: Option<f64>,
-    ) -> Result<Vec<Vec<String>>> {
-        let failed =
-            |error| from_driver(&self.store, format!("cannot slice {}", layout.relation.name()), error);
-        let sql = sql::boundaries(layout, wanted, percent)
-            .ok_or_else(|| self.internal("boundaries hold U+0000"))?;
-        let rows = lease.client().query(&sql, &[]).await.map_err(failed)?;
-        let mut boundaries = Vec::with_capacity(rows.len());
-        for row in rows {
-            let key =
-                (0..row.len()).map(|at| row.try_get(at)).collect::<std::result::Result<Vec<String>, _>>();
-            boundaries.push(key.map_err(failed)?);
-        }
-        boundaries.dedup();
-        Ok(boundaries)
-    }
-
     /// Compares what a statement would give now with what is expected of it. From here on the tables are
     /// locked against changes of their columns until the transaction ends.
-    async fn check_drift(&self, lease: &Lease, layout: &Layout, select: &str) -> Result<()> {
+    async fn check_drift(&self, lease: &Lease, layout: &Layout, shape: &str) -> Result<()> {
         let name = layout.relation.name();
         let drifted = |what: String| {
             let error =
                 StoreError::new(StoreErrorKind::Drift, &self.store, format!("{name} has changed: {what}"));
             error.with_hint("`whimbrel plan` shows what it is now")
         };
-        let prepared = lease.client().prepare(select).await.map_err(|error| {
+        let prepared = lease.client().prepare(shape).await.map_err(|error| {
             let gone = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
             match error.code() {
                 Some(code) if gone.contains(code) => {
@@ -126,6 +86,18 @@ impl PostgresSource {
             }
         }
         Ok(())
+    }
+
+    /// What of a part lies behind a cursor.
+    fn rest(&self, layout: &Layout, part: &SlicePart, after: Option<&Cursor>) -> Result<Part> {
+        let columns = layout.slice_key.len();
+        let part = Part::from_slice(part, columns).ok_or_else(|| self.foreign("a slice"))?;
+        let Some(cursor) = after else { return Ok(part) };
+        let rest = part.after(cursor, columns).ok_or_else(|| self.foreign("a cursor"))?;
+        if rest.within().is_some() && layout.is_unique {
+            return Err(self.foreign("a cursor"));
+        }
+        Ok(rest)
     }
 
     fn foreign(&self, what: &str) -> StoreError {
@@ -153,6 +125,8 @@ impl Source for PostgresSource {
             key: layout.key.clone(),
             records: Some(records),
             resumable: !layout.slice_key.is_empty(),
+            // A table holds one kind of records: `where` picks some of them, and nobody misses the others.
+            sees_all: false,
             notes: layout.notes.clone(),
         })
     }
@@ -164,45 +138,72 @@ impl Source for PostgresSource {
             lease.finish().await?;
             return Ok(vec![Part::Whole.to_slice()]);
         }
+        let whole = Part::Range { above: None, upto: None };
         let boundaries =
-            if wanted > 1 { self.boundaries(&lease, &layout, wanted).await? } else { Vec::new() };
+            if wanted > 1 { self.boundaries(&lease, &layout, &whole, wanted).await? } else { Vec::new() };
         lease.finish().await?;
-        let mut parts = Vec::with_capacity(boundaries.len() + 2);
-        let mut above = None;
-        for upto in boundaries {
-            parts.push(Part::Range { above: above.replace(upto.clone()), upto: Some(upto) }.to_slice());
-        }
-        parts.push(Part::Range { above, upto: None }.to_slice());
+        let mut parts = cut_at(whole, boundaries);
         if layout.slice_key.iter().any(|column| column.holds_null) {
-            parts.push(Part::Nulls.to_slice());
+            parts.push(Part::Nulls);
         }
-        Ok(parts)
+        Ok(parts.iter().map(Part::to_slice).collect())
     }
 
-    async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<BatchStream> {
+    async fn split(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<Vec<SlicePart>> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let layout = self.known_layout(&lease).await?;
+        let rest = self.rest(&layout, part, after)?;
+        // Among the records of one key no part can begin, and without an order there is nothing to cut by.
+        let boundaries = if rest.is_ordered() && rest.within().is_none() {
+            self.boundaries(&lease, &layout, &rest, SPLIT_INTO).await?
+        } else {
+            Vec::new()
+        };
+        lease.finish().await?;
+        if boundaries.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(cut_at(rest, boundaries).iter().map(Part::to_slice).collect())
+    }
+
+    async fn read(
+        &self,
+        part: &SlicePart,
+        after: Option<&Cursor>,
+        _context: &RunContext,
+    ) -> Result<BatchStream> {
         let lease = self.connections.lease(Purpose::Read).await?;
         let layout = self.known_layout(&lease).await?;
-        let columns = layout.slice_key.len();
-        let mut part = Part::from_slice(part, columns).ok_or_else(|| self.foreign("a slice"))?;
-        if let Some(cursor) = after {
-            part = part.after(cursor, columns).ok_or_else(|| self.foreign("a cursor"))?;
-        }
-        let select = sql::select(&layout, &part).ok_or_else(|| self.foreign("a key with U+0000"))?;
-        self.check_drift(&lease, &layout, &select).await?;
+        let part = self.rest(&layout, part, after)?;
+        let statements = sql::shape(&layout, &part).zip(sql::select(&layout, &part));
+        let (shape, select) = statements.ok_or_else(|| self.foreign("a key with U+0000"))?;
+        self.check_drift(&lease, &layout, &shape).await?;
         let doing = format!("cannot read {}", layout.relation.name());
         let copy = lease.client().copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)")).await;
         let copy = copy.map_err(|error| from_driver(&self.store, doing.clone(), error))?;
-        let hidden = if part.is_ordered() { sql::hidden_fields(&layout) } else { 0 };
+        let hidden = if part.is_ordered() { layout.hidden_fields() } else { 0 };
         let reading = Reading {
             store: self.store.clone(),
             doing,
             decoder: CopyDecoder::new(layout.columns.len() + hidden),
-            batches: Batches::new(&layout, part.is_ordered(), &self.request),
+            batches: Batches::new(&layout, &part, &self.request),
             copy: Some(Box::pin(copy)),
             lease: Some(lease),
         };
         Ok(futures::stream::unfold(Some(reading), step).boxed())
     }
+}
+
+/// Cuts a range behind each of the keys, which ascend and lie in it.
+fn cut_at(part: Part, boundaries: Vec<Vec<String>>) -> Vec<Part> {
+    let Part::Range { above: mut from, upto } = part else { return vec![part] };
+    let mut parts = Vec::with_capacity(boundaries.len() + 1);
+    for key in boundaries {
+        let above = from.replace(Position::behind(key.clone()));
+        parts.push(Part::Range { above, upto: Some(key) });
+    }
+    parts.push(Part::Range { above: from, upto });
+    parts
 }
 
 type CopyStream = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, tokio_postgres::Error>> + Send>>;
@@ -236,7 +237,7 @@ impl Reading {
             let Some(copy) = &mut self.copy else { return Ok(None) };
             match copy.next().await {
                 Some(Ok(chunk)) => {
-                    self.decoder.push(&chunk);
+                    self.decoder.push(chunk);
                     while let Some(row) = self.decoder.next_row().map_err(|error| self.malformed(error))? {
                         self.batches.push(row).map_err(|error| error.into_store(&self.store, &self.doing))?;
                     }

@@ -1,6 +1,6 @@
 //! The statements that read, and the parts that they read.
 
-use crate::catalog::{KeyColumn, Layout};
+use crate::catalog::{Column, KeyColumn, Layout};
 use crate::template::{Query, identifier, literal};
 use serde_json::{Value, json};
 use whimbrel_model::{Cursor, SlicePart};
@@ -21,7 +21,7 @@ pub(crate) enum Relation {
 pub(crate) enum Ties {
     /// Where the row lies.
     Ctid,
-    /// The whole record as text.
+    /// All its columns. To make one text of them would cost more, also where no keys repeat.
     Record,
 }
 
@@ -41,16 +41,64 @@ pub(crate) enum Part {
     /// Everything, in no order.
     Whole,
     /// Keys after `above`, up to and including `upto`; `None`: no bound.
-    Range { above: Option<Vec<String>>, upto: Option<Vec<String>> },
+    Range { above: Option<Position>, upto: Option<Vec<String>> },
     /// Records with a NULL in their key, in no order.
     Nulls,
+}
+
+/// A place among the records of a part: behind a record, in the order of the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The record's key.
+    pub key: Vec<String>,
+    /// Where among the records of that key; `None`: behind all of them.
+    pub within: Option<Within>,
+}
+
+/// A place among the records of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Within {
+    /// How many of them lie before it.
+    pub records: u64,
+    /// A digest of the last of those.
+    pub anchor: String,
+}
+
+impl Position {
+    /// Behind all records of a key.
+    pub(crate) fn behind(key: Vec<String>) -> Self {
+        Self { key, within: None }
+    }
+
+    pub(crate) fn to_cursor(&self) -> Cursor {
+        Cursor(match &self.within {
+            None => json!(self.key),
+            Some(within) => {
+                json!({ "key": self.key, "records": within.records, "anchor": within.anchor })
+            }
+        })
+    }
+
+    fn from_cursor(cursor: &Cursor, key_columns: usize) -> Option<Self> {
+        let Some(map) = cursor.0.as_object() else {
+            return Some(Self::behind(texts(&cursor.0, key_columns)?));
+        };
+        let within = Within {
+            records: map.get("records")?.as_u64().filter(|records| *records > 0)?,
+            anchor: map.get("anchor")?.as_str()?.to_owned(),
+        };
+        Some(Self { key: texts(map.get("key")?, key_columns)?, within: Some(within) })
+    }
 }
 
 impl Part {
     pub(crate) fn to_slice(&self) -> SlicePart {
         SlicePart(match self {
             Self::Whole => json!({ "whole": true }),
-            Self::Range { above, upto } => json!({ "above": above, "upto": upto }),
+            // No slice begins among the records of one key.
+            Self::Range { above, upto } => {
+                json!({ "above": above.as_ref().map(|above| &above.key), "upto": upto })
+            }
             Self::Nulls => json!({ "null": true }),
         })
     }
@@ -68,16 +116,25 @@ impl Part {
             Value::Null => Some(None),
             bound => Some(Some(texts(bound, key_columns)?)),
         };
-        (key_columns > 0).then_some(Self::Range { above: bound("above")?, upto: bound("upto")? })
+        let above = bound("above")?.map(Position::behind);
+        (key_columns > 0).then_some(Self::Range { above, upto: bound("upto")? })
     }
 
     /// The rest of it after a cursor; `None`: the cursor does not belong to it.
     pub(crate) fn after(self, cursor: &Cursor, key_columns: usize) -> Option<Self> {
         match self {
             Self::Range { upto, .. } => {
-                Some(Self::Range { above: Some(texts(&cursor.0, key_columns)?), upto })
+                Some(Self::Range { above: Some(Position::from_cursor(cursor, key_columns)?), upto })
             }
             Self::Whole | Self::Nulls => None,
+        }
+    }
+
+    /// Where it begins among the records of one key.
+    pub(crate) fn within(&self) -> Option<&Within> {
+        match self {
+            Self::Range { above: Some(Position { within, .. }), .. } => within.as_ref(),
+            _ => None,
         }
     }
 
@@ -91,6 +148,10 @@ fn texts(value: &Value, count: usize) -> Option<Vec<String>> {
     let values = value.as_array().filter(|values| values.len() == count)?;
     values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }
+
+/// So many columns may each be ordered by: a query has no more than 1,664 fields, those that it only orders by
+/// among them.
+const MOST_TIES: usize = 700;
 
 /// The name under which a relation is read.
 const ALIAS: &str = "input";
@@ -114,8 +175,9 @@ fn condition(part: &Part, key: &[KeyColumn], write: fn(&KeyColumn) -> String) ->
             // A comparison of rows may be decided before it meets a NULL, so NULLs are kept out by name.
             let nullable = key.iter().filter(|column| column.holds_null);
             conditions.extend(nullable.map(|column| format!("{} IS NOT NULL", write(column))));
-            for (operator, bound) in [(">", above), ("<=", upto)] {
-                let Some(bound) = bound else { continue };
+            let above =
+                above.as_ref().map(|above| (if above.within.is_some() { ">=" } else { ">" }, &above.key));
+            for (operator, bound) in above.into_iter().chain(upto.as_ref().map(|upto| ("<=", upto))) {
                 let value = |(text, column): (&String, &KeyColumn)| {
                     Some(format!("{}::{}", literal(text)?, column.source_type))
                 };
@@ -149,51 +211,83 @@ fn from_part(layout: &Layout, part: &Part) -> Option<String> {
     }
 }
 
-/// How many fields stand behind the columns of a row that has a cursor: the number of its key's group where
-/// keys may repeat, and the key as text.
-pub(crate) fn hidden_fields(layout: &Layout) -> usize {
-    layout.slice_key.len() + usize::from(!layout.is_unique)
+/// What a statement would give of a part if all columns were asked for as they are: for the server to check.
+pub(crate) fn shape(layout: &Layout, part: &Part) -> Option<String> {
+    let column = |column: &Column| format!("{ALIAS}.{}", identifier(&column.name));
+    let columns: Vec<_> = layout.columns.iter().map(column).collect();
+    Some(format!("SELECT {} {}", columns.join(", "), from_part(layout, part)?))
 }
 
-/// The query of a part. In an ordered part the hidden fields follow the columns.
+/// The query of a part. In an ordered part hidden fields follow the columns: the number of its key's group
+/// where keys may repeat, and the key as text where the columns do not tell it.
 pub(crate) fn select(layout: &Layout, part: &Part) -> Option<String> {
-    let mut fields: Vec<_> =
-        layout.columns.iter().map(|c| format!("{ALIAS}.{}", identifier(&c.name))).collect();
+    let column =
+        |column: &Column| column.read_as.selected.sql(&format!("{ALIAS}.{}", identifier(&column.name)));
+    let mut fields: Vec<_> = layout.columns.iter().map(column).collect();
     let from = from_part(layout, part)?;
     if !part.is_ordered() {
         return Some(format!("SELECT {} {from}", fields.join(", ")));
     }
     let key: Vec<_> = layout.slice_key.iter().map(outside).collect();
     let mut order = key.join(", ");
-    if !layout.is_unique {
-        // Which keys are equal is for the database to say: 1.0 and 1.00 are, and so may be `a` and `A`.
+    if layout.numbers_groups() {
         fields.push(format!("rank() OVER (ORDER BY {order})"));
-        order.push_str(match layout.relation {
-            Relation::Table { ties: Ties::Ctid, .. } => ", input.tableoid, input.ctid",
-            _ => ", ROW(input.*)::text",
-        });
     }
-    fields.extend(key.iter().map(|column| format!("{column}::text")));
-    Some(format!("SELECT {} {from} ORDER BY {order}", fields.join(", ")))
+    if !layout.is_unique {
+        match layout.relation {
+            Relation::Table { ties: Ties::Ctid, .. } => order.push_str(", input.tableoid, input.ctid"),
+            _ if layout.columns.len() > MOST_TIES => order.push_str(", ROW(input.*)::pg_catalog.text"),
+            _ => layout.columns.iter().for_each(|column| {
+                order.push_str(", ");
+                order.push_str(&column.read_as.tie(&format!("{ALIAS}.{}", identifier(&column.name))));
+            }),
+        }
+    }
+    if !layout.tells_keys() {
+        fields.extend(key.iter().map(|column| format!("{column}::text")));
+    }
+    let offset = part
+        .within()
+        .map_or_else(String::new, |within| format!(" OFFSET {}", within.records.saturating_sub(1)));
+    Some(format!("SELECT {} {from} ORDER BY {order}{offset}", fields.join(", ")))
 }
 
-/// A query whose rows are the last keys of `wanted - 1` parts of about equal size; `percent` of the pages are
-/// looked at where it is given.
-pub(crate) fn boundaries(layout: &Layout, wanted: usize, percent: Option<f64>) -> Option<String> {
+/// Which records boundaries are looked for among.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sample {
+    /// All of them.
+    All,
+    /// Those on so many percent of a table's pages.
+    Pages(f64),
+    /// Each with this likelihood.
+    Records(f64),
+}
+
+/// A query whose rows are the last keys of `wanted - 1` parts of about equal size, which a part is cut into.
+pub(crate) fn boundaries(layout: &Layout, part: &Part, wanted: usize, sample: Sample) -> Option<String> {
     let key: Vec<_> = layout.slice_key.iter().map(outside).collect();
     let numbered: Vec<_> = key.iter().enumerate().map(|(at, column)| format!("{column} AS k{at}")).collect();
     let texts: Vec<_> = (0..key.len()).map(|at| format!("k{at}::text")).collect();
-    let whole = Part::Range { above: None, upto: None };
-    let sample =
-        percent.map_or_else(String::new, |percent| format!(" TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)"));
-    let condition = condition(&whole, &layout.slice_key, outside)?;
+    let from = match &layout.relation {
+        Relation::Query(query) if query.has_slice() => {
+            let inside = condition(part, &layout.slice_key, |column| column.inside.clone())?;
+            from(layout, &inside)
+        }
+        _ => from(layout, "TRUE"),
+    };
+    let (pages, records) = match sample {
+        Sample::All => (String::new(), String::new()),
+        Sample::Pages(percent) => (format!(" TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)"), String::new()),
+        Sample::Records(share) => (String::new(), format!(" AND random() < {share}")),
+    };
+    let condition = condition(part, &layout.slice_key, outside)?;
     Some(format!(
-        "SELECT {} FROM (SELECT {}, row_number() OVER (ORDER BY {}) AS n, count(*) OVER () AS total {}{sample} WHERE {condition}) AS keys \
+        "SELECT {} FROM (SELECT {}, row_number() OVER (ORDER BY {}) AS n, count(*) OVER () AS total \
+         {from}{pages} WHERE {condition}{records}) AS keys \
          WHERE n < total AND n * {wanted} / total > (n - 1) * {wanted} / total ORDER BY n",
         texts.join(", "),
         numbered.join(", "),
         key.join(", "),
-        from(layout, "TRUE"),
     ))
 }
 
@@ -208,9 +302,23 @@ mod tests {
             Part::Whole,
             Part::Nulls,
             Part::Range { above: None, upto: None },
-            Part::Range { above: key(&["a'", "1"]), upto: key(&["b", "2"]) },
+            Part::Range { above: key(&["a'", "1"]).map(Position::behind), upto: key(&["b", "2"]) },
         ] {
             assert_eq!(Part::from_slice(&part.to_slice(), 2), Some(part));
+        }
+    }
+
+    #[test]
+    fn positions_survive_being_stored() {
+        let key = vec!["a".to_owned(), "1".to_owned()];
+        let within = Within { records: 3, anchor: "00ff".to_owned() };
+        for position in [Position::behind(key.clone()), Position { key, within: Some(within) }] {
+            assert_eq!(Position::from_cursor(&position.to_cursor(), 2), Some(position));
+        }
+        for value in
+            [json!({ "key": ["a"], "records": 0, "anchor": "" }), json!({ "key": ["a"] }), json!("a")]
+        {
+            assert_eq!(Position::from_cursor(&Cursor(value), 1), None);
         }
     }
 

@@ -1,7 +1,6 @@
 //! One value out of PostgreSQL's binary form.
 
-use crate::types::Scalar;
-use std::fmt::Write as _;
+use crate::types::{Precision, Scalar};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.
 const EPOCH_DAYS: i32 = 10_957;
@@ -51,6 +50,7 @@ pub(crate) fn decode<'a>(
         Scalar::Float4 => Value::F32(f32::from_be_bytes(fixed(bytes)?)),
         Scalar::Float8 => Value::F64(f64::from_be_bytes(fixed(bytes)?)),
         Scalar::Text | Scalar::Json => text(bytes)?,
+        Scalar::TextAsJson => json(bytes)?,
         Scalar::Jsonb => match bytes {
             [1, json @ ..] => text(json)?,
             _ => return Err(Malformed("jsonb of another version than 1")),
@@ -72,6 +72,13 @@ fn text(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Unreadable("the text is not valid UTF-8"))
 }
 
+fn json(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+        Ok(_) => text(bytes),
+        Err(_) => Err(Unreadable("the text is no JSON document")),
+    }
+}
+
 /// As PostgreSQL 16 writes it: a byte above 127 as `\ooo`, zero as nothing.
 fn char_text([byte]: [u8; 1], scratch: &mut String) -> Value<'_> {
     scratch.clear();
@@ -89,14 +96,18 @@ fn octal(byte: u8) -> char {
 
 fn uuid(bytes: [u8; 16], scratch: &mut String) -> Value<'_> {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    scratch.clear();
-    for (index, byte) in bytes.iter().enumerate() {
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (index, byte) in bytes.into_iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
-            scratch.push('-');
+            at += 1;
         }
-        scratch.push(char::from(HEX[usize::from(byte >> 4)]));
-        scratch.push(char::from(HEX[usize::from(byte & 15)]));
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
     }
+    scratch.clear();
+    scratch.extend(text.into_iter().map(char::from));
     Value::Text(scratch)
 }
 
@@ -146,28 +157,30 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
         NUMERIC_MINUS_INFINITY => return Ok(Value::Text("-Infinity")),
         _ => return Err(Malformed("a numeric has an unknown sign")),
     }
-    let digits: Vec<u16> =
-        digits.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-    if digits.iter().any(|digit| *digit > 9999) {
+    let (digits, _) = digits.as_chunks::<2>();
+    if digits.iter().any(|digit| u16::from_be_bytes(*digit) > 9999) {
         return Err(Malformed("a numeric digit is above 9999"));
     }
     // A place before the first digit or after the last one holds zero.
     let digit = |power: i32| {
         let index = usize::try_from(i64::from(weight) - i64::from(power)).ok();
-        index.and_then(|index| digits.get(index)).copied().unwrap_or(0)
+        index.and_then(|index| digits.get(index)).map_or(0, |digit| u16::from_be_bytes(*digit))
     };
     if weight < 0 || count == 0 {
         scratch.push('0');
     } else {
-        write_number(scratch, format_args!("{}", digit(weight)));
-        (0..weight).rev().for_each(|power| write_number(scratch, format_args!("{:04}", digit(power))));
+        let first = scratch.len();
+        push_digits(scratch, digit(weight));
+        let zeros = scratch[first..].bytes().take_while(|digit| *digit == b'0').count().min(3);
+        scratch.drain(first..first + zeros);
+        (0..weight).rev().for_each(|power| push_digits(scratch, digit(power)));
     }
     if scale > 0 {
         scratch.push('.');
         let end = scratch.len() + scale;
         let mut power = -1;
         while scratch.len() < end {
-            write_number(scratch, format_args!("{:04}", digit(power)));
+            push_digits(scratch, digit(power));
             power -= 1;
         }
         scratch.truncate(end);
@@ -175,25 +188,82 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
     Ok(Value::Text(scratch))
 }
 
-fn write_number(text: &mut String, number: std::fmt::Arguments<'_>) {
-    // Writing into a `String` does not fail.
-    let _ = text.write_fmt(number);
+/// Four decimal digits. Formatting by `write!` would cost more than all the rest of a numeric.
+fn push_digits(text: &mut String, digit: u16) {
+    let decimal = |power: u16| char::from(b'0' + u8::try_from(digit / power % 10).unwrap_or(0));
+    text.extend([decimal(1000), decimal(100), decimal(10), decimal(1)]);
 }
 
-/// The elements of an array, `None` for NULL.
-pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<Option<&[u8]>>, ValueError> {
+/// The floats of a vector, as `dimensions, unused` and then each of them.
+pub(crate) fn vector(
+    precision: Precision,
+    bytes: &[u8],
+) -> Result<impl ExactSizeIterator<Item = f32>, ValueError> {
+    let (header, floats) =
+        bytes.split_first_chunk::<4>().ok_or(Malformed("a vector is shorter than its header"))?;
+    let dimensions = usize::from(u16::from_be_bytes([header[0], header[1]]));
+    let size = match precision {
+        Precision::Single => 4,
+        Precision::Half => 2,
+    };
+    if floats.len() != dimensions * size {
+        return Err(Malformed("a vector has another number of dimensions than it says"));
+    }
+    Ok(floats.chunks_exact(size).map(|float| match *float {
+        [a, b, c, d] => f32::from_be_bytes([a, b, c, d]),
+        [a, b] => Half::from_be_bytes([a, b]).to_f32(),
+        _ => f32::NAN,
+    }))
+}
+
+/// A half-precision float; Arrow brings it along.
+type Half = <arrow::datatypes::Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native;
+
+/// The elements of an array, one by one, `None` for NULL.
+#[derive(Clone, Debug)]
+pub(crate) struct Elements<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Elements<'a> {
+    /// How many are still to come.
+    pub(crate) fn len(&self) -> usize {
+        self.left
+    }
+
+    /// The next one; the outer `None`: there is none left.
+    pub(crate) fn next(&mut self) -> Result<Option<Option<&'a [u8]>>, ValueError> {
+        if self.left == 0 {
+            return if self.rest.is_empty() {
+                Ok(None)
+            } else {
+                Err(Malformed("an array is followed by other bytes"))
+            };
+        }
+        self.left -= 1;
+        let length = match take_i32(&mut self.rest)? {
+            -1 => return Ok(Some(None)),
+            length => {
+                usize::try_from(length).map_err(|_| Malformed("an array element has a negative length"))?
+            }
+        };
+        let (element, rest) =
+            self.rest.split_at_checked(length).ok_or(Malformed("an array element is cut short"))?;
+        self.rest = rest;
+        Ok(Some(Some(element)))
+    }
+}
+
+/// Looks at the head of an array.
+pub(crate) fn elements(bytes: &[u8]) -> Result<Elements<'_>, ValueError> {
     let mut rest = bytes;
     let dimensions = take_i32(&mut rest)?;
     let _has_nulls = take_i32(&mut rest)?;
     let _element_oid = take_i32(&mut rest)?;
     let count = match dimensions {
-        0 => {
-            return if rest.is_empty() {
-                Ok(Vec::new())
-            } else {
-                Err(Malformed("an empty array has elements"))
-            };
-        }
+        0 if rest.is_empty() => return Ok(Elements { rest, left: 0 }),
+        0 => return Err(Malformed("an empty array has elements")),
         1 => take_i32(&mut rest)?,
         2..=6 => return Err(Unreadable("an array of more than one dimension")),
         _ => return Err(Malformed("an array has an impossible number of dimensions")),
@@ -202,23 +272,9 @@ pub(crate) fn elements(bytes: &[u8]) -> Result<Vec<Option<&[u8]>>, ValueError> {
         return Err(Unreadable("an array whose lower bound is not 1"));
     }
     // Each element has a length of four bytes at least, which bounds what a wrong count can make us reserve.
-    let count = usize::try_from(count).ok().filter(|count| *count <= rest.len() / 4);
-    let count = count.ok_or(Malformed("an array says to have more elements than it has bytes"))?;
-    let mut elements = Vec::with_capacity(count);
-    for _ in 0..count {
-        elements.push(match take_i32(&mut rest)? {
-            -1 => None,
-            length => {
-                let length = usize::try_from(length)
-                    .map_err(|_| Malformed("an array element has a negative length"))?;
-                let (element, after) =
-                    rest.split_at_checked(length).ok_or(Malformed("an array element is cut short"))?;
-                rest = after;
-                Some(element)
-            }
-        });
-    }
-    if rest.is_empty() { Ok(elements) } else { Err(Malformed("an array is followed by other bytes")) }
+    let left = usize::try_from(count).ok().filter(|count| *count <= rest.len() / 4);
+    let left = left.ok_or(Malformed("an array says to have more elements than it has bytes"))?;
+    Ok(Elements { rest, left })
 }
 
 fn take_i32(rest: &mut &[u8]) -> Result<i32, ValueError> {
@@ -232,7 +288,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Scalar; 18] = [
+    const ALL: [Scalar; 19] = [
         Scalar::Bool,
         Scalar::Int2,
         Scalar::Int4,
@@ -246,6 +302,7 @@ mod tests {
         Scalar::Bytea,
         Scalar::Uuid,
         Scalar::Json,
+        Scalar::TextAsJson,
         Scalar::Jsonb,
         Scalar::Date,
         Scalar::Time,
@@ -273,11 +330,29 @@ mod tests {
         assert_eq!(numeric_text(&[], 0, 0, 0), "0");
         assert_eq!(numeric_text(&[], 0, 0, 3), "0.000");
         assert_eq!(numeric_text(&[1], 1, 0, 0), "10000");
+        assert_eq!(numeric_text(&[900], 0, 0, 1), "900.0");
         assert_eq!(numeric_text(&[12, 3400], 0, NUMERIC_NEGATIVE, 2), "-12.34");
         assert_eq!(numeric_text(&[1], -2, 0, 8), "0.00000001");
         assert_eq!(numeric_text(&[1, 0, 5000], 1, 0, 5), "10000.50000");
         assert_eq!(numeric_text(&[], 0, NUMERIC_NAN, 0), "NaN");
         assert_eq!(numeric_text(&[], 0, NUMERIC_MINUS_INFINITY, 0), "-Infinity");
+    }
+
+    #[test]
+    fn vectors_of_both_precisions() {
+        let floats = |precision, bytes: &[u8]| vector(precision, bytes).map(Iterator::collect::<Vec<_>>);
+        let single = [0, 2, 0, 0, 0x80, 0, 0, 0, 0x3f, 0xc0, 0, 0];
+        assert_eq!(
+            floats(Precision::Single, &single)
+                .unwrap()
+                .iter()
+                .map(|float| float.to_bits())
+                .collect::<Vec<_>>(),
+            [(-0.0_f32).to_bits(), 1.5_f32.to_bits()]
+        );
+        let half = [0, 3, 0, 0, 0x7b, 0xff, 0, 1, 0xbe, 0];
+        assert_eq!(floats(Precision::Half, &half), Ok(vec![65_504.0, 2.0_f32.powi(-24), -1.5]));
+        assert!(floats(Precision::Single, &half).is_err());
     }
 
     #[test]
@@ -298,8 +373,14 @@ mod tests {
             for scalar in ALL {
                 let _ = decode(scalar, &bytes, &mut scratch);
             }
-            if let Ok(elements) = elements(&bytes) {
+            if let Ok(mut elements) = elements(&bytes) {
                 prop_assert!(elements.len() <= bytes.len() / 4);
+                while let Ok(Some(_)) = elements.next() {}
+            }
+            for precision in [Precision::Single, Precision::Half] {
+                if let Ok(floats) = vector(precision, &bytes) {
+                    prop_assert!(floats.len() <= bytes.len() / 2);
+                }
             }
         }
     }

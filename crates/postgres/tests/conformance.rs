@@ -1,8 +1,8 @@
 //! The suite that every source passes.
 
-use crate::server::on_each_server;
+use crate::server::{on_each_server, request};
 use futures::FutureExt as _;
-use whimbrel_store::{Store as _, conformance};
+use whimbrel_store::{Relation, Store as _, conformance};
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text NOT NULL, born date, tags text[]); \
     INSERT INTO people SELECT n, 'name ' || n, date '1970-01-01' + n, ARRAY['t' || n % 3, NULL] \
@@ -63,6 +63,25 @@ async fn a_table_without_a_key_is_one_slice() {
             assert!(description.notes[0].contains("no primary key"), "{:?}", description.notes);
             assert_eq!(source.slices(4).await.unwrap().len(), 1);
             conformance::source(&*source, 500).await;
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_by_a_key_that_repeats() {
+    on_each_server(|fixture| {
+        async {
+            fixture
+                .run(
+                    "CREATE TABLE crowds (id int, kind text NOT NULL, at inet); INSERT INTO crowds SELECT n, 'k' || n / 250, '::1' FROM generate_series(1, 1500) AS n; \
+                     INSERT INTO crowds SELECT n, 'few' || n / 3, NULL FROM generate_series(1, 300) AS n",
+                )
+                .await;
+            let mut request = request(Relation::Table("crowds".to_owned()));
+            request.slice_by = vec!["kind".to_owned()];
+            conformance::source(&*fixture.store.source(request).unwrap(), 1800).await;
         }
         .boxed_local()
     })

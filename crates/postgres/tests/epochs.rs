@@ -1,7 +1,8 @@
 //! Snapshots: what an epoch sees, and what happens when it is gone.
 
-use crate::server::{beside, column, on_each_server, on_real_server, read, read_all};
+use crate::server::{beside, column, end_other_sessions, on_each_server, on_real_server, read, read_all};
 use futures::FutureExt as _;
+use whimbrel_store::conformance::context;
 use whimbrel_store::{Store as _, StoreErrorKind};
 
 const TABLE: &str =
@@ -40,10 +41,9 @@ async fn a_lost_snapshot_is_said_and_a_new_epoch_goes_on() {
             fixture.store.begin_epoch().await.unwrap();
             assert_eq!(column(&read(&*source, &part, None).await, "id").len(), 300);
             let other = beside(fixture).await;
-            let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-            other.query(kill, &[]).await.unwrap();
+            end_other_sessions(&other).await;
             let error = loop {
-                match source.read(&part, None).await {
+                match source.read(&part, None, &context()).await {
                     // A pooled connection may be found dead first.
                     Err(error) if error.kind() == StoreErrorKind::Unreachable => {}
                     Err(error) => break error,
@@ -67,9 +67,15 @@ async fn a_change_of_columns_is_drift() {
             let source = fixture.table("t");
             let part = source.slices(1).await.unwrap().remove(0);
             fixture.run("ALTER TABLE t ALTER COLUMN id TYPE bigint").await;
-            assert_eq!(source.read(&part, None).await.err().unwrap().kind(), StoreErrorKind::Drift);
+            assert_eq!(
+                source.read(&part, None, &context()).await.err().unwrap().kind(),
+                StoreErrorKind::Drift
+            );
             fixture.run("ALTER TABLE t RENAME COLUMN id TO key").await;
-            assert_eq!(source.read(&part, None).await.err().unwrap().kind(), StoreErrorKind::Drift);
+            assert_eq!(
+                source.read(&part, None, &context()).await.err().unwrap().kind(),
+                StoreErrorKind::Drift
+            );
             source.describe().await.unwrap();
             assert_eq!(column(&read(&*source, &part, None).await, "key").len(), 300);
         }
@@ -91,7 +97,7 @@ async fn an_error_within_an_epoch_leaves_it_alive() {
             }
             let failing = fixture.query("SELECT 1 / (id - 200) AS x FROM t", &[]);
             let whole = failing.slices(1).await.unwrap().remove(0);
-            let stream = failing.read(&whole, None).await;
+            let stream = failing.read(&whole, None, &context()).await;
             let error = match stream {
                 Err(error) => error,
                 Ok(stream) => futures::TryStreamExt::try_collect::<Vec<_>>(stream).await.unwrap_err(),

@@ -6,4 +6,8 @@ mod epochs;
 mod failures;
 mod server;
 mod slices;
+mod tables;
+mod target;
+mod target_tables;
+mod types;
 mod values;

@@ -11,6 +11,7 @@ use tokio_postgres::NoTls;
 use whimbrel_model::{Cursor, SlicePart, StoreName, record};
 use whimbrel_postgres::PostgresConfig;
 use whimbrel_postgres::PostgresStore;
+use whimbrel_store::conformance::context;
 use whimbrel_store::{ReadBatch, ReadRequest, Relation, Source, Store as _};
 
 pub const REAL_SERVER: &str = "WHIMBREL_TEST_POSTGRES_URL";
@@ -47,6 +48,9 @@ pub fn request(relation: Relation) -> ReadRequest {
         slice_by: Vec::new(),
         columns: BTreeMap::new(),
         parameters: BTreeMap::new(),
+        wanted: None,
+        condition: None,
+        wants_all: false,
         batch_records: 100,
         batch_bytes: 1 << 20,
     }
@@ -107,8 +111,20 @@ pub async fn beside(fixture: &Fixture) -> tokio_postgres::Client {
     client
 }
 
+/// Ends all sessions of the database but the one that asks, and waits until they are gone.
+pub async fn end_other_sessions(client: &tokio_postgres::Client) {
+    const OTHERS: &str =
+        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    client.query(&format!("SELECT pg_terminate_backend(pid) {OTHERS}"), &[]).await.expect("a superuser");
+    let left = async || {
+        let count = client.query_one(&format!("SELECT count(*) {OTHERS}"), &[]).await.expect("a count");
+        count.get::<_, i64>(0)
+    };
+    while left().await > 0 {}
+}
+
 pub async fn read(source: &dyn Source, part: &SlicePart, after: Option<&Cursor>) -> Vec<ReadBatch> {
-    let stream = source.read(part, after).await.expect("a stream");
+    let stream = source.read(part, after, &context()).await.expect("a stream");
     stream.try_collect().await.expect("the stream ends well")
 }
 

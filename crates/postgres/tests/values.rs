@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use serde_json::{Value, json};
 use whimbrel_model::{Logical, logical, record};
 use whimbrel_postgres::PostgresConfig;
-use whimbrel_store::{Store as _, StoreErrorKind};
+use whimbrel_store::Store as _;
 
 /// Types whose Arrow form is text, or prints as PostgreSQL's own text does, with values as SQL literals.
 const AS_TEXT: [(&str, &[&str]); 20] = [
@@ -183,27 +183,6 @@ async fn what_arrow_cannot_hold_is_a_row_apart() {
             assert_eq!(column(&batches, "list"), [json!([1]), json!([2]), Value::Null, Value::Null, json!([5])]);
             let raw = batch.records.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>().value(4);
             assert_eq!(raw, -210_863_520_000_000_000, "4713-01-01 BC");
-        }
-        .boxed_local()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn other_types_are_refused_by_name() {
-    on_each_server(|fixture| {
-        async {
-            fixture.run("CREATE TABLE t (id int PRIMARY KEY, \"How long\" interval, spots point[])").await;
-            let error = fixture.table("t").describe().await.unwrap_err();
-            assert_eq!(error.kind(), StoreErrorKind::Unsupported);
-            assert!(
-                error.to_string().contains("`How long`") && error.to_string().contains("interval"),
-                "{error}"
-            );
-            let error = fixture.query("SELECT spots FROM t", &[]).describe().await.unwrap_err();
-            assert!(error.to_string().contains("point[]"), "{error}");
-            // The refusal harms nothing.
-            assert_eq!(fixture.query("SELECT id FROM t", &[]).describe().await.unwrap().records, Some(0));
         }
         .boxed_local()
     })

@@ -2,6 +2,7 @@
 //! the language has it. Texts that the later stages read as templates or SQL are gathered on the way.
 
 use crate::duration;
+use crate::elements::text::{ScopePart, scope_part};
 use crate::error::{Position, Result, SpecError, SpecErrorKind};
 use crate::names::{NameRule, suggest};
 use crate::node::{Entry, Node, NodeValue};
@@ -219,6 +220,7 @@ impl<'a> Checker<'a> {
                 self.texts.sql.push(SqlAt { text: text.to_owned(), span });
                 Ok(())
             }
+            Some("scope") => self.scope_value(text, span, name),
             Some("duration") if duration::parse(text).is_none() => Err(SpecError::invalid(
                 node.position,
                 format!("`{name}` cannot be `{}`", shorten(text)),
@@ -239,6 +241,21 @@ impl<'a> Checker<'a> {
                 None => Ok(()),
             },
         }
+    }
+
+    /// A name in it is checked like a parameter's in SQL.
+    fn scope_value(&mut self, text: &str, span: TextSpan, name: &str) -> Result<()> {
+        match scope_part(text) {
+            Some(ScopePart::Variable(_)) => self.texts.sql.push(SqlAt { text: text.to_owned(), span }),
+            Some(ScopePart::Text(_)) => {}
+            None => {
+                let message = format!("`{name}` cannot be `{}`", shorten(text));
+                let hint =
+                    "write `$name` of a variable alone, or the text itself; `$$` in front stands for `$`";
+                return Err(SpecError::invalid(span.start, message, hint));
+            }
+        }
+        Ok(())
     }
 
     fn template(&mut self, text: &str, span: TextSpan) -> Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use whimbrel_model::{FlowName, GroupName, StoreName};
 
 pub use crate::elements::Unmatched;
-pub use crate::elements::into::{NullRule, OnDuplicate, WriteMode};
+pub use crate::elements::into::{NullRule, OnDuplicate, OrderColumn, WriteMode};
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ pub struct ResolvedFlow {
     pub position: Position,
 }
 
-/// The value of a `$name` in SQL. Debug does not show it: it may be secret.
+/// The value of a `$name` in SQL or in `scope`. Debug does not show it: it may be secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ParameterValue(pub String);
 
@@ -187,6 +187,12 @@ pub struct IntoRequest {
     pub mode: WriteMode,
     /// What becomes of a second record of one key.
     pub on_duplicate: OnDuplicate,
+    /// Which of several records of one key is the last, by its columns as they go to the target, the first
+    /// column first; empty unless `on_duplicate` is [`OnDuplicate::Last`].
+    pub order: Vec<OrderColumn>,
+    /// The tenant: columns of the target and the values that they have in every record of the flow, as text;
+    /// empty: the whole table.
+    pub scope: BTreeMap<String, ParameterValue>,
     /// What becomes of a NULL.
     pub nulls: NullRule,
     /// Forms by column: `as`.
@@ -224,6 +230,10 @@ pub struct Limits {
     pub stall_after: Duration,
     /// The share of rejects at which the run stops; `None`: it only warns.
     pub max_reject_rate: Option<f64>,
+    /// Write units that the run may use in all; `None`: as many as it takes.
+    pub max_write_units: Option<f64>,
+    /// Read units that the run may use in all; `None`: as many as it takes.
+    pub max_read_units: Option<f64>,
 }
 
 impl Default for Limits {
@@ -232,6 +242,8 @@ impl Default for Limits {
             retry_for: Duration::from_mins(5),
             stall_after: Duration::from_mins(10),
             max_reject_rate: None,
+            max_write_units: None,
+            max_read_units: None,
         }
     }
 }

@@ -10,21 +10,23 @@ use arrow::compute::concat_batches;
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use whimbrel_model::{Cursor, FingerprintKey, SliceId, SlicePart, record};
+use whimbrel_model::{Checkpoint, Cursor, FingerprintKey, SliceId, SlicePart, record};
 
 /// A context for tests: patience of ten seconds, never stopped.
 #[must_use]
 pub fn context() -> RunContext {
     RunContext {
+        run: whimbrel_model::RunId::generate(),
         fingerprint_key: FingerprintKey::new([42; 32]),
         retry_for: std::time::Duration::from_secs(10),
         stop: tokio_util::sync::CancellationToken::new(),
         meter: std::sync::Arc::default(),
+        budget: std::sync::Arc::default(),
     }
 }
 
 async fn read_all(source: &dyn Source, part: &SlicePart, after: Option<&Cursor>) -> Vec<ReadBatch> {
-    let stream = source.read(part, after).await.expect("a part that the source itself gave is readable");
+    let stream = source.read(part, after, &context()).await.expect("a part that the source itself gave is readable");
     stream.try_collect().await.expect("the stream ends well")
 }
 
@@ -75,7 +77,7 @@ pub async fn source(source: &dyn Source, expected_records: usize) {
             assert_eq!(rest, all_lines[done..], "the rest after a cursor is exactly what follows it");
         }
     }
-    let stream = source.read(&whole[0], None).await.expect("readable");
+    let stream = source.read(&whole[0], None, &context()).await.expect("readable");
     drop(stream);
     assert_eq!(
         lines(&read_all(source, &whole[0], None).await).len(),
@@ -101,8 +103,10 @@ pub struct TargetFixture<'a> {
 async fn write(target: &dyn Target, records: &RecordBatch, created: bool, contested: bool) -> Vec<Outcome> {
     let writer =
         target.writer(&SliceId::new("conformance.0000"), created, &context()).await.expect("a writer");
-    let batch = WriteBatch { records: records.clone(), seq: 1, cursor: None, contested };
+    let batch = WriteBatch { records: records.clone(), seq: 1, cursor: None, contested, guards: None };
     let outcome = writer.write(batch).await.expect("a batch is written");
+    let last = Checkpoint { seq: 1, ..Checkpoint::default() };
+    writer.commit(&last, 1).await.expect("the batch is made durable");
     writer.finish().await.expect("the slice is finished");
     assert_eq!(outcome.outcomes.len(), records.num_rows(), "one outcome a record");
     outcome.outcomes

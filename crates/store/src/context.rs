@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use whimbrel_model::{Capacity, FingerprintKey};
+use whimbrel_model::{Capacity, FingerprintKey, RunId};
 
 /// Lent to every writer of a run.
 #[derive(Clone, Debug)]
 pub struct RunContext {
+    /// The run; names of slices are unique within it.
+    pub run: RunId,
     /// Keys the fingerprints of this migration.
     pub fingerprint_key: FingerprintKey,
     /// How long one store may make no progress before the run stops, resumable.
@@ -18,6 +20,63 @@ pub struct RunContext {
     pub stop: CancellationToken,
     /// What the run shows while it goes on.
     pub meter: Arc<Meter>,
+    /// Units that the run may still use.
+    pub budget: Arc<UnitBudget>,
+}
+
+/// Capacity units that a run may use in all, reserved before a request is sent and settled after it, so that
+/// the limit is never passed by what is on its way.
+#[derive(Debug, Default)]
+pub struct UnitBudget {
+    limit: UnitLimit,
+    taken: Mutex<Capacity>,
+}
+
+/// The most units that a run may use in all; `None`: as many as it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UnitLimit {
+    /// Read units.
+    pub read: Option<f64>,
+    /// Write units.
+    pub write: Option<f64>,
+}
+
+/// The budget does not hold what a request would use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BudgetSpent;
+
+impl UnitBudget {
+    /// A budget of which some is used already, by earlier stretches of the run.
+    #[must_use]
+    pub fn new(limit: UnitLimit, used: Capacity) -> Self {
+        Self { limit, taken: Mutex::new(used) }
+    }
+
+    /// Sets units aside for a request that is about to be sent.
+    ///
+    /// # Errors
+    /// They would pass the limit: the run pauses.
+    pub fn reserve(&self, estimate: Capacity) -> Result<(), BudgetSpent> {
+        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut after = *taken;
+        after += estimate;
+        let passes = |limit: Option<f64>, units: f64| limit.is_some_and(|limit| units > limit);
+        if passes(self.limit.write, after.write_units) && estimate.write_units > 0.0
+            || passes(self.limit.read, after.read_units) && estimate.read_units > 0.0
+        {
+            return Err(BudgetSpent);
+        }
+        *taken = after;
+        Ok(())
+    }
+
+    /// Puts what a request really used in the place of what was set aside for it. A request whose answer was
+    /// lost is settled with its estimate.
+    pub fn settle(&self, estimate: Capacity, used: Capacity) {
+        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        taken.read_units += used.read_units - estimate.read_units;
+        taken.write_units += used.write_units - estimate.write_units;
+    }
 }
 
 /// Live figures that stores add to and the progress display reads.
@@ -57,5 +116,26 @@ impl Meter {
     /// Units used so far.
     pub fn capacity(&self) -> Capacity {
         *self.capacity.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writes(units: f64) -> Capacity {
+        Capacity { write_units: units, ..Capacity::default() }
+    }
+
+    #[test]
+    fn what_is_reserved_counts_until_it_is_settled() {
+        let limit = UnitLimit { write: Some(10.0), read: None };
+        let budget = UnitBudget::new(limit, writes(2.0));
+        assert_eq!(budget.reserve(writes(8.0)), Ok(()));
+        assert_eq!(budget.reserve(writes(1.0)), Err(BudgetSpent));
+        budget.settle(writes(8.0), writes(5.0));
+        assert_eq!(budget.reserve(writes(3.0)), Ok(()));
+        assert_eq!(budget.reserve(writes(0.5)), Err(BudgetSpent));
+        assert_eq!(budget.reserve(Capacity { read_units: 1e9, ..Capacity::default() }), Ok(()));
     }
 }

@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     Protocol,
     /// The run is stopping; the outcome of the last request is unknown.
     Interrupted,
+    /// A limit of the spec would be passed; the run pauses and can be resumed.
+    LimitReached,
     /// A mistake in whimbrel.
     Internal,
 }
@@ -50,6 +52,7 @@ impl StoreErrorKind {
             | Self::Unsupported
             | Self::Protocol
             | Self::Interrupted
+            | Self::LimitReached
             | Self::Internal => false,
         }
     }

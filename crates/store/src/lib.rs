@@ -13,13 +13,15 @@ pub mod request;
 pub mod source;
 pub mod target;
 
-pub use context::{Meter, RunContext};
+pub use context::{BudgetSpent, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
-pub use request::{Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest};
-pub use source::{BatchStream, ReadBatch, Source, SourceDescription, Unreadable};
+pub use request::{
+    Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest,
+};
+pub use source::{BatchStream, Originals, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{
-    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Outcome, Refusal, Target, TargetPlan,
-    TargetState, WriteBatch, WriteOutcome, Writer,
+    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Parent, Refusal, Removed,
+    Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, Writer,
 };
 
 use async_trait::async_trait;

@@ -1,6 +1,7 @@
 //! What a flow asks of its stores, out of the resolved spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use whimbrel_model::FlowName;
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,48 @@ pub enum Relation {
     Table(String),
     /// A query in the store's own language, with `$name` parameters and at most one `{slice}`.
     Query(String),
+}
+
+/// A condition on a record, in terms that stores may understand. It says too little rather than too much:
+/// every record that is wanted satisfies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All of them.
+    All(Vec<Condition>),
+    /// At least one of them.
+    Any(Vec<Condition>),
+    /// The column's value compared with another; a missing or NULL value satisfies no comparison.
+    Compare(String, Comparison, Literal),
+    /// The column is a text that begins so.
+    StartsWith(String, String),
+    /// The column is present and not NULL.
+    Present(String),
+}
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// A value in a [`Condition`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// Text.
+    Text(String),
+    /// A number, as it was written.
+    Number(String),
+    /// True or false.
+    Boolean(bool),
 }
 
 /// The value of a `$name` parameter. Bound, never spliced.
@@ -26,6 +69,15 @@ pub struct ReadRequest {
     pub columns: BTreeMap<String, String>,
     /// Values of the spec's variables, by name.
     pub parameters: BTreeMap<String, Parameter>,
+    /// The columns that somebody looks at; `None`: all. A store with columns of its own may read more; one
+    /// whose records have no fixed columns reads these and its key.
+    pub wanted: Option<BTreeSet<String>>,
+    /// What the records that somebody takes satisfy, as far as it can be said in these terms. Reading fewer
+    /// records for its sake is the store's choice; records beyond it are left out further on.
+    pub condition: Option<Condition>,
+    /// Whether records beyond the condition are wanted, too, to be counted. A store that can find records by
+    /// key need not deliver them all the same, and says so in [`crate::SourceDescription::sees_all`].
+    pub wants_all: bool,
     /// How many records a batch holds at the most.
     pub batch_records: usize,
     /// How many bytes a batch holds at the most, in the source's own measure; one record may be larger.
@@ -42,6 +94,9 @@ pub enum Mode {
     Upsert,
     /// Existing keys are left as they are.
     SkipExisting,
+    /// The record's columns are set where the key exists; where [`crate::WriteBatch::guards`] names values,
+    /// only where the target still holds those. A missing key and a value that changed meanwhile are rejects.
+    Update,
 }
 
 /// What becomes of a NULL.
@@ -57,6 +112,8 @@ pub enum Nulls {
 /// The `into` of a flow.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
+    /// The flow: what tells it apart where the target itself keeps checkpoints.
+    pub flow: FlowName,
     /// The table or collection.
     pub table: String,
     /// The columns that make a record's key in the target; empty: the target's own primary key.
@@ -69,6 +126,9 @@ pub struct WriteRequest {
     pub forms: BTreeMap<String, String>,
     /// Columns left out of comparison and of fingerprints.
     pub ignore: Vec<String>,
+    /// The tenant: columns and the values that they have in every record of this flow. Nothing outside of it is
+    /// counted, compared or touched; a key that is held outside of it is a reject.
+    pub scope: BTreeMap<String, String>,
     /// Columns whose values may lose something on the way; any other lossy column is refused by the plan.
     pub allow_lossy: Vec<String>,
 }

@@ -1,11 +1,14 @@
 //! Reading.
 
+use crate::context::RunContext;
 use crate::error::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use whimbrel_model::{Cursor, SlicePart};
+use serde_json::Value;
+use std::sync::Arc;
+use whimbrel_model::{Capacity, Cursor, SlicePart};
 
 /// A stream of batches of one slice.
 pub type BatchStream = BoxStream<'static, Result<ReadBatch>>;
@@ -21,6 +24,9 @@ pub struct SourceDescription {
     pub records: Option<u64>,
     /// Whether slices have cursors. Without, a slice restarts whole.
     pub resumable: bool,
+    /// Whether the relation may hold several kinds of records, as a single-table design does, and the batches
+    /// hold all of them: then records that no flow takes are counted.
+    pub sees_all: bool,
     /// What a person should know before the run: "no primary key: one slice, restarted whole".
     pub notes: Vec<String>,
 }
@@ -37,6 +43,16 @@ pub struct ReadBatch {
     pub unreadable: Vec<Unreadable>,
     /// What the batch cost to read, in the source's own measure of bytes.
     pub bytes: u64,
+    /// Units that reading it used.
+    pub capacity: Capacity,
+    /// The records as the store holds them, where the columns are not the whole of them.
+    pub originals: Option<Arc<dyn Originals>>,
+}
+
+/// Records whole, for rejects: what the columns do not show must not be lost.
+pub trait Originals: Send + Sync + std::fmt::Debug {
+    /// The record of a row in the store's own lossless JSON form.
+    fn original(&self, row: usize) -> Value;
 }
 
 /// A value that no Arrow column can hold as it is.
@@ -72,11 +88,17 @@ pub trait Source: Send + Sync {
 
     /// Reads a part, or the rest of it after a cursor. The same part yields the same records in the same
     /// order while the source does not change. Batches may be cut elsewhere. An empty part yields no batch.
-    /// Dropping the stream ends the read without harm to the store.
+    /// Dropping the stream ends the read without harm to the store. Read units are reserved from the context's
+    /// budget before they are used.
     ///
     /// # Errors
     /// The stream's items carry failures of the store; after one the stream is over.
-    async fn read(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<BatchStream>;
+    async fn read(
+        &self,
+        part: &SlicePart,
+        after: Option<&Cursor>,
+        context: &RunContext,
+    ) -> Result<BatchStream>;
 
     /// Cuts the rest of a part, so that more workers can share it. Empty: it cannot be cut.
     ///

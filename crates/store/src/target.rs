@@ -5,7 +5,9 @@ use crate::error::Result;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use serde_json::Value;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde_json::{Map, Value};
 use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, Identity, SliceId, Stage};
 
 /// What a target can do, as data.
@@ -13,7 +15,8 @@ use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, 
 pub struct Capabilities {
     /// How many writers may work at once; `None`: as many as like.
     pub max_connections: Option<usize>,
-    /// Whether a batch arrives whole or not at all, with its checkpoint.
+    /// Whether a batch arrives whole or not at all, with its checkpoint: batches of a slice are then written
+    /// one after the other, each ended by [`Writer::commit`].
     pub atomic_batch: bool,
     /// Whether a write can depend on what is there.
     pub conditional: bool,
@@ -40,6 +43,40 @@ pub struct TargetPlan {
     pub notes: Vec<String>,
     /// Write units a second that the table and its indexes take, where that is bounded.
     pub write_units_per_second: Option<f64>,
+    /// Tables whose rows a record must refer to, as the target enforces it at each write. Flows into them
+    /// must be complete before a record of this flow is written.
+    pub parents: Vec<Parent>,
+}
+
+/// A foreign key that is enforced at each write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// The table that is referred to, as [`Target::resource`] of a flow into it says.
+    pub resource: String,
+    /// The columns that refer to it.
+    pub columns: Vec<String>,
+}
+
+/// Something that is done when all records of a table's flows are there: a foreign key, an index, statistics.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LoadStep {
+    /// What tells it apart from the table's other steps; journalled.
+    pub name: String,
+    /// What is done, for people: the statement.
+    pub text: String,
+}
+
+/// A record that a [`LoadStep`] cannot leave in the table.
+#[derive(Clone, Debug)]
+pub struct Removed {
+    /// Its key columns.
+    pub key: Map<String, Value>,
+    /// The flow's columns of the record, each as text that the target itself takes for the value, or NULL.
+    pub record: Map<String, Value>,
+    /// Its fingerprint, as it was counted when it was written.
+    pub fingerprint: Fingerprint,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// A partition key: one value of it is served by one partition, which has a limit of its own.
@@ -108,6 +145,10 @@ pub struct WriteBatch {
     /// An earlier attempt may have written some of these records already. An existing record of equal
     /// content is then ours and counts as created.
     pub contested: bool,
+    /// In [`crate::Mode::Update`]: the values that were read, row by row, in columns that are also among the
+    /// records' columns. The record is written only where the target still holds them; what equals its new
+    /// value need not be written. `None`: nothing is guarded, the key must exist.
+    pub guards: Option<RecordBatch>,
 }
 
 /// What became of a record that was handed to a writer. Every variant is *durable*.
@@ -167,6 +208,13 @@ pub trait Target: Send + Sync {
         context: &RunContext,
     ) -> Vec<std::result::Result<Encoded, Refusal>>;
 
+    /// What tells records apart in this target: a hash of each record's key as the target would hold it, the
+    /// first half of its fingerprint. `None`: the record has no usable key and will be refused.
+    fn keys(&self, records: &RecordBatch, context: &RunContext) -> Vec<Option<u128>> {
+        let encoded = self.encode(records, context).into_iter();
+        encoded.map(|encoded| encoded.ok().map(|encoded| encoded.fingerprint.key)).collect()
+    }
+
     /// Makes the table where it is missing and waits until it can be written to. May be called twice.
     ///
     /// # Errors
@@ -186,6 +234,36 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// The store fails.
     async fn count(&self, flows: &[Vec<KeyPattern>]) -> Result<Held>;
+
+    /// What is to be done when all records are there, in order. Asked again by a resumed run: a step that is
+    /// done is not named any more, or may be done again.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn load_steps(&self) -> Result<Vec<LoadStep>> {
+        Ok(Vec::new())
+    }
+
+    /// The records that a step cannot leave in the table. Changes nothing; the engine keeps them as rejects
+    /// before it calls [`Target::apply_step`].
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn removed_by(
+        &self,
+        _step: &LoadStep,
+        _context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<Removed>>> {
+        Ok(futures::stream::empty().boxed())
+    }
+
+    /// Does a step, removing exactly what [`Target::removed_by`] named: both or neither.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn apply_step(&self, _step: &LoadStep, _context: &RunContext) -> Result<()> {
+        Ok(())
+    }
 
     /// A writer for one slice. `created` says that an absent history means *created*: this run made the table
     /// or found it empty.
@@ -233,6 +311,19 @@ pub trait Writer: Send + Sync {
     /// # Errors
     /// The outcome of at least one record is unknown; the same batch may be written again, `contested`.
     async fn write(&self, batch: WriteBatch) -> Result<WriteOutcome>;
+
+    /// Makes a batch durable together with its checkpoint, in targets with [`Capabilities::atomic_batch`]: what
+    /// [`Writer::write`] did is undone unless this follows. The engine calls it once for every batch of the
+    /// slice and for every flow of its scan group, in the order of the batches, also where no record of the
+    /// batch reached the flow. Writers of one slice into one store share a transaction: it ends with the last
+    /// of these calls. `flows` is the number of flows that will call.
+    ///
+    /// # Errors
+    /// The outcome is settled by reading back; what remains unknown is an error, and [`Writer::last`] of a
+    /// later writer says what happened.
+    async fn commit(&self, _checkpoint: &Checkpoint, _flows: usize) -> Result<()> {
+        Ok(())
+    }
 
     /// The slice is complete.
     ///

@@ -1,5 +1,7 @@
 //! `whimbrel demo`
 
+mod sample;
+
 use super::Program;
 use super::plan::plan_of;
 use super::run::{Ended, Task, conclude, execute};
@@ -18,33 +20,62 @@ use whimbrel_store::Store;
 /// A migration that comes with whimbrel: the files of its folder under `migrations/`.
 struct Bundle {
     name: &'static str,
-    schema: &'static str,
-    sample: &'static str,
+    sample: Sample,
     files: &'static [(&'static str, &'static str)],
 }
 
-macro_rules! bundle {
-    ($name:literal) => {
-        Bundle {
-            name: $name,
-            schema: include_str!(concat!("../../../../migrations/", $name, "/schema.sql")),
-            sample: include_str!(concat!("../../../../migrations/", $name, "/sample.sql")),
-            files: &[
-                (
-                    concat!($name, ".yaml"),
-                    include_str!(concat!("../../../../migrations/", $name, "/", $name, ".yaml")),
-                ),
-                (
-                    "dynamodb-schema.json",
-                    include_str!(concat!("../../../../migrations/", $name, "/dynamodb-schema.json")),
-                ),
-            ],
-        }
+/// How a demo's source comes to hold something.
+enum Sample {
+    /// The source is PostgreSQL, and a script fills it.
+    Script(&'static [&'static str]),
+    /// A migration of its own fills the source, out of PostgreSQL that a script fills.
+    Migration {
+        /// Its name.
+        name: &'static str,
+        /// Its spec, one of the bundle's files.
+        spec: &'static str,
+        /// What fills its PostgreSQL.
+        script: &'static str,
+    },
+}
+
+/// The text of a file in a migration's folder.
+macro_rules! text {
+    ($migration:literal, $name:literal) => {
+        include_str!(concat!("../../../../migrations/", $migration, "/", $name))
     };
 }
 
-static RATEL: Bundle = bundle!("ratel");
-static CELLO: Bundle = bundle!("cello");
+/// The same with its name.
+macro_rules! file {
+    ($migration:literal, $name:literal) => {
+        ($name, text!($migration, $name))
+    };
+}
+
+static RATEL: Bundle = Bundle {
+    name: "ratel",
+    sample: Sample::Script(&[text!("ratel", "schema.sql"), text!("ratel", "sample.sql")]),
+    files: &[file!("ratel", "ratel.yaml"), file!("ratel", "dynamodb-schema.json")],
+};
+static CELLO: Bundle = Bundle {
+    name: "cello",
+    sample: Sample::Script(&[text!("cello", "schema.sql"), text!("cello", "sample.sql")]),
+    files: &[file!("cello", "cello.yaml"), file!("cello", "dynamodb-schema.json")],
+};
+static CONTRAMATE: Bundle = Bundle {
+    name: "contramate",
+    sample: Sample::Migration {
+        name: "contramate-sample",
+        spec: "sample.yaml",
+        script: text!("contramate", "sample.sql"),
+    },
+    files: &[
+        file!("contramate", "contramate.yaml"),
+        file!("contramate", "schema.sql"),
+        file!("contramate", "sample.yaml"),
+    ],
+};
 
 /// How many tables the database has that are not PostgreSQL's own.
 const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = 'public'";
@@ -61,8 +92,12 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     let bundle = match system {
         System::Ratel => &RATEL,
         System::Cello => &CELLO,
+        System::Contramate => &CONTRAMATE,
     };
     let spec = spec_file(bundle)?;
+    if let Sample::Migration { name, spec: file, script } = &bundle.sample {
+        sample::move_in(program, name, &spec.with_file_name(file), script).await?;
+    }
     let (mut id, mut started_ms) = (RunId::generate(), now_ms());
     let mut journal = Journal::open(&program.common.journal)?;
     let lock = journal.lock(bundle.name, Some("demo"))?;
@@ -73,8 +108,10 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     let args = arguments(spec);
     let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
     let mut opened = workspace.nothing_opened();
-    let filled = fill(program, bundle, &workspace, &mut opened).await;
-    opened.hide(filled)?;
+    if let Sample::Script(scripts) = &bundle.sample {
+        let filled = fill(program, &scripts.join("\n"), &workspace, &mut opened).await;
+        opened.hide(filled)?;
+    }
     let opened = workspace.open_into(opened).await?;
     let task = match unfinished {
         Some(record) => {
@@ -140,7 +177,7 @@ fn spec_file(bundle: &Bundle) -> Result<PathBuf> {
 /// killed here leaves an empty database.
 async fn fill(
     program: &Program,
-    bundle: &Bundle,
+    script: &str,
     workspace: &Workspace,
     opened: &mut Opened,
 ) -> std::result::Result<(), EngineError> {
@@ -148,7 +185,7 @@ async fn fill(
         let store = open_postgres(resolved, opened).await?;
         if store.query_scalar_i64(TABLES).await? == Some(0) {
             program.console.say(format!("Filling {} with sample data.", store.location()));
-            store.execute_script(&format!("{}\n{}", bundle.schema, bundle.sample)).await?;
+            store.execute_script(script).await?;
         } else {
             let rows =
                 store.query_scalar_i64(ROWS).await?.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0);
@@ -173,12 +210,14 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exi
         return exit;
     }
     conclude(program, ended);
-    if exit == Exit::Done {
+    if matches!(exit, Exit::Done | Exit::Rejects) {
         let spec = spec.display();
+        let file = ended.summary.rejects.file.as_deref();
+        let rejects = file.map(|file| format!("\n  what did not arrive      {file}")).unwrap_or_default();
         program.console.say(format!(
             "Where to look next:
   the spec                 {spec}
-  the run's log, summary   {}
+  the run's log, summary   {}{rejects}
   the same in steps        whimbrel plan {spec} --env demo --all
                            whimbrel run {spec} --env demo --verify=count
   pull the plug            kill -9 a run at any moment, then `whimbrel resume`

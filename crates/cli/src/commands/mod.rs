@@ -6,6 +6,7 @@ pub mod create;
 pub mod demo;
 pub mod list;
 pub mod plan;
+pub mod query;
 pub mod resume;
 pub mod run;
 pub mod schema;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::dry_run::{DryRun, dry_run};
 use whimbrel_engine::{EngineError, Migration};
-use whimbrel_model::FingerprintKey;
+use whimbrel_model::{FingerprintKey, RunId};
 use whimbrel_store::RunContext;
 
 /// Shows what a run would do. Exit 3 where records would be rejected.
@@ -47,6 +47,8 @@ pub async fn plan_of(
     limit: Option<u64>,
 ) -> std::result::Result<DryRun, EngineError> {
     let context = RunContext {
+        run: RunId::generate(),
+        budget: Arc::default(),
         // A plan's fingerprints are thrown away with it.
         fingerprint_key: FingerprintKey::new([0; 32]),
         retry_for: migration.resolved.limits.retry_for,

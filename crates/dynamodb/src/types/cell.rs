@@ -122,12 +122,12 @@ fn json(text: &str, shape: JsonShape) -> Result<AttributeValue, String> {
     let value =
         whimbrel_model::json::parse(text).map_err(|error| format!("is not the JSON it must be: {error}"))?;
     match shape {
-        JsonShape::Any => from_json(&value),
-        JsonShape::Map if value.is_object() => from_json(&value),
-        JsonShape::List if value.is_array() => from_json(&value),
+        JsonShape::Any => from_json(value),
+        JsonShape::Map if value.is_object() => from_json(value),
+        JsonShape::List if value.is_array() => from_json(value),
         JsonShape::Map => Err("is no JSON object".to_owned()),
         JsonShape::List => Err("is no JSON array".to_owned()),
-        JsonShape::Set(kind) => match from_json(&value)? {
+        JsonShape::Set(kind) => match from_json(value)? {
             AttributeValue::L(values) => set(values, kind),
             _ => Err("is no JSON array".to_owned()),
         },
@@ -280,8 +280,11 @@ fn instant(array: &ArrayRef, digits: u8, zone: bool) -> Result<Cell, ArrowError>
         if local.year() < 0 {
             return Err(out_of_calendar("timestamp"));
         }
-        let text = printer.datetime_to_string(&local);
-        Ok(AttributeValue::S(if zone { format!("{text}Z") } else { text }))
+        let mut text = printer.datetime_to_string(&local);
+        if zone {
+            text.push('Z');
+        }
+        Ok(AttributeValue::S(text))
     }))
 }
 

@@ -1,6 +1,7 @@
 //! Whole records: columns put together into items, checked, measured, priced and fingerprinted.
 
 use super::cell::Cells;
+use super::ignore::Ignore;
 use super::value::{canonical, preview};
 use super::{Conversion, conversion};
 use crate::definition::{Definition, KeyElement, KeyRole, Projection, ProjectionType, ScalarKind};
@@ -9,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Fingerprint, FingerprintKey, Stage};
 use whimbrel_store::{Encoded, Nulls, Refusal, WriteRequest};
@@ -65,37 +66,18 @@ impl Layout {
 
     /// The canonical form of an item's key, in the table's order.
     pub(crate) fn key_of(&self, item: &Item) -> Canonical {
-        let mut key = Canonical::default();
-        key.list(self.key.len());
-        for attribute in &self.key {
-            match item.get(&attribute.name) {
-                Some(value) => canonical(&mut key, value),
-                None => key.null(),
-            }
-        }
-        key
-    }
-
-    /// The key attributes of an item alone.
-    pub(crate) fn key_item(&self, item: &Item) -> Item {
-        let attribute = |key: &KeyAttribute| Some((key.name.clone(), item.get(&key.name)?.clone()));
-        self.key.iter().filter_map(attribute).collect()
+        canonical_key(self.key.iter().map(|attribute| item.get(&attribute.name)))
     }
 
     /// The fingerprint of an item that was read from the table.
-    pub(crate) fn fingerprint(
-        &self,
-        item: &Item,
-        ignore: &HashSet<String>,
-        key: &FingerprintKey,
-    ) -> Fingerprint {
-        let mut entries: Vec<_> = item.iter().filter(|(name, _)| !ignore.contains(*name)).collect();
+    pub(crate) fn fingerprint(&self, item: &Item, ignore: &Ignore, key: &FingerprintKey) -> Fingerprint {
+        let mut entries: Vec<_> = item.iter().filter(|(name, _)| !ignore.whole(name)).collect();
         entries.sort_unstable_by_key(|(name, _)| *name);
         let mut record = Canonical::default();
         record.map(entries.len());
         for (name, value) in entries {
             record.key(name);
-            canonical(&mut record, value);
+            ignore.canonical(&mut record, name, value);
         }
         key.fingerprint(&self.key_of(item), &record)
     }
@@ -109,75 +91,98 @@ impl Layout {
     pub(crate) fn is_key(&self, name: &str) -> bool {
         self.key.iter().any(|key| key.name == name)
     }
-
-    /// Write units of one item: the table's, and those of each index that takes the item.
-    fn units(&self, sizes: &HashMap<&str, u64>, whole: u64) -> u64 {
-        let part = |names: &mut dyn Iterator<Item = &str>| -> u64 {
-            let names: HashSet<&str> = names.collect();
-            names.iter().filter_map(|name| sizes.get(name)).sum()
-        };
-        let of_index = |index: &IndexLayout| {
-            if index.key.iter().any(|key| !sizes.contains_key(key.name.as_str())) {
-                return 0;
-            }
-            let keys = || self.key.iter().chain(&index.key).map(|key| key.name.as_str());
-            let included = index.projection.non_key_attributes.iter().map(String::as_str);
-            limits::write_units(match index.projection.projection_type {
-                ProjectionType::All => whole,
-                ProjectionType::KeysOnly => part(&mut keys()),
-                ProjectionType::Include => part(&mut keys().chain(included)),
-            })
-        };
-        limits::write_units(whole) + self.indexes.iter().map(of_index).sum::<u64>()
-    }
 }
 
-/// A record as an item.
+fn canonical_key<'v>(values: impl ExactSizeIterator<Item = Option<&'v AttributeValue>>) -> Canonical {
+    let mut key = Canonical::default();
+    key.list(values.len());
+    for value in values {
+        match value {
+            Some(value) => canonical(&mut key, value),
+            None => key.null(),
+        }
+    }
+    key
+}
+
+/// A record as the attributes of an item.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    /// What is sent.
-    pub(crate) item: Item,
+    /// What is written, by column of its encoder; `None` is left out.
+    pub(crate) values: Box<[Option<AttributeValue>]>,
     /// Its size by DynamoDB's count.
     pub(crate) bytes: u64,
-    /// What writing it is expected to cost.
-    pub(crate) capacity: Capacity,
+    /// Write units of the item itself.
+    pub(crate) table_units: u64,
+    /// Write units of the indexes that take it.
+    pub(crate) index_units: u64,
     /// Its fingerprint.
     pub(crate) fingerprint: Fingerprint,
 }
 
-impl Prepared {
-    /// The record for people, attributes by name.
-    pub(crate) fn encoded(&self) -> Encoded {
-        let mut names: Vec<_> = self.item.iter().collect();
-        names.sort_unstable_by_key(|(name, _)| *name);
-        let shown: Map<_, _> =
-            names.into_iter().map(|(name, value)| (name.clone(), preview(value))).collect();
-        Encoded {
-            preview: Value::Object(shown),
-            bytes: self.bytes,
-            capacity: self.capacity,
-            fingerprint: self.fingerprint,
-        }
-    }
-}
-
 /// One column of a flow.
-struct Column {
-    name: String,
+#[derive(Debug)]
+pub(crate) struct Column {
+    /// The attribute's name.
+    pub(crate) name: String,
+    /// The name as a JSON string.
+    pub(crate) json_name: String,
+    /// A key of the table: it names the item and is never set.
+    pub(crate) is_table_key: bool,
+    /// A key of an index.
+    pub(crate) is_index_key: bool,
     /// Its place in the schema.
     position: usize,
     conversion: Conversion,
     ignored: bool,
-    /// A key of the table or an index is left out where it is NULL, whatever `nulls` says.
-    is_key: bool,
+    partly_ignored: bool,
+}
+
+impl Column {
+    fn is_key(&self) -> bool {
+        self.is_table_key || self.is_index_key
+    }
+
+    /// Its value without what is ignored within it.
+    fn canonical(&self, into: &mut Canonical, value: &AttributeValue, ignore: &Ignore) {
+        if self.partly_ignored {
+            ignore.canonical(into, &self.name, value);
+        } else {
+            canonical(into, value);
+        }
+    }
+}
+
+/// An index by the columns that it holds.
+#[derive(Debug)]
+struct IndexColumns {
+    /// `None` where the flow has no column for one of its keys: no item of the flow is in it.
+    key: Option<Vec<usize>>,
+    /// `None`: all of them.
+    projected: Option<Vec<usize>>,
 }
 
 /// The columns of a flow in the order of their names, which is that of the canonical form.
+#[derive(Debug)]
 pub(crate) struct Encoder<'a> {
     layout: &'a Layout,
-    columns: Vec<Column>,
+    ignore: &'a Ignore,
+    /// The columns, by name.
+    pub(crate) columns: Vec<Column>,
+    /// The columns of the table's key, in its order; `None`: the flow lacks it.
+    key: Vec<Option<usize>>,
+    /// The columns that are keys of table or index, with what they must be.
+    checked: Vec<(usize, &'a KeyAttribute)>,
+    indexes: Vec<IndexColumns>,
     nulls: Nulls,
     fingerprint_key: &'a FingerprintKey,
+}
+
+/// What is used again from row to row.
+#[derive(Default)]
+struct Scratch {
+    record: Canonical,
+    sizes: Vec<u64>,
 }
 
 impl<'a> Encoder<'a> {
@@ -188,6 +193,7 @@ impl<'a> Encoder<'a> {
     pub(crate) fn new(
         schema: &Schema,
         request: &WriteRequest,
+        ignore: &'a Ignore,
         layout: &'a Layout,
         fingerprint_key: &'a FingerprintKey,
     ) -> Result<Self, Refusal> {
@@ -195,48 +201,74 @@ impl<'a> Encoder<'a> {
             let name = field.name().clone();
             let asked = request.forms.get(&name).map(String::as_str);
             let conversion = conversion(field, asked).map_err(|reason| refusal(&name, &reason))?;
-            let ignored = request.ignore.contains(&name);
-            let is_key = layout.keys().any(|key| key.name == name);
-            Ok(Column { name, position, conversion, ignored, is_key })
+            Ok(Column {
+                is_table_key: layout.is_key(&name),
+                is_index_key: layout.indexes.iter().flat_map(|index| &index.key).any(|key| key.name == name),
+                ignored: ignore.whole(&name),
+                partly_ignored: ignore.is_within(&name),
+                json_name: Value::String(name.clone()).to_string(),
+                name,
+                position,
+                conversion,
+            })
         };
         let mut columns =
             schema.fields().iter().enumerate().map(column).collect::<Result<Vec<_>, Refusal>>()?;
         columns.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        Ok(Self { layout, columns, nulls: request.nulls, fingerprint_key })
+        let place = |name: &str| columns.binary_search_by(|column| column.name.as_str().cmp(name)).ok();
+        let key = layout.key.iter().map(|key| place(&key.name)).collect();
+        let checked = layout.keys().filter_map(|key| Some((place(&key.name)?, key))).collect();
+        let indexes = layout.indexes.iter().map(|index| index_columns(layout, index, place)).collect();
+        Ok(Self { layout, ignore, key, checked, indexes, nulls: request.nulls, fingerprint_key, columns })
     }
 
     /// Turns records into items, one result a record, in order.
     pub(crate) fn encode(&self, records: &RecordBatch) -> Vec<Result<Prepared, Refusal>> {
-        let cells = |column: &Column| {
-            Cells::new(records.column(column.position), &column.conversion.form)
-                .map_err(|error| refusal(&column.name, &format!("cannot be read: {error}")))
-        };
-        match self.columns.iter().map(cells).collect::<Result<Vec<_>, Refusal>>() {
+        match self.columns.iter().map(|column| cells(column, records)).collect::<Result<Vec<_>, _>>() {
             Ok(cells) => {
-                let mut canonical = (Canonical::default(), Canonical::default());
-                (0..records.num_rows()).map(|row| self.row(&cells, row, &mut canonical)).collect()
+                let mut scratch = Scratch::default();
+                (0..records.num_rows()).map(|row| self.row(&cells, row, &mut scratch)).collect()
             }
             Err(refusal) => vec![Err(refusal); records.num_rows()],
         }
     }
 
-    fn row(
-        &self,
-        cells: &[Cells],
-        row: usize,
-        (key, record): &mut (Canonical, Canonical),
-    ) -> Result<Prepared, Refusal> {
-        let present = |(column, cells): &(&Column, &Cells)| {
-            !cells.is_null(row) || (self.nulls == Nulls::Null && !column.is_key)
+    /// The key hashes alone; `None` where a record has no usable key.
+    pub(crate) fn keys(&self, records: &RecordBatch) -> Vec<Option<u128>> {
+        let Some(columns) = self.key.iter().copied().collect::<Option<Vec<usize>>>() else {
+            return vec![None; records.num_rows()];
         };
-        let columns = || self.columns.iter().zip(cells).filter(present);
-        key.clear();
+        let cells = columns.iter().map(|column| cells(&self.columns[*column], records));
+        let Ok(cells) = cells.collect::<Result<Vec<_>, _>>() else { return vec![None; records.num_rows()] };
+        let nothing = Canonical::default();
+        let hash = |row: usize| {
+            let value = |(cells, key): (&Cells, &KeyAttribute)| {
+                let value = (!cells.is_null(row)).then(|| cells.value(row).ok()).flatten()?;
+                limits::key_value(&value, key.kind, key.role).ok().map(|()| value)
+            };
+            let values = cells.iter().zip(&self.layout.key).map(value).collect::<Option<Vec<_>>>()?;
+            let key = canonical_key(values.iter().map(Some));
+            Some(self.fingerprint_key.fingerprint(&key, &nothing).key)
+        };
+        (0..records.num_rows()).map(hash).collect()
+    }
+
+    fn row(&self, cells: &[Cells], row: usize, scratch: &mut Scratch) -> Result<Prepared, Refusal> {
+        let Scratch { record, sizes } = scratch;
+        let present = |column: &Column, cells: &Cells| {
+            !cells.is_null(row) || (self.nulls == Nulls::Null && !column.is_key())
+        };
+        let counted = |(column, cells): &(&Column, &Cells)| !column.ignored && present(column, cells);
         record.clear();
-        record.map(columns().filter(|(column, _)| !column.ignored).count());
-        let mut item = Item::with_capacity(self.columns.len());
-        let mut sizes = HashMap::with_capacity(self.columns.len());
-        let mut bytes = 0;
-        for (column, cells) in columns() {
+        record.map(self.columns.iter().zip(cells).filter(counted).count());
+        sizes.clear();
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (column, cells) in self.columns.iter().zip(cells) {
+            if !present(column, cells) {
+                values.push(None);
+                sizes.push(0);
+                continue;
+            }
             let value = cells.value(row).map_err(|reason| refusal(&column.name, &reason))?;
             let nesting = limits::nesting(&value);
             if nesting > limits::NESTING {
@@ -244,41 +276,44 @@ impl<'a> Encoder<'a> {
                     format!("nests {nesting} levels deep, DynamoDB takes {} within an item", limits::NESTING);
                 return Err(refusal(&column.name, &reason));
             }
-            let size = limits::bytes(column.name.len()) + limits::size(&value);
-            bytes += size;
-            sizes.insert(column.name.as_str(), size);
+            sizes.push(limits::bytes(column.name.len()) + limits::size(&value));
             if !column.ignored {
                 record.key(&column.name);
-                canonical(record, &value);
+                column.canonical(record, &value, self.ignore);
             }
-            item.insert(column.name.clone(), value);
+            values.push(Some(value));
         }
-        self.check(&item, &sizes, bytes)?;
-        let key = self.layout.key_of(&item);
-        let units = self.layout.units(&sizes, bytes);
-        let capacity = Capacity { read_units: 0.0, write_units: float(units) };
+        let bytes = sizes.iter().sum();
+        self.check(&values, sizes, bytes)?;
+        let key = canonical_key(self.key.iter().map(|column| column.and_then(|at| values[at].as_ref())));
         let fingerprint = self.fingerprint_key.fingerprint(&key, record);
-        Ok(Prepared { item, bytes, capacity, fingerprint })
+        let index_units = self.index_units(&values, sizes, bytes);
+        let table_units = limits::write_units(bytes);
+        Ok(Prepared { values: values.into(), bytes, table_units, index_units, fingerprint })
     }
 
     /// What DynamoDB would refuse of the item as a whole.
-    fn check(&self, item: &Item, sizes: &HashMap<&str, u64>, bytes: u64) -> Result<(), Refusal> {
-        for key in &self.layout.key {
-            if !item.contains_key(&key.name) {
+    fn check(&self, values: &[Option<AttributeValue>], sizes: &[u64], bytes: u64) -> Result<(), Refusal> {
+        for (key, column) in self.layout.key.iter().zip(&self.key) {
+            if column.is_none_or(|at| values[at].is_none()) {
                 return Err(refusal(&key.name, "is a key of the table and must not be NULL or missing"));
             }
         }
-        for key in self.layout.keys() {
+        for (column, key) in &self.checked {
             // A key of an index may be absent: the item is then not in that index.
-            if let Some(value) = item.get(&key.name) {
+            if let Some(value) = &values[*column] {
                 limits::key_value(value, key.kind, key.role).map_err(|reason| refusal(&key.name, &reason))?;
             }
         }
         if bytes <= limits::ITEM_BYTES {
             return Ok(());
         }
-        let (largest, size) =
-            sizes.iter().max_by_key(|(_, size)| **size).map_or(("", 0), |(name, size)| (*name, *size));
+        let (largest, size) = self
+            .columns
+            .iter()
+            .zip(sizes)
+            .max_by_key(|(_, size)| **size)
+            .map_or(("", 0), |(column, size)| (column.name.as_str(), *size));
         Err(refused(format!(
             "the item is {} KB, DynamoDB takes {} KB; its largest attribute is `{largest}` with {} KB",
             kilobytes(bytes),
@@ -286,10 +321,97 @@ impl<'a> Encoder<'a> {
             kilobytes(size)
         )))
     }
+
+    /// Write units of the indexes that take an item.
+    fn index_units(&self, values: &[Option<AttributeValue>], sizes: &[u64], whole: u64) -> u64 {
+        let of_index = |index: &IndexColumns| {
+            let key = index.key.as_ref().filter(|key| key.iter().all(|column| values[*column].is_some()))?;
+            let size = match &index.projected {
+                None => whole,
+                Some(projected) => projected.iter().chain(key).map(|column| sizes[*column]).sum(),
+            };
+            Some(limits::write_units(size))
+        };
+        self.indexes.iter().filter_map(of_index).sum()
+    }
+
+    /// How many indexes hold one of the columns, and how many have one as a key.
+    pub(crate) fn indexes_of(&self, columns: &[usize]) -> (u64, u64) {
+        let is_key = |index: &&IndexColumns| {
+            index.key.as_ref().is_none_or(|key| columns.iter().any(|column| key.contains(column)))
+        };
+        let holds = |index: &&IndexColumns| {
+            let held = |projected: &Vec<usize>| columns.iter().any(|column| projected.contains(column));
+            index.projected.as_ref().is_none_or(held) || is_key(index)
+        };
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        (count(self.indexes.iter().filter(holds).count()), count(self.indexes.iter().filter(is_key).count()))
+    }
+
+    /// The attributes that are there, by name.
+    pub(crate) fn attributes<'s>(
+        &'s self,
+        prepared: &'s Prepared,
+    ) -> impl Iterator<Item = (&'s Column, &'s AttributeValue)> {
+        self.columns
+            .iter()
+            .zip(&prepared.values)
+            .filter_map(|(column, value)| Some((column, value.as_ref()?)))
+    }
+
+    /// The record as the SDK takes it.
+    pub(crate) fn item(&self, prepared: &Prepared) -> Item {
+        self.attributes(prepared).map(|(column, value)| (column.name.clone(), value.clone())).collect()
+    }
+
+    /// The key attributes of a record alone.
+    pub(crate) fn key_item(&self, prepared: &Prepared) -> Item {
+        let keys = self.attributes(prepared).filter(|(column, _)| column.is_table_key);
+        keys.map(|(column, value)| (column.name.clone(), value.clone())).collect()
+    }
+
+    /// The record for people, attributes by name.
+    pub(crate) fn encoded(&self, prepared: &Prepared) -> Encoded {
+        let shown: Map<_, _> =
+            self.attributes(prepared).map(|(column, value)| (column.name.clone(), preview(value))).collect();
+        Encoded {
+            preview: Value::Object(shown),
+            bytes: prepared.bytes,
+            capacity: write_units(prepared.table_units + prepared.index_units),
+            fingerprint: prepared.fingerprint,
+        }
+    }
+}
+
+fn index_columns(
+    layout: &Layout,
+    index: &IndexLayout,
+    place: impl Fn(&str) -> Option<usize>,
+) -> IndexColumns {
+    let included = match index.projection.projection_type {
+        ProjectionType::All => None,
+        ProjectionType::KeysOnly => Some(&[][..]),
+        ProjectionType::Include => Some(&index.projection.non_key_attributes[..]),
+    };
+    let key: Option<Vec<usize>> = index.key.iter().map(|key| place(&key.name)).collect();
+    let projected = included.map(|included| {
+        let names = layout.key.iter().map(|key| &key.name).chain(included);
+        let mut columns: Vec<usize> = names.filter_map(|name| place(name)).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns.retain(|column| key.as_ref().is_none_or(|key| !key.contains(column)));
+        columns
+    });
+    IndexColumns { key, projected }
+}
+
+fn cells(column: &Column, records: &RecordBatch) -> Result<Cells, Refusal> {
+    Cells::new(records.column(column.position), &column.conversion.form)
+        .map_err(|error| refusal(&column.name, &format!("cannot be read: {error}")))
 }
 
 /// A refusal before sending, of one column's value.
-fn refusal(column: &str, reason: &str) -> Refusal {
+pub(crate) fn refusal(column: &str, reason: &str) -> Refusal {
     refused(format!("`{column}` {reason}"))
 }
 
@@ -308,9 +430,10 @@ fn kilobytes(bytes: u64) -> String {
     }
 }
 
+/// Units as capacity.
 #[expect(clippy::cast_precision_loss, reason = "an item costs a few thousand units at the most")]
-fn float(units: u64) -> f64 {
-    units as f64
+pub(crate) fn write_units(units: u64) -> Capacity {
+    Capacity { read_units: 0.0, write_units: units as f64 }
 }
 
 #[cfg(test)]
@@ -339,11 +462,20 @@ mod tests {
         .unwrap()
     }
 
+    #[derive(Debug)]
+    struct Encoding {
+        item: Item,
+        units: f64,
+        prepared: Prepared,
+    }
+
     fn request() -> WriteRequest {
         WriteRequest {
+            flow: "flow".into(),
             table: "t".into(),
             key: Vec::new(),
             mode: Mode::Upsert,
+            scope: [].into(),
             nulls: Nulls::Omit,
             forms: [].into(),
             ignore: vec!["text".into()],
@@ -356,7 +488,7 @@ mod tests {
         g: Option<&str>,
         text: &str,
         request: &WriteRequest,
-    ) -> Result<Prepared, Refusal> {
+    ) -> Result<Encoding, Refusal> {
         let batch = RecordBatch::try_from_iter_with_nullable([
             ("pk", Arc::new(StringArray::from(vec![pk])) as ArrayRef, true),
             ("n", Arc::new(Int64Array::from(vec![1])), true),
@@ -365,12 +497,23 @@ mod tests {
         ])
         .unwrap();
         let (layout, key) = (Layout::of(&definition()), FingerprintKey::new([1; 32]));
-        Encoder::new(batch.schema_ref(), request, &layout, &key).unwrap().encode(&batch).remove(0)
+        let ignore = Ignore::parse(&request.ignore).unwrap();
+        let encoder = Encoder::new(batch.schema_ref(), request, &ignore, &layout, &key).unwrap();
+        let prepared = encoder.encode(&batch).remove(0);
+        let keys = encoder.keys(&batch).remove(0);
+        if let Ok(prepared) = &prepared {
+            assert_eq!(keys, Some(prepared.fingerprint.key), "the key alone has the same hash");
+        }
+        prepared.map(|prepared| Encoding {
+            item: encoder.item(&prepared),
+            units: encoder.encoded(&prepared).capacity.write_units,
+            prepared,
+        })
     }
 
     #[test]
     fn indexes_cost_what_they_hold() {
-        let units = |g, text: &str| encode(Some("a"), g, text, &request()).unwrap().capacity.write_units;
+        let units = |g, text: &str| encode(Some("a"), g, text, &request()).unwrap().units;
         let long = "x".repeat(3000);
         assert!((units(None, &long) - 3.0).abs() < f64::EPSILON, "an absent index key keeps the item out");
         assert!((units(Some("g"), &long) - (3.0 + 3.0 + 1.0 + 3.0)).abs() < f64::EPSILON);
@@ -404,7 +547,10 @@ mod tests {
     fn large_items_name_their_largest_attribute() {
         // 2 + 1, 1 + 2, 4 bytes of names and values besides the text itself.
         let fits = usize::try_from(limits::ITEM_BYTES).unwrap() - 10;
-        assert_eq!(encode(Some("a"), None, &"x".repeat(fits), &request()).unwrap().bytes, limits::ITEM_BYTES);
+        assert_eq!(
+            encode(Some("a"), None, &"x".repeat(fits), &request()).unwrap().prepared.bytes,
+            limits::ITEM_BYTES
+        );
         let reason = encode(Some("a"), None, &"x".repeat(fits + 1), &request()).unwrap_err().reason;
         assert_eq!(
             reason,
@@ -414,10 +560,9 @@ mod tests {
 
     #[test]
     fn what_is_read_back_has_the_same_fingerprint() {
-        let prepared = encode(Some("a"), Some("g"), "t", &request()).unwrap();
+        let Encoding { mut item, prepared, .. } = encode(Some("a"), Some("g"), "t", &request()).unwrap();
         let (layout, key) = (Layout::of(&definition()), FingerprintKey::new([1; 32]));
-        let ignore = HashSet::from(["text".to_owned()]);
-        let mut item = prepared.item.clone();
+        let ignore = Ignore::parse(&["text".to_owned()]).unwrap();
         assert_eq!(layout.fingerprint(&item, &ignore, &key), prepared.fingerprint);
         item.insert("text".to_owned(), AttributeValue::S("other".to_owned()));
         assert_eq!(

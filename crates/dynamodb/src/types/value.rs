@@ -11,19 +11,21 @@ use whimbrel_model::canonical::Canonical;
 ///
 /// # Errors
 /// A number out of DynamoDB's reach.
-pub(crate) fn from_json(value: &Value) -> Result<AttributeValue, String> {
+pub(crate) fn from_json(value: Value) -> Result<AttributeValue, String> {
     Ok(match value {
         Value::Null => AttributeValue::Null(true),
-        Value::Bool(value) => AttributeValue::Bool(*value),
+        Value::Bool(value) => AttributeValue::Bool(value),
         Value::Number(number) => AttributeValue::N(limits::number(number.as_str())?),
-        Value::String(text) => AttributeValue::S(text.clone()),
-        Value::Array(values) => AttributeValue::L(values.iter().map(from_json).collect::<Result<_, _>>()?),
+        Value::String(text) => AttributeValue::S(text),
+        Value::Array(values) => {
+            AttributeValue::L(values.into_iter().map(from_json).collect::<Result<_, _>>()?)
+        }
         Value::Object(map) => {
             if map.contains_key("") {
                 return Err("has a key of no characters, which DynamoDB does not hold".to_owned());
             }
-            let entry = |(name, value): (&String, &Value)| Ok((name.clone(), from_json(value)?));
-            AttributeValue::M(map.iter().map(entry).collect::<Result<_, String>>()?)
+            let entry = |(name, value)| Ok((name, from_json(value)?));
+            AttributeValue::M(map.into_iter().map(entry).collect::<Result<_, String>>()?)
         }
     })
 }
@@ -55,6 +57,16 @@ pub(crate) fn preview(value: &AttributeValue) -> Value {
 
 fn number(text: &str) -> Value {
     text.parse::<Number>().map_or_else(|_| Value::String(text.to_owned()), Value::Number)
+}
+
+/// Whether two values are the same: numbers by value, sets whatever their order.
+pub(crate) fn same(one: &AttributeValue, other: &AttributeValue) -> bool {
+    let form = |value| {
+        let mut form = Canonical::default();
+        canonical(&mut form, value);
+        form
+    };
+    one == other || form(one).bytes() == form(other).bytes()
 }
 
 /// Appends the value in canonical form.

@@ -1,19 +1,20 @@
 //! One request: sent once, its answer sorted by record.
+//!
+//! The bodies of requests with many records are written here, straight from the values: the SDK wants each item
+//! as a map of owned names and values, which costs more than all the rest of a write. Everything else, from
+//! signing to the answer, is the SDK's.
 
-use super::Delivery;
+use super::delivery::{Delivery, Row};
 use crate::error::{Failure, Fault};
-use crate::limits::{BATCH_GETS, STATEMENT_BYTES};
-use crate::pacing::{Impatience, Patience, persistently};
-use crate::types::row::{Item, Prepared};
-use aws_sdk_dynamodb::error::BuildError;
+use crate::limits::STATEMENT_BYTES;
+use crate::types::json;
+use crate::types::row::Item;
+use aws_sdk_dynamodb::config::http::HttpRequest;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementRequest, BatchStatementResponse, ConsumedCapacity, KeysAndAttributes,
-    PutRequest, ReturnConsumedCapacity, WriteRequest as PutOrDelete,
+    AttributeValue, BatchStatementResponse, ConsumedCapacity, ReturnConsumedCapacity,
 };
-use futures::FutureExt as _;
-use std::collections::HashMap;
 use whimbrel_model::Capacity;
-use whimbrel_store::{Mode, Outcome};
+use whimbrel_store::Mode;
 
 /// More attributes than this go into a plain conditional put: a statement binds each one separately.
 const STATEMENT_ATTRIBUTES: usize = 100;
@@ -23,7 +24,7 @@ const STATEMENT_ATTRIBUTES: usize = 100;
 pub(super) enum Verdict {
     /// It is durable.
     Written,
-    /// Its key holds something.
+    /// Its key holds something; in an update: it holds nothing, or something else than was read.
     Exists,
     /// It is refused, and why.
     Refused(String),
@@ -40,20 +41,47 @@ pub(super) struct Attempt {
     pub(super) unsure: Vec<usize>,
     /// Why there is something left.
     pub(super) failure: Option<Failure>,
+    /// What the store says it used; `None` where it does not say.
+    consumed: Option<Capacity>,
 }
 
 impl Attempt {
-    fn failed(rows: &[usize], failure: Failure) -> Self {
+    pub(super) fn failed(rows: &[usize], failure: Failure) -> Self {
         let unsure = if failure.fault == Fault::Unknown { rows.to_vec() } else { Vec::new() };
-        Self { settled: Vec::new(), again: rows.to_vec(), unsure, failure: Some(failure) }
+        Self { again: rows.to_vec(), unsure, failure: Some(failure), ..Self::default() }
     }
 
-    fn written(rows: &[usize]) -> Self {
+    /// What the request used, as far as one can know: what the store says, else what was estimated for the
+    /// records that it decided on or may have written.
+    pub(super) fn used(&self, estimate: Capacity, rows: usize) -> Capacity {
+        #[expect(clippy::cast_precision_loss, reason = "a request has at most 25 records")]
+        let share = (self.settled.len() + self.unsure.len()).min(rows) as f64 / rows.max(1) as f64;
+        let estimated = Capacity { write_units: estimate.write_units * share, ..Capacity::default() };
+        self.consumed.unwrap_or(estimated)
+    }
+
+    pub(super) fn written(rows: &[usize]) -> Self {
         Self { settled: rows.iter().map(|row| (*row, Verdict::Written)).collect(), ..Self::default() }
     }
 
+    /// The row cannot be written, and nothing was sent.
+    pub(super) fn refused(row: usize, reason: String) -> Self {
+        Self {
+            settled: vec![(row, Verdict::Refused(reason))],
+            consumed: Some(Capacity::default()),
+            ..Self::default()
+        }
+    }
+
+    /// With what the store says it used.
+    pub(super) fn consumed(mut self, consumed: &[ConsumedCapacity]) -> Self {
+        let said = !consumed.is_empty();
+        self.consumed = said.then(|| Capacity { write_units: units(consumed), ..Capacity::default() });
+        self
+    }
+
     /// One statement failed, the others stand.
-    fn add(&mut self, row: usize, failure: Failure) {
+    pub(super) fn add(&mut self, row: usize, failure: Failure) {
         match failure.fault {
             Fault::Exists => return self.settled.push((row, Verdict::Exists)),
             Fault::Refused => return self.settled.push((row, Verdict::Refused(failure.reason))),
@@ -71,45 +99,76 @@ impl Attempt {
 impl Delivery<'_> {
     /// Whether the row cannot share a request.
     pub(super) fn goes_alone(&self, row: usize) -> bool {
+        let Some(row) = self.row(row) else { return false };
         match self.parts.request.mode {
             Mode::Upsert => false,
             Mode::Insert | Mode::SkipExisting => {
-                self.item(row).is_some_and(|item| self.statement(item).is_none())
+                row.prepared.values.iter().flatten().count() > STATEMENT_ATTRIBUTES
+                    || self.insert_length(row) > STATEMENT_BYTES
             }
+            Mode::Update => self.update_goes_alone(row),
         }
     }
 
     /// Sends the rows once.
     pub(super) async fn attempt(&self, rows: &[usize]) -> Attempt {
-        let sent = match (self.parts.request.mode, rows) {
+        match (self.parts.request.mode, rows) {
             (Mode::Upsert, _) => self.put(rows).await,
             (Mode::Insert | Mode::SkipExisting, [row]) if self.goes_alone(*row) => self.put_new(*row).await,
-            (Mode::Insert | Mode::SkipExisting, _) => self.insert(rows).await,
-        };
-        sent.unwrap_or_else(|error| Attempt::failed(rows, Failure::protocol(&error.to_string())))
+            (Mode::Insert | Mode::SkipExisting, _) => {
+                self.execute(rows, |row, text, parameters| self.insert_statement(row, text, parameters)).await
+            }
+            (Mode::Update, [row]) if self.goes_alone(*row) => self.update_alone(*row).await,
+            (Mode::Update, _) => {
+                self.execute(rows, |row, text, parameters| self.update_statement(row, text, parameters)).await
+            }
+        }
     }
 
-    fn prepared<'s>(&'s self, rows: &[usize]) -> impl Iterator<Item = &'s Prepared> {
-        rows.iter().filter_map(|row| self.item(*row))
+    /// What the answer is to say of the units: the sum, and where there are indexes, theirs in it.
+    pub(super) fn wanted_capacity(&self) -> ReturnConsumedCapacity {
+        if self.parts.layout.indexes.is_empty() {
+            ReturnConsumedCapacity::Total
+        } else {
+            ReturnConsumedCapacity::Indexes
+        }
+    }
+
+    fn body(&self, rows: &[usize]) -> Vec<u8> {
+        let bytes: u64 = rows.iter().map(|row| self.bytes(*row)).sum();
+        let attributes = rows.len() * self.encoder.columns.len();
+        Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) + attributes * 16 + 256)
     }
 
     /// `BatchWriteItem`: each item takes the place of what its key held.
-    async fn put(&self, rows: &[usize]) -> Result<Attempt, BuildError> {
-        let put = |prepared: &Prepared| {
-            let put = PutRequest::builder().set_item(Some(prepared.item.clone())).build()?;
-            Ok(PutOrDelete::builder().put_request(put).build())
-        };
-        let puts = self.prepared(rows).map(put).collect::<Result<Vec<_>, BuildError>>()?;
+    async fn put(&self, rows: &[usize]) -> Attempt {
+        let mut body = self.body(rows);
+        body.extend(b"{\"RequestItems\":{");
+        json::text(&mut body, &self.parts.request.table);
+        body.push(b':');
+        json::list(&mut body, self.rows(rows), |body, (_, row)| {
+            body.extend(b"{\"PutRequest\":{\"Item\":{");
+            for (number, (column, value)) in self.encoder.attributes(&row.prepared).enumerate() {
+                body.extend(if number == 0 { &b""[..] } else { b"," });
+                body.extend(column.json_name.as_bytes());
+                body.push(b':');
+                json::value(body, value);
+            }
+            body.extend(b"}}}");
+        });
+        body.push(b'}');
+        self.ask_for_capacity(&mut body);
+        // The SDK chooses the endpoint by the table's name, which may be an ARN.
         let request = self.connection.client.batch_write_item();
-        let request = request.request_items(&self.parts.request.table, puts);
-        let output = match request.return_consumed_capacity(ReturnConsumedCapacity::Indexes).send().await {
+        let request = request.request_items(&self.parts.request.table, Vec::new());
+        let output = match request.customize().mutate_request(with_body(body)).send().await {
             Ok(output) => output,
-            Err(error) => return Ok(Attempt::failed(rows, self.connection.failure(error).await)),
+            Err(error) => return Attempt::failed(rows, self.connection.failure(error).await),
         };
-        self.used(write_units(output.consumed_capacity()));
+        let consumed = output.consumed_capacity.unwrap_or_default();
         let unprocessed = output.unprocessed_items.unwrap_or_default();
         if unprocessed.is_empty() {
-            return Ok(Attempt::written(rows));
+            return Attempt::written(rows).consumed(&consumed);
         }
         let again: Option<Vec<usize>> = unprocessed
             .values()
@@ -118,136 +177,138 @@ impl Delivery<'_> {
             .collect();
         let Some(again) = again else {
             let failure = Failure::protocol("an unprocessed item was given back that was never sent");
-            return Ok(Attempt::failed(rows, failure));
+            return Attempt::failed(rows, failure).consumed(&consumed);
         };
         let done: Vec<usize> = rows.iter().copied().filter(|row| !again.contains(row)).collect();
         let failure = Some(Failure::gave_back("some items were given back unprocessed"));
-        Ok(Attempt { again, failure, ..Attempt::written(&done) })
+        Attempt { again, failure, ..Attempt::written(&done).consumed(&consumed) }
     }
 
     /// The row of a batch that has the item's key.
     fn row_of(&self, rows: &[usize], item: &Item) -> Option<usize> {
         let key = self.parts.layout.key_of(item);
         let key = self.parts.context.fingerprint_key.fingerprint(&key, &key).key;
-        rows.iter()
-            .copied()
-            .find(|row| self.item(*row).is_some_and(|prepared| prepared.fingerprint.key == key))
+        self.rows(rows).find(|(_, row)| row.prepared.fingerprint.key == key).map(|(number, _)| number)
     }
 
-    /// `BatchExecuteStatement`: one guarded insert for each item, each with an answer of its own.
-    async fn insert(&self, rows: &[usize]) -> Result<Attempt, BuildError> {
-        let statement = |prepared: &Prepared| {
-            let (text, values) = statement(&self.parts.request.table, &prepared.item);
-            BatchStatementRequest::builder().statement(text).set_parameters(Some(values)).build()
-        };
-        let statements = self.prepared(rows).map(statement).collect::<Result<Vec<_>, BuildError>>()?;
-        let request = self.connection.client.batch_execute_statement().set_statements(Some(statements));
-        let output = match request.return_consumed_capacity(ReturnConsumedCapacity::Indexes).send().await {
+    /// `BatchExecuteStatement`: one guarded statement for each row, each with an answer of its own.
+    async fn execute<'s>(
+        &'s self,
+        rows: &[usize],
+        statement: impl Fn(&'s Row, &mut String, &mut Vec<&'s AttributeValue>),
+    ) -> Attempt {
+        let mut body = self.body(rows);
+        let (mut text, mut parameters) = (String::new(), Vec::new());
+        body.extend(b"{\"Statements\":[");
+        for (number, row) in rows.iter().filter_map(|row| self.row(*row)).enumerate() {
+            text.clear();
+            parameters.clear();
+            statement(row, &mut text, &mut parameters);
+            body.extend(if number == 0 { &b"{\"Statement\":"[..] } else { b",{\"Statement\":" });
+            json::text(&mut body, &text);
+            body.extend(b",\"Parameters\":");
+            json::list(&mut body, parameters.iter().copied(), json::value);
+            body.push(b'}');
+        }
+        body.push(b']');
+        self.ask_for_capacity(&mut body);
+        let request = self.connection.client.batch_execute_statement();
+        let output = match request.customize().mutate_request(with_body(body)).send().await {
             Ok(output) => output,
-            Err(error) => return Ok(Attempt::failed(rows, self.connection.failure(error).await)),
+            Err(error) => return Attempt::failed(rows, self.connection.failure(error).await),
         };
-        self.used(write_units(output.consumed_capacity()));
         if output.responses().len() != rows.len() {
             let failure = Failure::protocol("the store did not answer each statement");
-            return Ok(Attempt::failed(rows, failure));
+            return Attempt::failed(rows, failure).consumed(output.consumed_capacity());
         }
-        let mut attempt = Attempt::default();
+        let mut attempt = Attempt::default().consumed(output.consumed_capacity());
         for (row, response) in rows.iter().zip(output.responses()) {
             match statement_failure(response) {
                 Some(failure) => attempt.add(*row, failure),
                 None => attempt.settled.push((*row, Verdict::Written)),
             }
         }
-        Ok(attempt)
+        attempt
+    }
+
+    /// Ends a body with the question for units.
+    fn ask_for_capacity(&self, body: &mut Vec<u8>) {
+        body.extend(b",\"ReturnConsumedCapacity\":\"");
+        body.extend(self.wanted_capacity().as_str().as_bytes());
+        body.extend(b"\"}");
+    }
+
+    /// `INSERT INTO "table" VALUE {'a': ?, …}`, attributes by name.
+    fn insert_statement<'s>(
+        &'s self,
+        row: &'s Row,
+        text: &mut String,
+        parameters: &mut Vec<&'s AttributeValue>,
+    ) {
+        text.push_str("INSERT INTO ");
+        quote(text, '"', &self.parts.request.table);
+        text.push_str(" VALUE {");
+        for (number, (column, value)) in self.encoder.attributes(&row.prepared).enumerate() {
+            if number > 0 {
+                text.push_str(", ");
+            }
+            quote(text, '\'', &column.name);
+            text.push_str(": ?");
+            parameters.push(value);
+        }
+        text.push('}');
+    }
+
+    /// At least the length of the statement.
+    fn insert_length(&self, row: &Row) -> usize {
+        let names: usize = self
+            .encoder
+            .attributes(&row.prepared)
+            .map(|(column, _)| column.name.len() + column.name.matches('\'').count() + "'': ?, ".len())
+            .sum();
+        "INSERT INTO  VALUE {}".len() + 2 * self.parts.request.table.len() + 2 + names
     }
 
     /// `PutItem` where the key holds nothing: for an item whose statement would be too long.
-    async fn put_new(&self, row: usize) -> Result<Attempt, BuildError> {
-        let (Some(prepared), Some(key)) = (self.item(row), self.parts.layout.key.first()) else {
-            return Ok(Attempt::failed(&[row], Failure::protocol("an item or its key is missing")));
+    async fn put_new(&self, number: usize) -> Attempt {
+        let (Some(row), Some(key)) = (self.row(number), self.parts.layout.key.first()) else {
+            return Attempt::failed(&[number], Failure::protocol("an item or its key is missing"));
         };
         let request = self.connection.client.put_item().table_name(&self.parts.request.table);
         let request = request
-            .set_item(Some(prepared.item.clone()))
+            .set_item(Some(self.encoder.item(&row.prepared)))
             .condition_expression("attribute_not_exists(#key)")
             .expression_attribute_names("#key", &key.name)
-            .return_consumed_capacity(ReturnConsumedCapacity::Indexes);
+            .return_consumed_capacity(self.wanted_capacity());
         match request.send().await {
-            Ok(output) => {
-                self.used(write_units(output.consumed_capacity.as_slice()));
-                Ok(Attempt::written(&[row]))
-            }
+            Ok(output) => Attempt::written(&[number]).consumed(output.consumed_capacity.as_slice()),
             Err(error) => {
                 let mut attempt = Attempt::default();
-                let failure = self.connection.failure(error).await;
-                attempt.add(row, failure);
-                Ok(attempt)
+                attempt.add(number, self.connection.failure(error).await);
+                attempt
             }
         }
     }
+}
 
-    fn statement(&self, prepared: &Prepared) -> Option<String> {
-        let fits =
-            |text: &String| text.len() <= STATEMENT_BYTES && prepared.item.len() <= STATEMENT_ATTRIBUTES;
-        Some(statement(&self.parts.request.table, &prepared.item).0).filter(fits)
+/// Puts a body in the place of that which the SDK has written, before the request is signed.
+fn with_body(body: Vec<u8>) -> impl Fn(&mut HttpRequest) + Send + Sync + 'static {
+    move |request| {
+        request.headers_mut().insert("content-length", body.len().to_string());
+        *request.body_mut() = body.clone().into();
     }
+}
 
-    /// Reads what the keys of contested rows hold: equal content is ours, else it stays; what is there no
-    /// more is to be written again. The outcomes, and the rows that are gone.
-    pub(super) async fn compare(
-        &self,
-        rows: &[usize],
-        patience: &mut Patience<'_>,
-    ) -> Result<(Vec<(usize, Outcome)>, Vec<usize>), Impatience> {
-        let mut found = HashMap::new();
-        for rows in rows.chunks(BATCH_GETS) {
-            let mut keys: Vec<Item> =
-                self.prepared(rows).map(|prepared| self.parts.layout.key_item(&prepared.item)).collect();
-            while !keys.is_empty() {
-                let (items, rest) = persistently(patience, || self.get(keys.clone()).boxed()).await?;
-                if items.is_empty() && !rest.is_empty() {
-                    patience.wait(Failure::gave_back("keys were given back unprocessed")).await?;
-                } else {
-                    patience.progressed();
-                }
-                for item in items {
-                    let key = &self.parts.context.fingerprint_key;
-                    let fingerprint = self.parts.layout.fingerprint(&item, self.ignore, key);
-                    found.insert(fingerprint.key, fingerprint.record);
-                }
-                // What was asked for and is in neither list is not there.
-                keys = rest;
-            }
+/// Appends a quoted name, quotes within it doubled.
+pub(super) fn quote(text: &mut String, quote: char, name: &str) {
+    text.push(quote);
+    for character in name.chars() {
+        if character == quote {
+            text.push(quote);
         }
-        let (mut outcomes, mut gone) = (Vec::new(), Vec::new());
-        for (row, prepared) in rows.iter().filter_map(|row| Some((*row, self.item(*row)?))) {
-            match found.get(&prepared.fingerprint.key) {
-                None => gone.push(row),
-                Some(record) if *record == prepared.fingerprint.record => {
-                    outcomes.push((row, Outcome::Created(prepared.fingerprint)));
-                }
-                Some(_) => outcomes.push((row, self.existing())),
-            }
-        }
-        Ok((outcomes, gone))
+        text.push(character);
     }
-
-    /// `BatchGetItem` of the newest state: what was found, and the keys that were not looked at.
-    async fn get(&self, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), Failure> {
-        let built = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-        let wanted = built.map_err(|error| Failure::protocol(&error.to_string()))?;
-        let request =
-            self.connection.client.batch_get_item().request_items(&self.parts.request.table, wanted);
-        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
-            Ok(output) => {
-                self.used(Capacity { read_units: units(output.consumed_capacity()), write_units: 0.0 });
-                let items = output.responses.unwrap_or_default().into_values().flatten().collect();
-                let rest = output.unprocessed_keys.unwrap_or_default();
-                Ok((items, rest.into_values().flat_map(|keys| keys.keys).collect()))
-            }
-            Err(error) => Err(self.connection.failure(error).await),
-        }
-    }
+    text.push(quote);
 }
 
 fn statement_failure(response: &BatchStatementResponse) -> Option<Failure> {
@@ -256,21 +317,9 @@ fn statement_failure(response: &BatchStatementResponse) -> Option<Failure> {
     Some(Failure::answered(200, code, error.message().unwrap_or_default()))
 }
 
-/// `INSERT INTO "table" VALUE {'a': ?, …}` and the values, attributes by name.
-fn statement(table: &str, item: &Item) -> (String, Vec<AttributeValue>) {
-    let mut names: Vec<_> = item.iter().collect();
-    names.sort_unstable_by_key(|(name, _)| *name);
-    let pairs: Vec<_> = names.iter().map(|(name, _)| format!("'{}': ?", name.replace('\'', "''"))).collect();
-    let text = format!("INSERT INTO \"{}\" VALUE {{{}}}", table.replace('"', "\"\""), pairs.join(", "));
-    (text, names.into_iter().map(|(_, value)| value.clone()).collect())
-}
-
-fn units(consumed: &[ConsumedCapacity]) -> f64 {
+/// The units of an answer together.
+pub(super) fn units(consumed: &[ConsumedCapacity]) -> f64 {
     consumed.iter().filter_map(ConsumedCapacity::capacity_units).sum()
-}
-
-fn write_units(consumed: &[ConsumedCapacity]) -> Capacity {
-    Capacity { read_units: 0.0, write_units: units(consumed) }
 }
 
 #[cfg(test)]
@@ -278,12 +327,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_quote_names_and_bind_values() {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        let item = Item::from([("b'c".to_owned(), text("1")), ("a".to_owned(), text("2"))]);
-        let (statement, values) = statement("t", &item);
-        assert_eq!(statement, "INSERT INTO \"t\" VALUE {'a': ?, 'b''c': ?}");
-        assert_eq!(values, [text("2"), text("1")]);
+    fn names_are_quoted() {
+        let mut text = String::new();
+        quote(&mut text, '\'', "b'c\"");
+        quote(&mut text, '"', "b'c\"😀");
+        assert_eq!(text, "'b''c\"'\"b'c\"\"😀\"");
+    }
+
+    #[test]
+    fn units_without_a_word_of_the_store_are_estimated() {
+        let estimate = Capacity { write_units: 10.0, read_units: 0.0 };
+        let used = |attempt: &Attempt| attempt.used(estimate, 4).write_units;
+        assert!((used(&Attempt::written(&[0, 1, 2, 3])) - 10.0).abs() < f64::EPSILON);
+        assert!((used(&Attempt::written(&[0, 1])) - 5.0).abs() < f64::EPSILON);
+        let lost = Attempt::failed(&[0, 1, 2, 3], Failure::answered(500, "", ""));
+        assert!((used(&lost) - 10.0).abs() < f64::EPSILON, "it may have been written");
+        let refused = Attempt::failed(&[0, 1, 2, 3], Failure::answered(400, "ThrottlingException", ""));
+        assert!(used(&refused).abs() < f64::EPSILON);
+        let said = ConsumedCapacity::builder().capacity_units(3.0).build();
+        assert!((used(&Attempt::written(&[0]).consumed(&[said])) - 3.0).abs() < f64::EPSILON);
     }
 
     #[test]

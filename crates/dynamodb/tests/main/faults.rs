@@ -160,6 +160,7 @@ async fn writes_of_one_writer_may_overlap() {
         seq: seq as u64 + 1,
         cursor: None,
         contested: false,
+        guards: None,
     });
     let written = futures::future::try_join_all(batches.map(|batch| writer.write(batch))).await.unwrap();
     assert!(

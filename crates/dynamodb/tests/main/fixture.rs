@@ -66,11 +66,13 @@ pub fn definition_file(definition: &Value) -> Value {
 
 pub fn request(table: &str, mode: Mode) -> WriteRequest {
     WriteRequest {
+        flow: "flow".into(),
         table: table.to_owned(),
         key: Vec::new(),
         mode,
         nulls: Nulls::Omit,
         forms: [].into(),
+        scope: [].into(),
         ignore: Vec::new(),
         allow_lossy: Vec::new(),
     }
@@ -112,7 +114,23 @@ impl Table {
         context: &RunContext,
     ) -> whimbrel_store::Result<whimbrel_store::WriteOutcome> {
         let writer = self.target(mode).writer(&SliceId::new("test.0000"), true, context).await.unwrap();
-        writer.write(WriteBatch { records: records.clone(), seq: 1, cursor: None, contested }).await
+        writer
+            .write(WriteBatch { records: records.clone(), seq: 1, cursor: None, contested, guards: None })
+            .await
+    }
+
+    /// Updates records that were read with these values.
+    pub async fn update(
+        &self,
+        records: &RecordBatch,
+        guards: Option<&RecordBatch>,
+        contested: bool,
+    ) -> Vec<Outcome> {
+        let writer =
+            self.target(Mode::Update).writer(&SliceId::new("test.0000"), false, &context()).await.unwrap();
+        let (records, guards) = (records.clone(), guards.cloned());
+        let batch = WriteBatch { records, seq: 1, cursor: None, contested, guards };
+        writer.write(batch).await.unwrap().outcomes
     }
 
     pub async fn count(&self) -> u64 {

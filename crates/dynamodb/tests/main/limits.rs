@@ -132,3 +132,104 @@ async fn keys_of_indexes() {
         "the server refuses it too"
     );
 }
+
+fn one_value(id: ArrayRef, field: arrow::datatypes::Field, value: ArrayRef) -> RecordBatch {
+    let id_field = arrow::datatypes::Field::new("id", id.data_type().clone(), true);
+    RecordBatch::try_new(Arc::new(Schema::new(vec![id_field, field])), vec![id, value]).unwrap()
+}
+
+#[tokio::test]
+async fn sets() {
+    let table = Table::new().await;
+    let set = |json: &str| {
+        let id = Arc::new(StringArray::from(vec!["x"]));
+        one_value(id, Logical::Json.field("value", true), Arc::new(StringArray::from(vec![json])))
+    };
+    let encode = |form: &str, json: &str| {
+        let forms = [("value".to_owned(), form.to_owned())].into();
+        let target =
+            table.store.target(WriteRequest { forms, ..request(&table.name, Mode::Upsert) }).unwrap();
+        let encoded = target.encode(&set(json), &context()).remove(0);
+        (target, encoded.map_err(|refusal| (refusal.stage, refusal.reason)))
+    };
+    for (form, json, word) in [
+        ("number_set", "[1, 1.0]", "twice"),
+        ("number_set", "[10, 1e1]", "twice"),
+        ("string_set", r#"["a", "a"]"#, "twice"),
+        ("number_set", "[]", "no empty set"),
+        ("string_set", r#"["a", null]"#, "NULL"),
+        ("string_set", r#"["a", 1]"#, "another type"),
+        ("number_set", r#"[1, "a"]"#, "another type"),
+        ("number_set", "[1e200]", "too large"),
+        ("string_set", "{}", "no JSON array"),
+    ] {
+        let (stage, reason) = encode(form, json).1.unwrap_err();
+        assert!(stage == Stage::Convert && reason.contains("`value`") && reason.contains(word), "{reason}");
+    }
+    let twice = AttributeValue::Ns(vec!["1".into(), "1.0".into()]);
+    assert!(!server_takes(&table.name, "x", twice).await, "the server refuses it too");
+    let (target, good) = encode("number_set", "[1, 2.5, -1]");
+    assert_eq!(good.unwrap().preview["value"].to_string(), "[1,2.5,-1]");
+    let writer = target.writer(&whimbrel_model::SliceId::new("t.0"), true, &context()).await.unwrap();
+    let records = set("[1, 2.5, -1]");
+    let batch = whimbrel_store::WriteBatch { records, seq: 1, cursor: None, contested: false, guards: None };
+    assert!(matches!(writer.write(batch).await.unwrap().outcomes[0], Outcome::Created(_)));
+}
+
+#[tokio::test]
+async fn floats_that_are_no_numbers() {
+    let table = Table::new().await;
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let field = arrow::datatypes::Field::new("value", arrow::datatypes::DataType::Float64, true);
+        let id = Arc::new(StringArray::from(vec!["x"]));
+        let batch = one_value(id, field, Arc::new(arrow::array::Float64Array::from(vec![value])));
+        let outcome = table.write(Mode::Upsert, &batch).await.remove(0);
+        assert!(reason(&outcome).contains("no finite number"), "{outcome:?}");
+    }
+    assert!(!server_takes(&table.name, "x", AttributeValue::N("NaN".into())).await);
+}
+
+#[tokio::test]
+async fn binary_keys_and_keys_of_indexes_by_type() {
+    let definition = json!({
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "B"}, {"AttributeName": "g", "AttributeType": "N"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [{"IndexName": "by_g", "KeySchema": [{"AttributeName": "g", "KeyType": "HASH"}],
+                                    "Projection": {"ProjectionType": "ALL"}}],
+        "BillingMode": "PAY_PER_REQUEST"
+    });
+    let name = table_name();
+    let store = store_with(&endpoint(), &[(&name, &definition_file(&definition))]);
+    store.target(request(&name, Mode::Upsert)).unwrap().create().await.unwrap();
+    let table = Table { store, name };
+    let batch = |id: &[u8], g: &str| {
+        let id = Arc::new(arrow::array::BinaryArray::from(vec![id]));
+        one_value(id, Logical::Json.field("g", true), Arc::new(StringArray::from(vec![g])))
+    };
+    for (id, g, word) in [
+        (&b""[..], "1", "`id` is a key and must not be empty"),
+        (&[0; 2049][..], "1", "2049 bytes"),
+        (b"x", "\"1\"", "`g` is a key of type N, not S"),
+        (b"x", "[1]", "`g` is a key and must be N"),
+    ] {
+        let outcome = table.write(Mode::Upsert, &batch(id, g)).await.remove(0);
+        assert!(reason(&outcome).contains(word), "{outcome:?}");
+    }
+    assert!(matches!(table.write(Mode::Insert, &batch(b"\x00", "1")).await[0], Outcome::Created(_)));
+}
+
+#[tokio::test]
+async fn keys_alone_are_those_of_whole_records() {
+    let table = Table::new().await;
+    let target = table.target(Mode::Upsert);
+    let batch = two_columns(vec!["a".into(), String::new(), "ü".into()], vec!["t".into(); 3]);
+    let whole: Vec<Option<u128>> = target
+        .encode(&batch, &context())
+        .into_iter()
+        .map(|encoded| encoded.ok().map(|encoded| encoded.fingerprint.key))
+        .collect();
+    let unknown = target.keys(&batch, &context());
+    target.plan(batch.schema_ref()).await.unwrap();
+    assert_eq!((target.keys(&batch, &context()), &unknown), (whole, &unknown));
+    assert_eq!(unknown.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+}

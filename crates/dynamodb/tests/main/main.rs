@@ -10,3 +10,6 @@ mod fixture;
 mod limits;
 mod modes;
 mod proxy;
+mod source;
+mod storms;
+mod updates;

@@ -1,10 +1,10 @@
-use crate::fixture::{Table, created, reason, records, skipped, two_columns};
+use crate::fixture::{Table, created, reason, records, request, skipped, two_columns};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use std::sync::Arc;
-use whimbrel_model::Stage;
+use whimbrel_model::{SliceId, Stage};
 use whimbrel_store::conformance::context;
-use whimbrel_store::{Mode, Outcome};
+use whimbrel_store::{Mode, Outcome, Store, WriteBatch, WriteRequest};
 
 #[tokio::test]
 async fn insert_rejects_what_exists() {
@@ -97,4 +97,27 @@ async fn refusals_come_before_sending() {
     let table = Table::new().await;
     let outcomes = table.write(Mode::Upsert, &two_columns(vec![String::new()], vec!["t".into()])).await;
     assert!(matches!(&outcomes[0], Outcome::Rejected(refusal) if refusal.stage == Stage::Convert));
+}
+
+#[tokio::test]
+async fn ignored_places_do_not_tell_records_apart() {
+    let table = Table::new().await;
+    let document = |title: &str, at: &str| {
+        let text = format!(r#"{{"questions": [{{"title": "{title}", "updated_at": "{at}"}}]}}"#);
+        two_columns(vec!["a".into()], vec![text])
+    };
+    let forms = || [("text".to_owned(), "map".to_owned())].into();
+    let ignore = vec!["text.questions[*].updated_at".to_owned()];
+    let asked = |mode| WriteRequest { forms: forms(), ignore: ignore.clone(), ..request(&table.name, mode) };
+    let write = async |mode, records: RecordBatch| {
+        let target = table.store.target(asked(mode)).unwrap();
+        target.plan(records.schema_ref()).await.unwrap();
+        let writer = target.writer(&SliceId::new("test.0000"), true, &context()).await.unwrap();
+        let batch = WriteBatch { records, seq: 1, cursor: None, contested: true, guards: None };
+        writer.write(batch).await.unwrap().outcomes.remove(0)
+    };
+    let first = write(Mode::Upsert, document("t", "then")).await;
+    let Outcome::Created(fingerprint) = first else { panic!("{first:?}") };
+    assert_eq!(write(Mode::SkipExisting, document("t", "now")).await, Outcome::Created(fingerprint), "ours");
+    assert_eq!(write(Mode::SkipExisting, document("other", "then")).await, Outcome::Skipped);
 }

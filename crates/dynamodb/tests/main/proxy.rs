@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -17,6 +18,111 @@ pub enum Act {
     FailAfter,
     /// The last so many of its items or statements are left out and given back.
     GiveBack(usize),
+    /// The connection is closed, and nothing is carried out.
+    DropRequest,
+    /// It is carried out after some milliseconds.
+    Delay(u64),
+    /// Items and statements that hold this text are left out and given back.
+    GiveBackHot(&'static str),
+}
+
+/// Bad weather: chances in a hundred for each request that writes or reads items.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub seed: u64,
+    pub give_back: u64,
+    pub throttle: u64,
+    pub fail: u64,
+    pub fail_after: u64,
+    pub drop_request: u64,
+    pub drop_answer: u64,
+    pub delay: u64,
+    /// Items a second that get through; those past it are given back.
+    pub items_per_second: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Storm {
+    weather: Weather,
+    random: u64,
+    /// Thousandths of items that may pass.
+    room: u64,
+    filled: Instant,
+}
+
+impl Storm {
+    fn new(weather: Weather) -> Self {
+        let room = weather.items_per_second.unwrap_or_default() * 100;
+        Self { weather, random: weather.seed | 1, room, filled: Instant::now() }
+    }
+
+    /// A number below the limit (xorshift).
+    fn random(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) % limit
+    }
+
+    fn act(&mut self, operation: &str, body: &str) -> Option<Act> {
+        let is_batch = matches!(operation, "BatchWriteItem" | "BatchExecuteStatement");
+        if !is_batch && !matches!(operation, "BatchGetItem" | "PutItem" | "UpdateItem") {
+            return None;
+        }
+        let count = if is_batch { items_of(body) } else { 1 };
+        let weather = self.weather;
+        let mut dice = self.random(100);
+        let mut falls = |chance: u64| {
+            let hit = dice < chance;
+            dice = dice.saturating_sub(if hit { 0 } else { chance });
+            hit
+        };
+        if is_batch && falls(weather.give_back) {
+            let back = 1 + self.random(count as u64);
+            return Some(Act::GiveBack(usize::try_from(back).unwrap()));
+        }
+        let refused = |status, code| Some(Act::Refuse { status, code });
+        if falls(weather.throttle) {
+            return refused(400, "ProvisionedThroughputExceededException");
+        }
+        if falls(weather.fail) {
+            return refused(500, "InternalServerError");
+        }
+        for (chance, act) in [
+            (weather.fail_after, Act::FailAfter),
+            (weather.drop_request, Act::DropRequest),
+            (weather.drop_answer, Act::DropAnswer),
+            (weather.delay, Act::Delay(30)),
+        ] {
+            if falls(chance) {
+                return Some(act);
+            }
+        }
+        let limit = weather.items_per_second.filter(|_| is_batch)?;
+        let passed = u64::try_from(self.filled.elapsed().as_millis()).unwrap();
+        if passed > 0 {
+            self.filled = Instant::now();
+        }
+        self.room = (self.room + passed * limit).min(limit * 100);
+        let fits = usize::try_from(self.room / 1000).unwrap().min(count);
+        self.room -= fits as u64 * 1000;
+        match fits {
+            0 => refused(400, "ProvisionedThroughputExceededException"),
+            fits if fits < count => Some(Act::GiveBack(count - fits)),
+            _ => None,
+        }
+    }
+}
+
+/// How many items or statements a request holds.
+fn items_of(body: &str) -> usize {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let statements = body["Statements"].as_array().map(Vec::len);
+    let tables = body["RequestItems"].as_object();
+    let items = |tables: &serde_json::Map<String, Value>| {
+        tables.values().map(|items| items.as_array().map_or(0, Vec::len)).sum()
+    };
+    statements.or(tables.map(items)).unwrap_or(1)
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +132,10 @@ struct State {
     always: Option<(&'static str, Act)>,
     /// Requests with this text are refused as invalid.
     poison: Option<&'static str>,
+    storm: Option<Storm>,
+    /// Items with this text are given back until so many others have passed.
+    hot: Option<(&'static str, usize)>,
+    passed: usize,
     seen: Vec<String>,
 }
 
@@ -62,6 +172,16 @@ impl Proxy {
         self.state.lock().unwrap().poison = Some(text);
     }
 
+    /// From now on the weather is bad.
+    pub fn storm(&self, weather: Weather) {
+        self.state.lock().unwrap().storm = Some(Storm::new(weather));
+    }
+
+    /// Items with this text are given back until so many others have passed.
+    pub fn hot(&self, text: &'static str, others: usize) {
+        self.state.lock().unwrap().hot = Some((text, others));
+    }
+
     /// How many requests of an operation came.
     pub fn seen(&self, operation: &str) -> usize {
         self.state.lock().unwrap().seen.iter().filter(|seen| *seen == operation).count()
@@ -75,6 +195,17 @@ impl Proxy {
         }
         if let Some((_, act)) = state.always.as_ref().filter(|(wanted, _)| *wanted == operation) {
             return Some(act.clone());
+        }
+        if let Some((hot, others)) = state.hot {
+            let count = items_of(body);
+            // Each item holds the text once.
+            let heated = body.matches(hot).count();
+            let is_hot = heated > 0 && state.passed < others;
+            state.passed += count - heated;
+            return is_hot.then_some(Act::GiveBackHot(hot));
+        }
+        if let Some(storm) = &mut state.storm {
+            return storm.act(operation, body);
         }
         let place = state.script.iter().position(|(wanted, _)| *wanted == operation)?;
         state.script.remove(place).map(|(_, act)| act)
@@ -96,7 +227,18 @@ impl Proxy {
                     forward(upstream, &head, &body).await;
                     (500, error("InternalServerError", "after the fact"))
                 }
-                Some(Act::GiveBack(count)) => give_back(upstream, &head, &text, count).await,
+                Some(Act::GiveBack(count)) => {
+                    let kept = items_of(&text).saturating_sub(count);
+                    give_back(upstream, &head, &text, |number, _| number < kept).await
+                }
+                Some(Act::GiveBackHot(hot)) => {
+                    give_back(upstream, &head, &text, |_, item| !item.to_string().contains(hot)).await
+                }
+                Some(Act::DropRequest) => return,
+                Some(Act::Delay(milliseconds)) => {
+                    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                    forward(upstream, &head, &body).await
+                }
             };
             if client.write_all(&message(answer.0, &answer.1)).await.is_err() {
                 return;
@@ -118,33 +260,51 @@ fn message(status: u16, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-async fn give_back(upstream: &str, head: &str, text: &str, count: usize) -> (u16, Vec<u8>) {
+/// Carries out what is kept and gives back the rest.
+async fn give_back(
+    upstream: &str,
+    head: &str,
+    text: &str,
+    keep: impl Fn(usize, &Value) -> bool,
+) -> (u16, Vec<u8>) {
     let mut request: Value = serde_json::from_str(text).unwrap();
     if let Some(statements) = request.get_mut("Statements").and_then(Value::as_array_mut) {
-        let kept = statements.len().saturating_sub(count);
-        let back = statements.split_off(kept).len();
-        let failed = vec![json!({"Error": {"Code": "ThrottlingError", "Message": "slow down"}}); back];
-        let mut answer = json!({"Responses": []});
-        if kept > 0 {
-            let (status, body) = forward(upstream, head, request.to_string().as_bytes()).await;
-            assert_eq!(status, 200);
-            answer = serde_json::from_slice(&body).unwrap();
-        }
-        answer["Responses"].as_array_mut().unwrap().extend(failed);
-        return (200, answer.to_string().into_bytes());
+        let kept: Vec<bool> =
+            statements.iter().enumerate().map(|(number, statement)| keep(number, statement)).collect();
+        let mut flags = kept.iter();
+        statements.retain(|_| *flags.next().unwrap());
+        let mut answered = carried_out(upstream, head, &request, kept.contains(&true)).await["Responses"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+            .into_iter();
+        let failed = json!({"Error": {"Code": "ThrottlingError", "Message": "slow down"}});
+        let responses: Vec<Value> = kept
+            .into_iter()
+            .map(|kept| if kept { answered.next().unwrap() } else { failed.clone() })
+            .collect();
+        return (200, json!({"Responses": responses}).to_string().into_bytes());
     }
     let tables = request["RequestItems"].as_object_mut().unwrap();
     let (table, items) = tables.iter_mut().next().unwrap();
-    let (table, items) = (table.clone(), items.as_array_mut().unwrap());
-    let back = items.split_off(items.len().saturating_sub(count));
-    let mut answer = json!({});
-    if !items.is_empty() {
-        let (status, body) = forward(upstream, head, request.to_string().as_bytes()).await;
-        assert_eq!(status, 200);
-        answer = serde_json::from_slice(&body).unwrap();
-    }
-    answer["UnprocessedItems"] = json!({table: back});
+    let table = table.clone();
+    let (kept, back): (Vec<_>, Vec<_>) =
+        items.as_array().unwrap().iter().cloned().enumerate().partition(|(number, item)| keep(*number, item));
+    let values = |items: Vec<(usize, Value)>| items.into_iter().map(|(_, item)| item).collect::<Vec<_>>();
+    let any = !kept.is_empty();
+    *items = Value::Array(values(kept));
+    let mut answer = carried_out(upstream, head, &request, any).await;
+    answer["UnprocessedItems"] = if back.is_empty() { json!({}) } else { json!({table: values(back)}) };
     (200, answer.to_string().into_bytes())
+}
+
+async fn carried_out(upstream: &str, head: &str, request: &Value, any: bool) -> Value {
+    if !any {
+        return json!({});
+    }
+    let (status, body) = forward(upstream, head, request.to_string().as_bytes()).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
 }
 
 /// Sends a request on a connection of its own, as HTTP/1.0, so that the answer ends with the connection.

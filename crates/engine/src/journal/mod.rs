@@ -5,17 +5,20 @@
 //! The format's version is SQLite's `user_version`; a file of a newer format is refused, an older one would be
 //! brought up here.
 
+mod corrections;
 mod read;
 mod records;
 mod schema;
 pub mod writer;
 
+pub use corrections::Correction;
 pub use records::{NewRun, RunKind, RunRecord, SliceRecord, TargetRecord};
-pub use writer::JournalWriter;
+pub use writer::{BeforeCommit, JournalWriter};
 
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_model::{FingerprintKey, RunId, Slice, StoreName};
 
@@ -302,16 +305,20 @@ impl Journal {
         Ok(())
     }
 
-    /// Starts the thread that writes while the run goes on.
+    /// Starts the thread that writes while the run goes on. `before` is asked before checkpoints are stored.
     ///
     /// # Errors
     /// The journal cannot be opened a second time.
-    pub fn writer(&self, run: &RunId) -> Result<JournalWriter, JournalError> {
+    pub fn writer(
+        &self,
+        run: &RunId,
+        before: Option<Arc<dyn BeforeCommit>>,
+    ) -> Result<JournalWriter, JournalError> {
         let path = self.path();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|source| sqlite(&path, source))?;
         schema::configure(&connection).map_err(|source| sqlite(&path, source))?;
-        Ok(JournalWriter::start(connection, path, run.clone()))
+        Ok(JournalWriter::start(connection, path, run.clone(), before))
     }
 
     fn path(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use super::{Journal, JournalError};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use whimbrel_model::{
-    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, Slice, SliceId, SlicePart,
+    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, ScanTally, Slice, SliceId, SlicePart,
     StoreName,
 };
 
@@ -156,7 +156,7 @@ impl Journal {
         only: Option<&SliceId>,
     ) -> Result<BTreeMap<String, Vec<(FlowName, Checkpoint)>>, JournalError> {
         let sql = "SELECT slice, flow, seq, cursor, reject_bytes, read, created, updated, unchanged, skipped, rejected,
-                          filtered, bytes, read_units, write_units, sums, position FROM checkpoints
+                          filtered, bytes, read_units, write_units, sums, position, scan FROM checkpoints
                    WHERE run = ?1 AND (?2 IS NULL OR slice = ?2)";
         let mut statement = self.sql(self.connection.prepare_cached(sql))?;
         let mut rows = self.sql(statement.query(params![run.as_str(), only.map(SliceId::as_str)]))?;
@@ -182,7 +182,10 @@ impl Journal {
         let cursor: Option<String> = self.sql(row.get(3))?;
         let cursor = cursor.map(|text| serde_json::from_str(&text).map(Cursor)).transpose();
         let sums: Vec<u8> = self.sql(row.get(15))?;
+        let scan: Option<String> = self.sql(row.get(17))?;
+        let scan = scan.map_or_else(|| Ok(ScanTally::default()), |text| serde_json::from_str(&text));
         Ok(Checkpoint {
+            scan: scan.map_err(|_| self.damaged("the tally of the scan"))?,
             seq: count(2)?,
             position: count(16)?,
             cursor: cursor.map_err(|_| self.damaged("the cursor"))?,

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format that this whimbrel writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 /// `whbl`, so that no other SQLite file is taken for a journal.
 const APPLICATION_ID: i64 = 0x7768_626c;
 
@@ -40,12 +40,17 @@ CREATE TABLE checkpoints (
     seq INTEGER NOT NULL, cursor TEXT, position INTEGER NOT NULL, reject_bytes INTEGER NOT NULL,
     read INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, unchanged INTEGER NOT NULL,
     skipped INTEGER NOT NULL, rejected INTEGER NOT NULL, filtered INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    read_units REAL NOT NULL, write_units REAL NOT NULL, sums BLOB NOT NULL,
+    read_units REAL NOT NULL, write_units REAL NOT NULL, sums BLOB NOT NULL, scan TEXT,
     PRIMARY KEY (run, slice, flow)
 ) STRICT;
 CREATE TABLE sums (
     run TEXT NOT NULL REFERENCES runs, flow TEXT NOT NULL, sums BLOB NOT NULL,
     PRIMARY KEY (run, flow)
+) STRICT;
+CREATE TABLE corrections (
+    run TEXT NOT NULL REFERENCES runs, flow TEXT NOT NULL, step TEXT NOT NULL, slice TEXT NOT NULL,
+    records INTEGER NOT NULL, reject_bytes INTEGER NOT NULL, sums BLOB NOT NULL,
+    PRIMARY KEY (run, flow, step)
 ) STRICT;
 CREATE TABLE resources (
     migration TEXT NOT NULL, environment TEXT NOT NULL, run TEXT, store TEXT NOT NULL, name TEXT NOT NULL,

@@ -13,10 +13,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use whimbrel_model::{Buckets, Checkpoint, FlowName, Receipt, RunId, SliceId};
+use whimbrel_model::{Buckets, Checkpoint, FlowName, Receipt, RunId, ScanTally, SliceId};
 
 /// How long the thread gathers before it commits.
 const GATHER: Duration = Duration::from_millis(200);
+
+/// Something that must be on the disk before the checkpoints are that rest on it.
+pub trait BeforeCommit: Send + Sync {
+    /// Brings it to the disk.
+    ///
+    /// # Errors
+    /// It cannot be: the checkpoints are not stored, and the journal has failed.
+    fn before_commit(&self) -> Result<(), JournalError>;
+}
 
 type Answer = oneshot::Sender<Result<(), String>>;
 /// How far the flows of a slice have come.
@@ -41,11 +50,16 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    pub(super) fn start(connection: Connection, path: PathBuf, run: RunId) -> Self {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        run: RunId,
+        before: Option<Arc<dyn BeforeCommit>>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel();
         let (waiting, failure) = (Arc::default(), Arc::default());
         let writing =
-            Writing { connection, path, run, waiting: Arc::clone(&waiting), failure: Arc::clone(&failure) };
+            Writing { connection, path, run, before, waiting: Arc::clone(&waiting), failure: Arc::clone(&failure) };
         std::thread::spawn(move || writing.run(&receiver));
         Self { sender, waiting, failure }
     }
@@ -147,6 +161,7 @@ struct Writing {
     connection: Connection,
     path: PathBuf,
     run: RunId,
+    before: Option<Arc<dyn BeforeCommit>>,
     waiting: Arc<AtomicUsize>,
     failure: Arc<OnceLock<String>>,
 }
@@ -173,10 +188,9 @@ impl Writing {
     fn write(&mut self, mut portion: Portion) {
         let answers = std::mem::take(&mut portion.answers);
         if self.failure.get().is_none()
-            && let Err(error) = store(&mut self.connection, &self.run, &portion)
+            && let Err(cause) = self.store(&portion)
         {
-            tracing::error!(%error, "the journal failed");
-            let cause = sqlite(&self.path, error);
+            tracing::error!(error = %cause, "the journal failed");
             let source =
                 std::error::Error::source(&cause).map(|source| format!(": {source}")).unwrap_or_default();
             // Only this thread sets it.
@@ -187,6 +201,14 @@ impl Writing {
             // Whoever asked may have given up; the journal does not mind.
             let _ = answer.send(outcome);
         }
+    }
+
+    fn store(&mut self, portion: &Portion) -> Result<(), JournalError> {
+        let moves = !portion.checkpoints.is_empty() || !portion.done.is_empty();
+        if let Some(before) = self.before.as_ref().filter(|_| moves) {
+            before.before_commit()?;
+        }
+        store(&mut self.connection, &self.run, portion).map_err(|error| sqlite(&self.path, error))
     }
 }
 
@@ -233,10 +255,14 @@ fn store_checkpoint(
     sums: &Buckets,
 ) -> rusqlite::Result<()> {
     let counts = checkpoint.counts;
+    let scan = (checkpoint.scan != ScanTally::default())
+        .then(|| serde_json::to_string(&checkpoint.scan))
+        .transpose()
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let mut statement = transaction.prepare_cached(
         "INSERT OR REPLACE INTO checkpoints (run, slice, flow, epoch, seq, cursor, position, reject_bytes, read, created,
-             updated, unchanged, skipped, rejected, filtered, bytes, read_units, write_units, sums)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             updated, unchanged, skipped, rejected, filtered, bytes, read_units, write_units, sums, scan)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?;
     statement.execute(params![
         run.as_str(),
@@ -258,6 +284,7 @@ fn store_checkpoint(
         checkpoint.capacity.read_units,
         checkpoint.capacity.write_units,
         sums.to_bytes(),
+        scan,
     ])?;
     Ok(())
 }

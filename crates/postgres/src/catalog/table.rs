@@ -1,41 +1,47 @@
 //! A table by the name that the spec gives it.
 
-use super::{Found, KeyColumn, Layout, columns, schema};
+use super::{Found, KeyColumn, Layout, read_as, schema};
 use crate::client::Lease;
 use crate::error::from_driver;
 use crate::sql::{Relation, Ties};
 use crate::template::identifier;
 use whimbrel_model::StoreName;
-use whimbrel_store::{Result, StoreError, StoreErrorKind};
+use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 
 pub(super) const NO_KEY: &str = "no primary key and no unique key without NULL: one slice, restarted whole";
 /// How many tables an error lists.
 const LISTED: usize = 8;
 
 /// What a name stands for.
-struct Resolved {
-    oid: u32,
+pub(crate) struct Resolved {
+    pub(crate) oid: u32,
     /// Schema and name, quoted.
-    sql: String,
-    kind: char,
+    pub(crate) sql: String,
+    pub(crate) kind: char,
     has_children: bool,
     is_row_secured: bool,
 }
 
-pub(super) async fn layout(store: &StoreName, lease: &Lease, name: &str) -> Result<Layout> {
+impl Resolved {
+    /// Whether other tables are read with it that are no partitions of it.
+    fn inherits_to_others(&self) -> bool {
+        self.kind == 'r' && self.has_children
+    }
+}
+
+pub(super) async fn layout(
+    store: &StoreName,
+    lease: &Lease,
+    name: &str,
+    request: &ReadRequest,
+) -> Result<Layout> {
     let table = resolve(store, lease, name).await?;
-    let columns =
-        columns(store, lease, &format!("table {}", table.sql), table_columns(store, lease, &table).await?)
-            .await?;
+    let found = table_columns(store, lease, &table).await?;
+    let columns = read_as::columns(store, lease, &format!("table {}", table.sql), found, request).await?;
     let key = key(store, lease, &table).await?;
     let key_column = |name: &String| {
-        let column = columns.iter().find(|column| column.name == *name)?;
-        Some(KeyColumn {
-            name: name.clone(),
-            inside: identifier(name),
-            source_type: column.source_type.clone(),
-            holds_null: column.holds_null,
-        })
+        let at = columns.iter().position(|column| column.name == *name)?;
+        KeyColumn::new(&columns, at, identifier(name))
     };
     let slice_key: Vec<_> = key.iter().filter_map(key_column).collect();
     let mut notes = Vec::new();
@@ -48,7 +54,14 @@ pub(super) async fn layout(store: &StoreName, lease: &Lease, name: &str) -> Resu
             table.sql
         ));
     }
+    if table.kind == 'f' {
+        notes.push(format!(
+            "{} is a foreign table: its rows are not part of this database's snapshot",
+            table.sql
+        ));
+    }
     let has_ctid = matches!(table.kind, 'r' | 'p' | 'm');
+    let is_unique = !table.inherits_to_others();
     Ok(Layout {
         relation: Relation::Table { sql: table.sql, ties: if has_ctid { Ties::Ctid } else { Ties::Record } },
         schema: schema(&columns),
@@ -56,7 +69,7 @@ pub(super) async fn layout(store: &StoreName, lease: &Lease, name: &str) -> Resu
         key,
         slice_key,
         // A key holds for a table itself, not for tables that inherit from it and are read with it.
-        is_unique: table.kind != 'r' || !table.has_children,
+        is_unique,
         can_sample: has_ctid,
         notes,
     })
@@ -64,7 +77,7 @@ pub(super) async fn layout(store: &StoreName, lease: &Lease, name: &str) -> Resu
 
 /// The ways in which a name can be meant, best first: the whole text as one identifier, then schema and name
 /// around each dot; as written, then as PostgreSQL folds it.
-fn candidates(name: &str) -> Vec<String> {
+pub(crate) fn candidates(name: &str) -> Vec<String> {
     let mut found = Vec::new();
     for text in [name.to_owned(), name.to_lowercase()] {
         found.push(identifier(&text));
@@ -84,7 +97,7 @@ fn candidates(name: &str) -> Vec<String> {
     found
 }
 
-async fn resolve(store: &StoreName, lease: &Lease, name: &str) -> Result<Resolved> {
+pub(crate) async fn resolve(store: &StoreName, lease: &Lease, name: &str) -> Result<Resolved> {
     if name.is_empty() || name.contains('\0') {
         let context = "a table's name is empty or holds the character U+0000";
         return Err(StoreError::new(StoreErrorKind::NotFound, store, context));
@@ -142,7 +155,10 @@ async fn not_found(store: &StoreName, lease: &Lease, name: &str) -> StoreError {
 
 async fn table_columns(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<Found>> {
     let failed = |error| from_driver(store, format!("cannot read the columns of {}", table.sql), error);
-    let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull, has_column_privilege(attrelid, attnum, 'SELECT') \
+    // Since PostgreSQL 18 a column is marked as not NULL also where that was never checked.
+    let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint c \
+         WHERE c.conrelid = attrelid AND c.contype = 'n' AND c.conkey[1] = attnum AND NOT c.convalidated), \
+         has_column_privilege(attrelid, attnum, 'SELECT'), attndims::int2 \
          FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
     let rows = lease.client().query(sql, &[&table.oid]).await.map_err(failed)?;
     let mut found = Vec::with_capacity(rows.len());
@@ -157,17 +173,42 @@ async fn table_columns(store: &StoreName, lease: &Lease, table: &Resolved) -> Re
             name,
             oid: row.try_get(1).map_err(failed)?,
             modifier: row.try_get(2).map_err(failed)?,
-            holds_null: !is_not_null,
+            dimensions: row.try_get(5).map_err(failed)?,
+            // What holds for a table need not hold for the tables that inherit from it and are read with it;
+            // what is said of a foreign table nobody enforces.
+            holds_null: !is_not_null || table.inherits_to_others() || table.kind == 'f',
         });
     }
     if forbidden.is_empty() {
         return Ok(found);
     }
+    Err(may_not_read(store, lease, table, &found, &forbidden))
+}
+
+/// Names the columns that are in the way; those that are not are worth a query.
+fn may_not_read(
+    store: &StoreName,
+    lease: &Lease,
+    table: &Resolved,
+    found: &[Found],
+    forbidden: &[String],
+) -> StoreError {
     let user = &lease.server().user;
-    let what = if forbidden.len() == found.len() { "it".to_owned() } else { forbidden.join(", ") };
-    let context = format!("the role `{user}` may not read {}: {what}", table.sql);
-    let error = StoreError::new(StoreErrorKind::Forbidden, store, context);
-    Err(error.with_hint(format!("GRANT SELECT ON {} TO {}", table.sql, identifier(user))))
+    let grant = format!("GRANT SELECT ON {} TO {}", table.sql, identifier(user));
+    if forbidden.len() == found.len() {
+        let context = format!("the role `{user}` may not read the table {}", table.sql);
+        return StoreError::new(StoreErrorKind::Forbidden, store, context).with_hint(grant);
+    }
+    let quoted: Vec<_> = forbidden.iter().map(|name| format!("`{name}`")).collect();
+    let what = if quoted.len() == 1 { "column" } else { "columns" };
+    let context = format!("the role `{user}` may not read the {what} {} of {}", quoted.join(", "), table.sql);
+    let readable = found.iter().filter(|column| !forbidden.contains(&column.name));
+    let readable: Vec<_> = readable.map(|column| identifier(&column.name)).take(LISTED).collect();
+    StoreError::new(StoreErrorKind::Forbidden, store, context).with_hint(format!(
+        "{grant}; or leave them out with a query: `SELECT {} FROM {}`",
+        readable.join(", "),
+        table.sql
+    ))
 }
 
 /// The primary key; else the unique key without NULL that has the fewest columns.
@@ -175,12 +216,14 @@ async fn key(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<S
     let failed = |error| from_driver(store, format!("cannot read the keys of {}", table.sql), error);
     // Before PostgreSQL 11 an index had key columns only.
     let key_columns = if lease.server().version_number >= 110_000 { "i.indnkeyatts" } else { "i.indnatts" };
+    // The columns of a materialised view can only be nullable. Records with NULL are a slice of their own.
+    let takes_null = table.kind == 'm';
     let sql = format!(
         "SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:{key_columns} - 1]) WITH ORDINALITY AS k(number, place) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place) \
          FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
-         AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
-         WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:{key_columns} - 1]) AND NOT a.attnotnull) \
+         AND i.indpred IS NULL AND i.indexprs IS NULL AND ({takes_null} OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:{key_columns} - 1]) AND NOT a.attnotnull)) \
          ORDER BY i.indisprimary DESC, {key_columns}, i.indexrelid LIMIT 1"
     );
     let row = lease.client().query_opt(&sql, &[&table.oid]).await.map_err(failed)?;

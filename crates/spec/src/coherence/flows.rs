@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::elements::checks::CheckElement;
 use crate::elements::flows::{After, Flow};
+use crate::elements::into::{Into, OnDuplicate};
 use crate::names::suggest;
 use crate::order;
 use crate::spec::Spec;
@@ -82,6 +83,14 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         }
         _ => {}
     }
+    if from.query.is_some()
+        && let Some(store) = &from.store
+        && spec.document().stores.get(store).is_some_and(|store| store.dynamodb.is_some())
+    {
+        let at = spec.key_position(&["flows", name, "from", "query"]);
+        let message = format!("the store `{store}` is `dynamodb`, which answers no `query`");
+        findings.add(at, message, "name its `table`, and which of its items with `where`");
+    }
     if let Some(query) = &from.query
         && let Some(second) = query.0.match_indices("{slice}").nth(1)
         && let Some(node) = spec.tree.find(&["flows", name, "from", "query"])
@@ -111,6 +120,45 @@ fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         if target.table.is_none() {
             let message = format!("`into` of the flow `{name}` names no table");
             findings.add(spec.position(&path), message, "say where records go: `table: NAME`");
+        }
+        order(spec, &path, target, findings);
+    }
+}
+
+/// `on_duplicate: last` and `order` need each other.
+fn order(spec: &Spec, path: &[&str], target: &Into, findings: &mut Findings) {
+    let key = |key: &str| spec.key_position(&[path, &[key]].concat());
+    let columns = match (target.on_duplicate, &target.order) {
+        (OnDuplicate::Last, None) => {
+            let hint =
+                "add `order: [column, …]`: the record with the greatest value wins, with ` desc` the least";
+            findings.add(key("on_duplicate"), "`on_duplicate: last` does not say by what", hint);
+            return;
+        }
+        (OnDuplicate::Reject, Some(_)) => {
+            let hint = "add `on_duplicate: last`, or leave `order` out";
+            findings.add(key("order"), "`order` belongs to `on_duplicate: last`", hint);
+            return;
+        }
+        (OnDuplicate::Reject, None) => return,
+        (OnDuplicate::Last, Some(columns)) => columns,
+    };
+    for (index, column) in columns.as_slice().iter().enumerate() {
+        let position = index.to_string();
+        let mut place = [path, &["order"]].concat();
+        if columns.is_list() {
+            place.push(&position);
+        }
+        let before = columns.as_slice().iter().take(index);
+        if column.column.is_empty() {
+            findings.add(
+                spec.position(&place),
+                "a column of `order` has no name",
+                "name a column, or leave it out",
+            );
+        } else if before.into_iter().any(|other| other.column == column.column) {
+            let message = format!("`order` names `{}` twice", column.column);
+            findings.add(spec.position(&place), message, "keep one of them");
         }
     }
 }

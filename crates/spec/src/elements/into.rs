@@ -1,9 +1,10 @@
 //! A flow's `into`
 
-use super::text::{OneOrMany, TemplateText};
-use schemars::JsonSchema;
+use super::text::{OneOrMany, ScopeValue, TemplateText};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Where a flow's records go, and how.
@@ -38,14 +39,15 @@ pub struct Into {
     /// What becomes of the second record of one key in one run.
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
-    /// The columns that say which of several records is the last.
+    /// With `on_duplicate: last`: the columns, as they go to the target, that say which of several records is
+    /// the last; the greatest wins, with ` desc` behind the name the least.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `on_duplicate: last`; let the `query` keep one record a key"))]
-    pub order: Option<OneOrMany<String>>,
-    /// The tenant: only records in scope are counted, compared and changed.
+    pub order: Option<OneOrMany<OrderColumn>>,
+    /// The tenant: columns and the values that they have in every record of the flow, `$name` of a variable or
+    /// the text itself. Only records in scope are counted, compared and changed.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "give the target a table of its own"))]
-    pub scope: Option<BTreeMap<String, Value>>,
+    #[schemars(extend("minProperties" = 1, "x-label" = "a flow's `scope`"))]
+    pub scope: Option<BTreeMap<String, ScopeValue>>,
     /// What becomes of a NULL.
     #[serde(default)]
     pub nulls: NullRule,
@@ -87,10 +89,9 @@ pub enum WriteMode {
     /// It is skipped.
     SkipExisting,
     /// It is written where its content differs.
-    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`"))]
+    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`, `update`"))]
     Changed,
-    /// Its attributes are set where the target still holds the values that were read.
-    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`"))]
+    /// Its columns are set where the target still holds the same-named values that were read.
     Update,
 }
 
@@ -102,8 +103,49 @@ pub enum OnDuplicate {
     #[default]
     Reject,
     /// The last one by `order` wins.
-    #[schemars(extend("x-not-yet" = "write `on_duplicate: reject`; let the `query` keep one record a key"))]
     Last,
+}
+
+/// A column that says which of several records is the last, as it goes to the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderColumn {
+    /// The column.
+    pub column: String,
+    /// Whether the least wins.
+    pub descending: bool,
+}
+
+impl OrderColumn {
+    /// Reads `updated_at`, `updated_at desc` or `updated_at asc`, in any case.
+    fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let (column, direction) = text.rsplit_once(char::is_whitespace).unwrap_or((text, ""));
+        match direction.to_ascii_lowercase().as_str() {
+            "desc" => Self { column: column.trim_end().to_owned(), descending: true },
+            "asc" => Self { column: column.trim_end().to_owned(), descending: false },
+            _ => Self { column: text.to_owned(), descending: false },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OrderColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self::parse(&text))
+    }
+}
+
+impl JsonSchema for OrderColumn {
+    fn schema_name() -> Cow<'static, str> {
+        "OrderColumn".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "A column as it goes to the target; the greatest wins, with ` desc` behind it the least.",
+        })
+    }
 }
 
 /// What becomes of a NULL.

@@ -13,13 +13,13 @@ pub struct Limits {
     #[serde(default)]
     #[schemars(range(min = 0), extend("x-not-yet" = "leave it out; `plan` says what the run will cost"))]
     pub max_cost_usd: Option<f64>,
-    /// Write units a second that the run keeps below.
+    /// Write units that the run may use in all; it pauses before they are passed, resumable.
     #[serde(default)]
-    #[schemars(range(min = 0), extend("x-not-yet" = "leave it out; the run slows down by itself when throttled"))]
+    #[schemars(range(min = 0))]
     pub max_write_units: Option<f64>,
-    /// Read units a second that the run keeps below.
+    /// Read units that the run may use in all; it pauses before they are passed, resumable.
     #[serde(default)]
-    #[schemars(range(min = 0), extend("x-not-yet" = "leave it out; the run slows down by itself when throttled"))]
+    #[schemars(range(min = 0))]
     pub max_read_units: Option<f64>,
     /// The share of rejects, 0 to 1, at which the run stops. Without it 0.05 only warns.
     #[serde(default)]

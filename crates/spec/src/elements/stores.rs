@@ -156,6 +156,9 @@ pub struct DynamoDb {
     /// The profile of the AWS configuration.
     #[serde(default)]
     pub profile: Option<TemplateText>,
+    /// Whether reading sees every write that was answered before; it costs twice the read units.
+    #[serde(default)]
+    pub consistent_reads: bool,
     /// How `create` makes tables, by their names.
     #[serde(default)]
     #[schemars(extend("x-keys" = "template", "x-label" = "`tables`"))]

@@ -38,6 +38,51 @@ text! {
     DurationText, "duration", "A stretch of time: a whole number with `ms`, `s`, `m`, `h` or `d`, as in `5m`."
 }
 
+/// The value of a column in `scope`: `$name` alone stands for a variable, anything else for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeValue(pub String);
+
+/// What a [`ScopeValue`] stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScopePart<'a> {
+    /// `$name`.
+    Variable(&'a str),
+    /// The text itself.
+    Text(&'a str),
+}
+
+/// Reads the text of a [`ScopeValue`]; nothing where it is neither `$name` alone nor text without a `$` in front.
+pub(crate) fn scope_part(text: &str) -> Option<ScopePart<'_>> {
+    let Some(name) = text.strip_prefix('$') else {
+        return (!text.contains("${")).then_some(ScopePart::Text(text));
+    };
+    if name.starts_with('$') {
+        return Some(ScopePart::Text(name));
+    }
+    let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    is_name.then_some(ScopePart::Variable(name))
+}
+
+impl<'de> Deserialize<'de> for ScopeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(deserializer).map(|value| Self(value.0))
+    }
+}
+
+impl JsonSchema for ScopeValue {
+    fn schema_name() -> Cow<'static, str> {
+        "ScopeValue".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "type": "string", "x-text": "scope" }, { "type": "number" }, { "type": "boolean" }],
+            "description": "`$name` of a variable, or the text itself; `$$` in front stands for `$`.",
+        })
+    }
+}
+
 /// A value of a variable: text, a number or a truth value, kept as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scalar(pub String);

@@ -5,7 +5,8 @@ use super::values::{Source, Values};
 use crate::elements::checks::CheckElement;
 use crate::elements::from::From as FromElement;
 use crate::elements::into::Into as IntoElement;
-use crate::error::Result;
+use crate::elements::text::{ScopePart, scope_part};
+use crate::error::{Result, SpecError};
 use crate::order;
 use crate::resolved::{Check, FromRequest, IntoRequest, ParameterValue, Relation, ResolvedFlow};
 use crate::span::SqlText;
@@ -130,6 +131,8 @@ async fn into_request(
         key: into.key.as_ref().map(|key| key.as_slice().to_vec()).unwrap_or_default(),
         mode: into.mode,
         on_duplicate: into.on_duplicate,
+        order: into.order.as_ref().map(|order| order.as_slice().to_vec()).unwrap_or_default(),
+        scope: scope(spec, path, into, values).await?,
         nulls: into.nulls,
         forms: into.forms.iter().map(|(column, form)| (column.clone(), form.as_str().to_owned())).collect(),
         ignore: into.ignore.clone(),
@@ -138,6 +141,31 @@ async fn into_request(
         batch_bytes: into.batch.bytes,
         position: spec.position(path),
     })
+}
+
+/// The columns of `scope` with their values. An empty one is refused: it would be the tenant of every record
+/// that lacks one.
+async fn scope(
+    spec: &Spec,
+    path: &[&str],
+    into: &IntoElement,
+    values: &mut Values<'_>,
+) -> Result<BTreeMap<String, ParameterValue>> {
+    let mut resolved = BTreeMap::new();
+    for (column, written) in into.scope.iter().flatten() {
+        let at = spec.position(&[path, &["scope", column]].concat());
+        let value = match scope_part(&written.0) {
+            Some(ScopePart::Variable(name)) => values.variable(name, at, false).await?,
+            Some(ScopePart::Text(text)) => text.to_owned(),
+            None => written.0.clone(),
+        };
+        if value.is_empty() {
+            let hint = "a tenant has a name: give its variable a value, with `--set` or in the spec";
+            return Err(SpecError::invalid(at, format!("`{column}` in `scope` came out empty"), hint));
+        }
+        resolved.insert(column.clone(), ParameterValue(value));
+    }
+    Ok(resolved)
 }
 
 fn checks(spec: &Spec, name: &str, index: usize, check: &CheckElement) -> Vec<Check> {

@@ -137,6 +137,8 @@ fn limits(spec: &Spec) -> Limits {
         retry_for: duration(&written.retry_for).unwrap_or(default.retry_for),
         stall_after: duration(&written.stall_after).unwrap_or(default.stall_after),
         max_reject_rate: written.max_reject_rate,
+        max_write_units: written.max_write_units,
+        max_read_units: written.max_read_units,
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use whimbrel_spec::resolved::{Check, Relation, StoreKind, Unmatched, VerifyRule, WriteMode};
+use whimbrel_spec::resolved::{Check, OnDuplicate, Relation, StoreKind, Unmatched, VerifyRule, WriteMode};
 use whimbrel_spec::{Choices, Found, Position, Provider, ProviderError, Providers, Resolved};
 
 const SPEC: &str = r#"migration: shop
@@ -51,7 +51,7 @@ flows:
     transform: SELECT 1 AS pk FROM input
     into:
       - { as: { at: rfc3339_nanos }, nulls: null, batch: { records: 10 } }
-      - { store: pg, table: copies, key: id, mode: insert }
+      - { store: pg, table: copies, key: id, mode: update, on_duplicate: last, order: [at DESC, the time], scope: { tenant: $tenant, owner: $limit, price: $$5, n: 7 } }
   conversations:
     group: talk
     from: { <<: *messages, table: conversations }
@@ -59,7 +59,7 @@ flows:
   repair: { manual: true, from: { store: unused, table: t }, into: { store: unused } }
 unmatched: ignore
 verify: [{ count: true, only: [talk], name: all there }]
-limits: { stall_after: 1h30m, max_reject_rate: 0.25 }
+limits: { stall_after: 1h30m, max_reject_rate: 0.25, max_write_units: 1e6 }
 "#;
 
 /// Answers from a table and notes what it was asked.
@@ -135,7 +135,7 @@ fn flows_come_in_order_with_defaults_and_lists_expanded() {
     );
     assert_eq!(
         (second.into.store.as_str(), second.into.table.as_str(), second.into.mode),
-        ("pg", "copies", WriteMode::Insert)
+        ("pg", "copies", WriteMode::Update)
     );
     assert_eq!(second.into.key, ["id"]);
     assert_eq!(first.into.forms, BTreeMap::from([("at".to_owned(), "rfc3339_nanos".to_owned())]));
@@ -155,6 +155,7 @@ fn flows_come_in_order_with_defaults_and_lists_expanded() {
     assert_eq!(resolved.limits.stall_after, Duration::from_mins(90));
     assert_eq!(resolved.limits.retry_for, Duration::from_mins(5));
     assert_eq!(resolved.limits.max_reject_rate, Some(0.25));
+    assert_eq!((resolved.limits.max_write_units, resolved.limits.max_read_units), (Some(1e6), None));
     assert_eq!((resolved.environment.as_deref(), resolved.protected), (Some("live"), true));
 }
 
@@ -167,6 +168,19 @@ fn parameters_are_those_of_the_flow_and_numbers_keep_their_digits() {
     };
     assert_eq!(parameters(1), ["big=12345678901234567890.10", "limit=007", "tenant=t'1"]);
     assert_eq!(parameters(3), ["tenant=t'1"]);
+}
+
+#[test]
+fn duplicates_have_an_order_and_tenants_their_values() {
+    let Outcome { resolved, .. } = resolve(SPEC, &[], &Choices::default());
+    let (first, second) = (&resolved.flows[1].into, &resolved.flows[2].into);
+    assert_eq!((first.on_duplicate, first.order.as_slice()), (OnDuplicate::Reject, [].as_slice()));
+    assert!(first.scope.is_empty());
+    assert_eq!(second.on_duplicate, OnDuplicate::Last);
+    let order: Vec<_> = second.order.iter().map(|by| (by.column.as_str(), by.descending)).collect();
+    assert_eq!(order, [("at", true), ("the time", false)]);
+    let scope: Vec<_> = second.scope.iter().map(|(column, value)| format!("{column}={}", value.0)).collect();
+    assert_eq!(scope, ["n=7", "owner=007", "price=$5", "tenant=t'1"]);
 }
 
 #[test]
@@ -334,13 +348,12 @@ fn the_schema_speaks_of_what_is_not_yet() {
           "type": "string",
           "const": "changed",
           "description": "It is written where its content differs.",
-          "x-not-yet": "modes of today: `insert`, `upsert`, `skip_existing`"
+          "x-not-yet": "modes of today: `insert`, `upsert`, `skip_existing`, `update`"
         },
         {
           "type": "string",
           "const": "update",
-          "description": "Its attributes are set where the target still holds the values that were read.",
-          "x-not-yet": "modes of today: `insert`, `upsert`, `skip_existing`"
+          "description": "Its columns are set where the target still holds the same-named values that were read."
         }
       ],
       "description": "What becomes of a record whose key the target holds already."

@@ -156,7 +156,7 @@ fn wrong_types() {
     ");
     assert_snapshot!(refused("limits: { retry_for: 5m, max_reject_rate: 0.05 }", "limits: [5m]"), @r"
     m/x.yaml:49:9: `limits` must be a mapping, not a list
-      hint: its keys: `max_reject_rate`, `retry_for`, `stall_after`
+      hint: its keys: `max_write_units`, `max_read_units`, `max_reject_rate`, `retry_for`, `stall_after`
     ");
     assert_snapshot!(refused("  user_id: \"42\"", "  user_id: [42]"), @r"
     m/x.yaml:4:12: `user_id` must be text, a number, true or false or a mapping, not a list
@@ -260,7 +260,7 @@ fn unknown_values() {
     ");
     assert_snapshot!(refused("mode: upsert", "mode: replace"), @r"
     m/x.yaml:38:13: `mode` cannot be `replace`
-      hint: values of `mode`: `insert`, `upsert`, `skip_existing`
+      hint: values of `mode`: `insert`, `upsert`, `skip_existing`, `update`
     ");
     assert_snapshot!(refused("rfc3339_nanos", "rfc3339_nano"), @r"
     m/x.yaml:40:25: `created_at` cannot be `rfc3339_nano`
@@ -308,7 +308,7 @@ fn stores() {
     ");
     assert_snapshot!(refused("      region: us-east-1\n", "      region: us-east-1\n      schema: x.sql\n"), @r"
     m/x.yaml:16:7: unknown key `schema` in a store's `dynamodb`
-      hint: keys: `region`, `endpoint`, `profile`, `tables`
+      hint: keys: `region`, `endpoint`, `profile`, `consistent_reads`, `tables`
     ");
     assert_snapshot!(refused("  ddb:\n    dynamodb:", "  ddb:\n    schema: x.sql\n    dynamodb:"), @r"
     m/x.yaml:14:5: `schema` belongs to a `postgres` store
@@ -569,6 +569,116 @@ fn text_that_is_no_spec() {
 }
 
 #[test]
+fn the_last_of_several_needs_an_order() {
+    let into = |keys: &str| refused("      key: [pk, sk]", &format!("      {keys}"));
+    assert_snapshot!(into("on_duplicate: last"), @r"
+    m/x.yaml:37:7: `on_duplicate: last` does not say by what
+      hint: add `order: [column, …]`: the record with the greatest value wins, with ` desc` the least
+    ");
+    assert_snapshot!(into("order: [updated_at]"), @r"
+    m/x.yaml:37:7: `order` belongs to `on_duplicate: last`
+      hint: add `on_duplicate: last`, or leave `order` out
+    ");
+    assert_snapshot!(into("on_duplicate: reject\n      order: updated_at"), @r"
+    m/x.yaml:38:7: `order` belongs to `on_duplicate: last`
+      hint: add `on_duplicate: last`, or leave `order` out
+    ");
+    assert_snapshot!(into("on_duplicate: { last: updated_at }"), @r"
+    m/x.yaml:37:21: `on_duplicate` must be `reject` or `last`, not a mapping
+      hint: `whimbrel schema` describes it
+    ");
+    assert_snapshot!(into("on_duplicate: newest"), @r"
+    m/x.yaml:37:21: `on_duplicate` cannot be `newest`
+      hint: values of `on_duplicate`: `reject`, `last`
+    ");
+    assert_snapshot!(into("on_duplicate: last\n      order: []"), @r"
+    m/x.yaml:38:14: the list `order` is empty
+      hint: name at least one, or leave the key out
+    ");
+    assert_snapshot!(into("on_duplicate: last\n      order: [a desc, b, a]"), @r"
+    m/x.yaml:38:26: `order` names `a` twice
+      hint: keep one of them
+    ");
+    assert_snapshot!(into("on_duplicate: last\n      order: [a, '']"), @r"
+    m/x.yaml:38:18: a column of `order` has no name
+      hint: name a column, or leave it out
+    ");
+    assert_snapshot!(into("on_duplicate: last\n      order: { a: desc }"), @r"
+    m/x.yaml:38:14: `order` must be text or a list, not a mapping
+      hint: begin each entry with `- `
+    ");
+    for right in ["order: at", "order: at desc", "order: [at DESC, n asc, \"the time\"]"] {
+        assert_eq!(into(&format!("on_duplicate: last\n      {right}")), "accepted");
+    }
+}
+
+#[test]
+fn scope() {
+    let into = |keys: &str| refused("      key: [pk, sk]", &format!("      {keys}"));
+    assert_snapshot!(into("scope: { user_id: $user }"), @r"
+    m/x.yaml:37:25: there is no variable `user` for the parameter `$user`
+      hint: did you mean `user_id`?
+    ");
+    assert_snapshot!(into("scope: { user_id: \"${user_id}\" }"), @r"
+    m/x.yaml:37:25: `user_id` cannot be `${user_id}`
+      hint: write `$name` of a variable alone, or the text itself; `$$` in front stands for `$`
+    ");
+    assert_snapshot!(into("scope: { user_id: $user_id-x }"), @r"
+    m/x.yaml:37:25: `user_id` cannot be `$user_id-x`
+      hint: write `$name` of a variable alone, or the text itself; `$$` in front stands for `$`
+    ");
+    assert_snapshot!(into("scope: { user_id: [a] }"), @r"
+    m/x.yaml:37:25: `user_id` must be text, a number or true or false, not a list
+      hint: `whimbrel schema` describes it
+    ");
+    assert_snapshot!(into("scope: { user_id: }"), @r"
+    m/x.yaml:37:16: `user_id` must be text, a number or true or false, not nothing
+      hint: write its value after `user_id:`
+    ");
+    assert_snapshot!(into("scope: {}"), @r"
+    m/x.yaml:37:14: a flow's `scope` has nothing in it
+      hint: name at least one
+    ");
+    assert_snapshot!(into("scope: user_id"), @r"
+    m/x.yaml:37:14: `scope` must be a mapping, not text
+      hint: `whimbrel schema` describes it
+    ");
+    for right in ["$user_id", "acme", "42", "true", "$$5", "a$b"] {
+        assert_eq!(into(&format!("scope: {{ user_id: {right} }}")), "accepted");
+    }
+}
+
+#[test]
+fn what_each_kind_of_store_can_be_read_by() {
+    assert_snapshot!(refused("  from: { store: pg }", "  from: { store: ddb }"), @r"
+    m/x.yaml:44:13: the store `ddb` is `dynamodb`, which answers no `query`
+      hint: name its `table`, and which of its items with `where`
+    ");
+    let table = changed(BASE, "  from: { store: pg }", "  from: { store: ddb }");
+    assert_eq!(
+        text_refused(&changed(&table, "query: \"SELECT * FROM orders WHERE {slice}\"", "table: orders")),
+        "accepted"
+    );
+}
+
+#[test]
+fn units_of_a_run() {
+    assert_eq!(refused("retry_for: 5m", "max_write_units: 100, max_read_units: 0.5"), "accepted");
+    assert_snapshot!(refused("retry_for: 5m", "max_write_units: -1"), @r"
+    m/x.yaml:49:28: `max_write_units` is too small: -1
+      hint: it is at least 0
+    ");
+    assert_snapshot!(refused("retry_for: 5m", "max_read_units: \"100\""), @r"
+    m/x.yaml:49:27: `max_read_units` must be a number, not text
+      hint: leave the quotes out: 100
+    ");
+    assert_snapshot!(refused("retry_for: 5m", "max_read_unit: 100"), @r"
+    m/x.yaml:49:11: unknown key `max_read_unit` in `limits`
+      hint: did you mean `max_read_units`?
+    ");
+}
+
+#[test]
 fn stores_and_sources_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    sqlite: data/x.db"), @r"
     m/x.yaml:11:5: not yet: `sqlite` in a store is part of the language and not built yet
@@ -616,19 +726,7 @@ fn targets_that_are_not_built_yet() {
     ");
     assert_snapshot!(not_yet("mode: upsert", "mode: changed"), @r"
     m/x.yaml:38:13: not yet: `mode: changed` is part of the language and not built yet
-      hint: modes of today: `insert`, `upsert`, `skip_existing`
-    ");
-    assert_snapshot!(not_yet("mode: upsert", "mode: update"), @r"
-    m/x.yaml:38:13: not yet: `mode: update` is part of the language and not built yet
-      hint: modes of today: `insert`, `upsert`, `skip_existing`
-    ");
-    assert_snapshot!(not_yet("      key: [pk, sk]", "      on_duplicate: last"), @r"
-    m/x.yaml:37:21: not yet: `on_duplicate: last` is part of the language and not built yet
-      hint: write `on_duplicate: reject`; let the `query` keep one record a key
-    ");
-    assert_snapshot!(not_yet("      key: [pk, sk]", "      scope: { user_id: $user_id }"), @r"
-    m/x.yaml:37:7: not yet: `scope` in a flow's `into` is part of the language and not built yet
-      hint: give the target a table of its own
+      hint: modes of today: `insert`, `upsert`, `skip_existing`, `update`
     ");
     assert_snapshot!(not_yet("      key: [pk, sk]", "      compare: journal"), @r"
     m/x.yaml:37:7: not yet: `compare` in a flow's `into` is part of the language and not built yet
@@ -665,10 +763,6 @@ fn rules_that_are_not_built_yet() {
     assert_snapshot!(not_yet("retry_for: 5m", "max_cost_usd: 5"), @r"
     m/x.yaml:49:11: not yet: `max_cost_usd` in `limits` is part of the language and not built yet
       hint: leave it out; `plan` says what the run will cost
-    ");
-    assert_snapshot!(not_yet("retry_for: 5m", "max_write_units: 100"), @r"
-    m/x.yaml:49:11: not yet: `max_write_units` in `limits` is part of the language and not built yet
-      hint: leave it out; the run slows down by itself when throttled
     ");
     assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: { default: a, cognito: { create: true } }"), @r"
     m/x.yaml:4:26: not yet: `cognito` in a variable is part of the language and not built yet

@@ -175,6 +175,22 @@ fn sql() {
 }
 
 #[test]
+fn a_tenant_without_a_name_is_none() {
+    let scoped = |value: &str| demo("key: [pk, sk]", &format!("key: [pk, sk], scope: {{ tenant: {value} }}"));
+    assert_snapshot!(scoped("''"), @r"
+    m/x.yaml:19:76: `tenant` in `scope` came out empty
+      hint: a tenant has a name: give its variable a value, with `--set` or in the spec
+    ");
+    let set = changed(BASE, "\"42\"", "\"${env:EMPTY}\"");
+    let set = changed(&set, "id > $user_id", "id > 1");
+    let scoped = changed(&set, "key: [pk, sk]", "key: [pk, sk], scope: { tenant: $user_id }");
+    assert_snapshot!(unresolved(&scoped, &with("demo", &[], None)).1, @r"
+    m/x.yaml:19:76: `tenant` in `scope` came out empty
+      hint: a tenant has a name: give its variable a value, with `--set` or in the spec
+    ");
+}
+
+#[test]
 fn environments() {
     assert_snapshot!(refused("  demo: {", "  demo: { default: true,"), @"accepted");
     assert_snapshot!(refused("golden, oneof", "silver, oneof"), @r"

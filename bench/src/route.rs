@@ -1,0 +1,70 @@
+//! The routes that are measured, and what is known of one afterwards.
+
+use crate::Result;
+use crate::copy::CopyLimit;
+use crate::hammer::HammerLimit;
+use crate::postgres_to_dynamodb::{Mode, PostgresToDynamoDb};
+use crate::serve::Kind;
+use futures::future::BoxFuture;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every route. Another one is another line.
+pub(crate) const TABLE: &[&dyn Route] = &[
+    &PostgresToDynamoDb { mode: Mode::Upsert, server: Kind::Dynoxide },
+    &PostgresToDynamoDb { mode: Mode::SkipExisting, server: Kind::Dynoxide },
+    &PostgresToDynamoDb { mode: Mode::Update, server: Kind::Dynoxide },
+    &PostgresToDynamoDb { mode: Mode::Upsert, server: Kind::Accept },
+    &PostgresToDynamoDb { mode: Mode::SkipExisting, server: Kind::Accept },
+    &PostgresToDynamoDb { mode: Mode::Update, server: Kind::Accept },
+];
+
+/// From somewhere to somewhere, in some mode.
+pub(crate) trait Route: Sync {
+    /// What it is called on the command line and in the report.
+    fn name(&self) -> String;
+
+    /// Fills the source where that has not been done, measures the limits, then whimbrel.
+    fn measure<'a>(&'a self, bench: &'a mut Bench) -> BoxFuture<'a, Result<Measurement>>;
+}
+
+/// What all routes of one start share.
+pub(crate) struct Bench {
+    /// Records that are moved.
+    pub(crate) rows: u64,
+    /// The program.
+    pub(crate) whimbrel: PathBuf,
+    /// The URL of a native PostgreSQL.
+    pub(crate) postgres: String,
+    /// What PostgreSQL can give at most, as soon as it is filled and measured.
+    pub(crate) source: Option<CopyLimit>,
+}
+
+/// A route that was measured.
+pub(crate) struct Measurement {
+    pub(crate) route: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) source: CopyLimit,
+    pub(crate) target: HammerLimit,
+}
+
+/// What became of whimbrel.
+pub(crate) enum Outcome {
+    Done(Figures),
+    /// It says that it cannot do this (yet), in these words.
+    Refused(String),
+    /// It ended otherwise than it should.
+    Failed(String),
+}
+
+/// What was measured of whimbrel.
+pub(crate) struct Figures {
+    /// The run itself, by whimbrel's own clock.
+    pub(crate) run: Duration,
+    /// The process from start to end.
+    pub(crate) wall: Duration,
+    /// User and system time of the process; `None` where this system does not tell.
+    pub(crate) cpu: Option<Duration>,
+    /// The most memory that was resident at a time; `None` where this system does not tell.
+    pub(crate) peak_bytes: Option<u64>,
+}

@@ -1,0 +1,317 @@
+//! The delivery of one batch: portions of it are sent side by side, each until every record has an outcome.
+
+use super::Parts;
+use super::aside::Aside;
+use super::request::{Attempt, Verdict};
+use super::update::{Change, Guards};
+use crate::client::Connection;
+use crate::error::Fault;
+use crate::pacing::{Impatience, Patience};
+use crate::types::row::{Encoder, Prepared, write_units};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+use whimbrel_model::{Capacity, Stage};
+use whimbrel_store::{Mode, Outcome, Refusal, Result, StoreError};
+
+/// A record that is given back so often while others pass waits aside.
+const STRIKES: u32 = 3;
+
+/// A record to be sent.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) prepared: Prepared,
+    /// What an update sets; empty in other modes.
+    pub(super) changes: Vec<Change>,
+    /// What the request holds for it, guards included.
+    bytes: u64,
+    /// What is set aside for it.
+    units: u64,
+    is_update: bool,
+}
+
+impl Row {
+    /// A record that takes the place of what its key holds; the units of indexes `doubled` where it may take an
+    /// item out of them.
+    pub(super) fn whole(prepared: Prepared, doubled: bool) -> Self {
+        let indexes = if doubled { 2 * prepared.index_units } else { prepared.index_units };
+        let (bytes, units) = (prepared.bytes, prepared.table_units + indexes);
+        Self { prepared, changes: Vec::new(), bytes, units, is_update: false }
+    }
+
+    /// A record whose attributes are set where they differ from what was read.
+    pub(super) fn update(
+        encoder: &Encoder<'_>,
+        prepared: Prepared,
+        guards: Option<&Guards>,
+        row: usize,
+    ) -> std::result::Result<Self, Refusal> {
+        let (changes, guard_bytes) = Change::all(encoder, &prepared, guards, row)?;
+        let changed: Vec<usize> = changes.iter().map(|change| change.column).collect();
+        let (holding, keyed) = encoder.indexes_of(&changed);
+        let units = prepared.table_units * (1 + holding + keyed);
+        Ok(Self { bytes: prepared.bytes + guard_bytes, changes, prepared, units, is_update: true })
+    }
+
+    /// Whether the target holds the record already, as far as was read.
+    pub(super) fn has_nothing_to_write(&self) -> bool {
+        self.is_update && self.changes.is_empty()
+    }
+}
+
+/// The delivery of one batch.
+pub(super) struct Delivery<'a> {
+    pub(super) parts: &'a Parts,
+    pub(super) connection: &'a Connection,
+    pub(super) encoder: Encoder<'a>,
+    pub(super) aside: Aside,
+    /// By row; none where the record was refused before.
+    rows: Vec<Option<Row>>,
+    contested: bool,
+    /// Ends waiting between attempts: the run is stopping, or another request of the batch has failed.
+    pub(super) stop: CancellationToken,
+    /// Ends everything that is not sent yet: another request of the batch has failed.
+    given_up: CancellationToken,
+    used: Mutex<Capacity>,
+}
+
+impl<'a> Delivery<'a> {
+    pub(super) fn new(
+        parts: &'a Parts,
+        encoder: Encoder<'a>,
+        connection: &'a Connection,
+        rows: Vec<Option<Row>>,
+        contested: bool,
+    ) -> Self {
+        Self {
+            parts,
+            connection,
+            encoder,
+            aside: Aside::default(),
+            rows,
+            contested,
+            stop: parts.context.stop.child_token(),
+            given_up: CancellationToken::new(),
+            used: Mutex::default(),
+        }
+    }
+
+    /// The rows that are to be sent.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().enumerate().filter_map(|(number, row)| row.as_ref().map(|_| number))
+    }
+
+    pub(super) fn row(&self, number: usize) -> Option<&Row> {
+        self.rows.get(number).and_then(Option::as_ref)
+    }
+
+    pub(super) fn rows<'s>(&'s self, numbers: &'s [usize]) -> impl Iterator<Item = (usize, &'s Row)> {
+        numbers.iter().filter_map(|number| Some((*number, self.row(*number)?)))
+    }
+
+    /// What a request holds for the row.
+    pub(super) fn bytes(&self, row: usize) -> u64 {
+        self.row(row).map_or(0, |row| row.bytes)
+    }
+
+    /// So many portions are going to be delivered.
+    pub(super) fn announce(&self, portions: usize) {
+        self.aside.expect(portions);
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn give_up(&self) {
+        self.stop.cancel();
+        self.given_up.cancel();
+    }
+
+    pub(super) fn capacity(&self) -> Capacity {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Units were used, for which an estimate was set aside.
+    pub(super) fn settle(&self, estimate: Capacity, used: Capacity) {
+        self.parts.context.budget.settle(estimate, used);
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += used;
+        self.parts.context.meter.used(used);
+    }
+
+    pub(super) fn failed(&self, impatience: Impatience) -> StoreError {
+        let table = &self.parts.request.table;
+        let context = match &impatience {
+            Impatience::Failed(failure) if failure.fault.is_retryable() => {
+                let patience = self.parts.context.retry_for.as_secs();
+                format!(
+                    "cannot write to table \"{table}\": no progress for {patience} s, last {}",
+                    failure.reason
+                )
+            }
+            _ => format!("cannot write to table \"{table}\""),
+        };
+        impatience.into_error(self.parts.connector.name(), context)
+    }
+
+    /// What a written record counts as.
+    pub(super) fn written(&self, row: &Row) -> Outcome {
+        let fingerprint = row.prepared.fingerprint;
+        match self.parts.request.mode {
+            Mode::Update => Outcome::Updated(fingerprint),
+            Mode::Upsert if !self.parts.created => Outcome::Updated(fingerprint),
+            Mode::Upsert | Mode::Insert | Mode::SkipExisting => Outcome::Created(fingerprint),
+        }
+    }
+
+    /// What a record counts as whose key holds something else.
+    pub(super) fn existing(&self) -> Outcome {
+        match self.parts.request.mode {
+            Mode::SkipExisting => Outcome::Skipped,
+            Mode::Insert | Mode::Upsert | Mode::Update => rejected("the key exists already"),
+        }
+    }
+
+    fn outcome(&self, number: usize, verdict: &Verdict) -> Outcome {
+        match (verdict, self.row(number)) {
+            (Verdict::Written, Some(row)) => self.written(row),
+            (Verdict::Exists, _) => self.existing(),
+            (Verdict::Refused(reason), _) => rejected(reason),
+            (Verdict::Written, None) => rejected("it was never sent"),
+        }
+    }
+
+    /// Writes rows until each has an outcome or waits aside.
+    pub(super) async fn deliver(&self, rows: Vec<usize>) -> Result<Vec<(usize, Outcome)>> {
+        let _done = self.aside.portion();
+        let unsure = if self.contested { rows.iter().copied().collect() } else { HashSet::new() };
+        let mut course = Course::new(self, unsure, false);
+        course.waiting.push(rows);
+        while let Some(rows) = course.waiting.pop() {
+            course.step(rows).await.map_err(|error| self.failed(error))?;
+        }
+        Ok(course.outcomes)
+    }
+}
+
+/// A record was refused by the store.
+pub(super) fn rejected(reason: &str) -> Outcome {
+    Outcome::Rejected(Refusal { stage: Stage::Write, reason: reason.to_owned() })
+}
+
+/// The course of some rows until each has its outcome.
+pub(super) struct Course<'d, 'a> {
+    delivery: &'d Delivery<'a>,
+    pub(super) patience: Patience<'d>,
+    /// Rows that may have been written already.
+    pub(super) unsure: HashSet<usize>,
+    /// How often a row was given back while others passed.
+    strikes: HashMap<usize, u32>,
+    /// How often a row was found to be as it should be after its guard had failed.
+    pub(super) puzzles: HashMap<usize, u32>,
+    pub(super) waiting: Vec<Vec<usize>>,
+    /// Rows that wait aside and were given back once more.
+    pub(super) given_back: Vec<usize>,
+    pub(super) outcomes: Vec<(usize, Outcome)>,
+    /// These rows wait aside: being throttled says something of their keys, not of the table.
+    is_aside: bool,
+}
+
+impl<'d, 'a> Course<'d, 'a> {
+    pub(super) fn new(delivery: &'d Delivery<'a>, unsure: HashSet<usize>, is_aside: bool) -> Self {
+        let context = &delivery.parts.context;
+        let pacer = Some(&*delivery.parts.pacer);
+        Self {
+            delivery,
+            patience: Patience::new(pacer, context.retry_for, &delivery.stop, Some(&context.meter)),
+            unsure,
+            strikes: HashMap::new(),
+            puzzles: HashMap::new(),
+            waiting: Vec::new(),
+            given_back: Vec::new(),
+            outcomes: Vec::new(),
+            is_aside,
+        }
+    }
+
+    pub(super) fn delivery(&self) -> &'d Delivery<'a> {
+        self.delivery
+    }
+
+    /// Sends rows once and sorts what became of them.
+    pub(super) async fn step(&mut self, rows: Vec<usize>) -> std::result::Result<(), Impatience> {
+        let Attempt { settled, mut again, unsure: lost, failure, .. } = self.send(&rows).await?;
+        if !settled.is_empty() {
+            self.patience.progressed();
+        }
+        let passed = !settled.is_empty();
+        let is_update = self.delivery.parts.request.mode == Mode::Update;
+        let (to_look_at, settled): (Vec<_>, Vec<_>) = settled.into_iter().partition(|(row, verdict)| {
+            *verdict == Verdict::Exists && (is_update || self.unsure.contains(row))
+        });
+        for (row, verdict) in settled {
+            self.outcomes.push((row, self.delivery.outcome(row, &verdict)));
+        }
+        self.unsure.extend(lost);
+        if !to_look_at.is_empty() {
+            let rows: Vec<usize> = to_look_at.into_iter().map(|(row, _)| row).collect();
+            self.look_at(&rows).await?;
+        }
+        let Some(failure) = failure else { return Ok(()) };
+        match (failure.fault, again.len()) {
+            (Fault::Refused, 0 | 1) => {
+                self.patience.progressed();
+                self.outcomes.extend(again.into_iter().map(|row| (row, rejected(&failure.reason))));
+            }
+            (Fault::Refused, count) => {
+                // Somewhere in there is what is refused: halve until it stands alone.
+                let (one, other) = again.split_at(count / 2);
+                self.waiting.extend([one.to_vec(), other.to_vec()]);
+            }
+            (fault, _) => {
+                if passed && fault == Fault::Throttled && !self.is_aside {
+                    again = self.set_aside(again);
+                }
+                if again.is_empty() {
+                    return Ok(());
+                }
+                self.patience.wait(failure).await?;
+                if self.is_aside && fault == Fault::Throttled {
+                    self.given_back.extend(again);
+                } else {
+                    self.waiting.push(again);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends rows once, within the table's pace and the run's budget.
+    async fn send(&mut self, rows: &[usize]) -> std::result::Result<Attempt, Impatience> {
+        let Delivery { parts, given_up, stop, .. } = self.delivery;
+        let estimate = write_units(self.delivery.rows(rows).map(|(_, row)| row.units).sum());
+        let permit = parts.pacer.acquire(estimate.write_units, given_up, stop).await;
+        let permit = permit.ok_or(Impatience::Stopped)?;
+        parts.context.budget.reserve(estimate).map_err(|_| Impatience::Spent("max_write_units"))?;
+        let attempt = self.delivery.attempt(rows).await;
+        let used = attempt.used(estimate, rows.len());
+        self.delivery.settle(estimate, used);
+        permit.used(used.write_units);
+        match attempt.failure.as_ref().map(|failure| failure.fault) {
+            None | Some(Fault::Refused | Fault::Exists) => permit.answered(rows.len()),
+            Some(Fault::Throttled) if !self.is_aside => permit.throttled(),
+            Some(Fault::Throttled | Fault::NotSent | Fault::Unknown | Fault::Fatal) => drop(permit),
+        }
+        Ok(attempt)
+    }
+
+    /// Moves rows aside that are given back again and again while others pass; the rest.
+    fn set_aside(&mut self, rows: Vec<usize>) -> Vec<usize> {
+        let mut rest = Vec::new();
+        for row in rows {
+            let strikes = self.strikes.entry(row).or_default();
+            *strikes += 1;
+            if *strikes < STRIKES || !self.delivery.aside.put(row, self.unsure.contains(&row)) {
+                rest.push(row);
+            }
+        }
+        rest
+    }
+}

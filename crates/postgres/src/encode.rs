@@ -1,0 +1,220 @@
+//! Arrow records into rows of a binary `COPY`, checked against what the table's types hold, and fingerprinted
+//! in the form that the table will hold.
+
+mod cell;
+mod elements;
+mod moment;
+mod numeric;
+mod wire;
+
+pub(crate) use cell::plain_type;
+pub(crate) use wire::{Form, Wire, shown};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use bytes::{BufMut as _, BytesMut};
+use std::ops::Range;
+use std::sync::Arc;
+use whimbrel_model::canonical::Canonical;
+use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
+use whimbrel_store::Refusal;
+
+/// A column that records are written into.
+#[derive(Clone, Debug)]
+pub(crate) struct Filled {
+    /// Its name in the table.
+    pub name: String,
+    /// Where its values come from.
+    pub from: From,
+    pub wire: Wire,
+    pub form: Option<Form>,
+    /// Whether the table refuses NULL.
+    pub is_not_null: bool,
+    /// Whether fingerprints leave it out.
+    pub is_ignored: bool,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Debug)]
+pub(crate) enum From {
+    /// The column of the records with this number.
+    Column(usize),
+    /// One value for all records: an array of one.
+    Constant(ArrayRef),
+}
+
+/// A value that every record must have.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed {
+    /// The column's place among those that are filled.
+    column: usize,
+    canonical: Vec<u8>,
+    shown: String,
+}
+
+/// Turns records into rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoder {
+    columns: Vec<Filled>,
+    /// The places of the key's columns, in the key's order.
+    key: Vec<usize>,
+    fixed: Vec<Fixed>,
+}
+
+/// Rows as `COPY` takes them, without their heads.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    bytes: BytesMut,
+    rows: Vec<Result<(Range<usize>, Fingerprint), Refusal>>,
+}
+
+impl Rows {
+    /// A row's fields, each with its length; `Err`: the record is refused.
+    pub(crate) fn fields(&self, row: usize) -> Result<&[u8], &Refusal> {
+        self.rows[row].as_ref().map(|(range, _)| &self.bytes[range.clone()])
+    }
+
+    pub(crate) fn fingerprint(&self, row: usize) -> Option<Fingerprint> {
+        self.rows[row].as_ref().ok().map(|(_, fingerprint)| *fingerprint)
+    }
+
+    pub(crate) fn refuse(&mut self, row: usize, refusal: Refusal) {
+        self.rows[row] = Err(refusal);
+    }
+}
+
+/// A refusal before sending.
+pub(crate) fn unfit(reason: String) -> Refusal {
+    Refusal { stage: Stage::Convert, reason }
+}
+
+impl Encoder {
+    /// `key` and the names in `fixed` are names of columns; columns are sorted by name, as the canonical form
+    /// has them. `Err`: a fixed value that its column does not hold.
+    pub(crate) fn new(
+        mut columns: Vec<Filled>,
+        key: &[String],
+        fixed: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, String> {
+        columns.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let place = |name: &str| columns.iter().position(|column| column.name == name);
+        let key = key.iter().filter_map(|name| place(name)).collect();
+        let mut all = Vec::new();
+        for (name, value) in fixed {
+            let Some(column) = place(&name) else { continue };
+            let mut canonical = Canonical::default();
+            columns[column]
+                .wire
+                .put_cell(cell::Cell::Text(&value), &mut BytesMut::new(), &mut canonical)
+                .map_err(|reason| format!("`{name}` {reason}"))?;
+            all.push(Fixed { column, canonical: canonical.bytes().to_vec(), shown: shown(&value) });
+        }
+        Ok(Self { columns, key, fixed: all })
+    }
+
+    pub(crate) fn columns(&self) -> &[Filled] {
+        &self.columns
+    }
+
+    /// Whether records are told apart by a key.
+    pub(crate) fn has_key(&self) -> bool {
+        !self.key.is_empty()
+    }
+
+    /// One result a record, in order.
+    pub(crate) fn encode(&self, records: &RecordBatch, key: &FingerprintKey) -> Rows {
+        let count = records.num_rows();
+        let arrays = self.columns.iter().map(|column| match &column.from {
+            From::Column(at) => {
+                let array = records.columns().get(*at).map(cell::plain);
+                let array = array.unwrap_or_else(|| Err(arrow::error::ArrowError::SchemaError("it is not there".to_owned())));
+                array.map_err(|error| unfit(format!("`{}` cannot be read: {error}", column.name)))
+            }
+            From::Constant(value) => Ok(Arc::clone(value)),
+        });
+        let arrays = match arrays.collect::<Result<Vec<_>, Refusal>>() {
+            Ok(arrays) => arrays,
+            Err(refusal) => return Rows { bytes: BytesMut::new(), rows: vec![Err(refusal); count] },
+        };
+        let mut rows = Rows {
+            bytes: BytesMut::with_capacity(records.get_array_memory_size().min(64 << 20)),
+            rows: Vec::with_capacity(count),
+        };
+        let mut scratch = Scratch::default();
+        for row in 0..count {
+            let start = rows.bytes.len();
+            let encoded = self.row(&arrays, row, &mut rows.bytes, &mut scratch);
+            rows.rows.push(match encoded {
+                Ok(()) => {
+                    let fingerprint = key.fingerprint(&scratch.key, &scratch.record);
+                    Ok((start..rows.bytes.len(), fingerprint))
+                }
+                Err(reason) => {
+                    rows.bytes.truncate(start);
+                    Err(unfit(reason))
+                }
+            });
+        }
+        rows
+    }
+
+    fn row(
+        &self,
+        arrays: &[ArrayRef],
+        row: usize,
+        out: &mut BytesMut,
+        scratch: &mut Scratch,
+    ) -> Result<(), String> {
+        let Scratch { key, record, other } = scratch;
+        key.clear();
+        record.clear();
+        record.map(self.columns.iter().filter(|column| !column.is_ignored).count());
+        for (place, (column, array)) in self.columns.iter().zip(arrays).enumerate() {
+            let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
+            let canonical = if column.is_ignored {
+                other.clear();
+                &mut *other
+            } else {
+                record.key(&column.name);
+                &mut *record
+            };
+            let before = canonical.bytes().len();
+            let at = out.len();
+            out.put_i32(-1);
+            let is_value = column
+                .wire
+                .put(array, row, column.form, out, canonical)
+                .map_err(|reason| format!("`{}` {reason}", column.name))?;
+            if is_value {
+                let length = i32::try_from(out.len() - at - 4)
+                    .map_err(|_| format!("`{}` is larger than PostgreSQL takes", column.name))?;
+                out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            } else if column.is_not_null {
+                return Err(format!("`{}` is NULL, and the column is NOT NULL", column.name));
+            }
+            if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.column == place)
+                && canonical.bytes()[before..] != fixed.canonical
+            {
+                return Err(format!("`{}` is not {}, the flow's scope", column.name, fixed.shown));
+            }
+        }
+        key.list(self.key.len());
+        for place in &self.key {
+            let column = &self.columns[*place];
+            let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
+            let at = out.len();
+            let put = column.wire.put(&arrays[*place], row, column.form, out, key);
+            out.truncate(at);
+            if !put? {
+                return Err(format!("`{}` is a key and must not be NULL", column.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    key: Canonical,
+    record: Canonical,
+    other: Canonical,
+}

@@ -1,0 +1,228 @@
+//! Arrays and vectors, out of lists, JSON arrays and PostgreSQL's own notation.
+
+use super::cell::{Cell, cell};
+use super::wire::{Wire, shown, with_text};
+use bytes::{BufMut as _, BytesMut};
+use serde_json::Value;
+use whimbrel_model::canonical::Canonical;
+use whimbrel_model::json;
+
+/// What PostgreSQL's vector takes.
+const MOST_DIMENSIONS: usize = 16_000;
+
+/// Appends an array of one dimension.
+pub(super) fn put_array(
+    value: Cell<'_>,
+    element: &Wire,
+    oid: u32,
+    out: &mut BytesMut,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
+    match value {
+        Cell::List { values, start, end } => {
+            let cells = (start..end).map(|at| cell(values, at));
+            put_elements(cells, end - start, element, oid, out, canonical)
+        }
+        Cell::Text(text) => {
+            let texts = elements_of(text)?;
+            let cells = texts.iter().map(|text| text.as_deref().map_or(Cell::Null, Cell::Text));
+            put_elements(cells, texts.len(), element, oid, out, canonical)
+        }
+        _ => Err("is no list".to_owned()),
+    }
+}
+
+fn put_elements<'a>(
+    cells: impl Iterator<Item = Cell<'a>>,
+    count: usize,
+    element: &Wire,
+    oid: u32,
+    out: &mut BytesMut,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
+    let length = |length: usize| i32::try_from(length).map_err(|_| "is too long a list".to_owned());
+    canonical.list(count);
+    if count == 0 {
+        out.put_i32(0);
+        out.put_i32(0);
+        out.put_u32(oid);
+        return Ok(());
+    }
+    out.put_i32(1);
+    let nulls_at = out.len();
+    out.put_i32(0);
+    out.put_u32(oid);
+    out.put_i32(length(count)?);
+    out.put_i32(1);
+    for value in cells {
+        let at = out.len();
+        out.put_i32(-1);
+        let is_value = element
+            .put_cell(value, out, canonical)
+            .map_err(|reason| format!("holds an element that {reason}"))?;
+        if is_value {
+            let size = length(out.len() - at - 4)?;
+            out[at..at + 4].copy_from_slice(&size.to_be_bytes());
+        } else {
+            out[nulls_at..nulls_at + 4].copy_from_slice(&1_i32.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Appends a vector of single floats.
+pub(super) fn put_vector(
+    value: Cell<'_>,
+    dimensions: Option<usize>,
+    out: &mut BytesMut,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
+    let mut floats = Vec::new();
+    let mut push = |value: Cell<'_>| {
+        let mut bytes = BytesMut::new();
+        let is_value = Wire::Float4.put_cell(value, &mut bytes, &mut Canonical::default())?;
+        let float = bytes.first_chunk::<4>().map(|bytes| f32::from_be_bytes(*bytes));
+        match float.filter(|float| is_value && float.is_finite()) {
+            Some(float) => {
+                floats.push(float);
+                Ok(())
+            }
+            None => Err("holds NULL, NaN or an infinity, which a vector does not take".to_owned()),
+        }
+    };
+    match value {
+        Cell::List { values, start, end } => (start..end).try_for_each(|at| push(cell(values, at)))?,
+        Cell::Text(text) => {
+            let texts = elements_of(text)?;
+            // A vector's element is the nearest single float, as PostgreSQL reads it.
+            for text in &texts {
+                let float = text.as_deref().and_then(|text| text.trim().parse::<f32>().ok());
+                push(float.map_or(Cell::Null, Cell::F32))?;
+            }
+        }
+        _ => return Err("is no list of numbers".to_owned()),
+    }
+    if let Some(dimensions) = dimensions.filter(|dimensions| *dimensions != floats.len()) {
+        return Err(format!("has {} dimensions, the column has {dimensions}", floats.len()));
+    }
+    let count = u16::try_from(floats.len()).ok().filter(|_| (1..=MOST_DIMENSIONS).contains(&floats.len()));
+    let count = count.ok_or_else(|| format!("has {} dimensions, a vector takes 1 to {MOST_DIMENSIONS}", floats.len()))?;
+    out.put_u16(count);
+    out.put_u16(0);
+    floats.iter().for_each(|float| out.put_f32(*float));
+    canonical.vector(&floats);
+    Ok(())
+}
+
+/// The elements of `["a", 1, null]` or `{a,1,NULL}`.
+fn elements_of(text: &str) -> Result<Vec<Option<String>>, String> {
+    let trimmed = text.trim();
+    if trimmed.starts_with('[')
+        && let Ok(Value::Array(values)) = json::parse(trimmed)
+    {
+        return values.into_iter().map(element_of_json).collect();
+    }
+    let inner = trimmed.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let inner = inner.ok_or_else(|| format!("is {}, which is no array", shown(text)))?;
+    elements_of_literal(inner).ok_or_else(|| format!("is {}, which is no array of one dimension", shown(text)))
+}
+
+fn element_of_json(value: Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        other @ (Value::Bool(_) | Value::Number(_)) => Ok(Some(other.to_string())),
+        // An element of a json[] is a document; what is none is refused by the element's own type.
+        other @ (Value::Array(_) | Value::Object(_)) => Ok(Some(other.to_string())),
+    }
+}
+
+/// What stands between the braces of an array of one dimension.
+fn elements_of_literal(inner: &str) -> Option<Vec<Option<String>>> {
+    let mut elements = Vec::new();
+    let mut chars = inner.chars().peekable();
+    if inner.trim().is_empty() {
+        return Some(elements);
+    }
+    loop {
+        while chars.next_if(|char| char.is_ascii_whitespace()).is_some() {}
+        let mut element = String::new();
+        if chars.next_if_eq(&'"').is_some() {
+            loop {
+                match chars.next()? {
+                    '"' => break,
+                    '\\' => element.push(chars.next()?),
+                    char => element.push(char),
+                }
+            }
+            elements.push(Some(element));
+            while chars.next_if(|char| char.is_ascii_whitespace()).is_some() {}
+        } else {
+            while let Some(char) = chars.next_if(|char| *char != ',') {
+                match char {
+                    '{' | '}' | '"' => return None,
+                    '\\' => element.push(chars.next()?),
+                    char => element.push(char),
+                }
+            }
+            let element = element.trim_end();
+            if element.is_empty() {
+                return None;
+            }
+            elements.push((!element.eq_ignore_ascii_case("null")).then(|| element.to_owned()));
+        }
+        match chars.next() {
+            None => return Some(elements),
+            Some(',') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+/// Calls with a list in PostgreSQL's notation.
+pub(super) fn with_literal(
+    value: Cell<'_>,
+    put: &mut dyn FnMut(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    let Cell::List { values, start, end } = value else { return Err("is no list".to_owned()) };
+    let mut text = String::from("{");
+    for at in start..end {
+        if at > start {
+            text.push(',');
+        }
+        match cell(values, at) {
+            Cell::Null => text.push_str("NULL"),
+            value => with_text(value, &mut |element| {
+                text.push('"');
+                for char in element.chars() {
+                    if matches!(char, '"' | '\\') {
+                        text.push('\\');
+                    }
+                    text.push(char);
+                }
+                text.push('"');
+                Ok(())
+            })?,
+        }
+    }
+    text.push('}');
+    put(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_notations_are_read() {
+        let some = |texts: &[&str]| texts.iter().map(|text| Some((*text).to_owned())).collect::<Vec<_>>();
+        assert_eq!(elements_of(r#"["a", 1, true]"#).unwrap(), some(&["a", "1", "true"]));
+        assert_eq!(elements_of(r#"{a,"b,\"c",  d }"#).unwrap(), some(&["a", "b,\"c", "d"]));
+        assert_eq!(elements_of(r#"{a,NULL,"NULL"}"#).unwrap()[1..], [None, Some("NULL".to_owned())]);
+        assert_eq!(elements_of("{}").unwrap(), Vec::<Option<String>>::new());
+        assert_eq!(elements_of("[]").unwrap(), Vec::<Option<String>>::new());
+        for text in ["", "a,b", "{a", "{{1},{2}}", "{a,}", "{\"a}", "{\"a\"b}"] {
+            assert!(elements_of(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The writing side: what a table takes, what is made where it is missing, and what follows a load.
+
+pub(crate) mod catalog;
+mod count;
+mod definition;
+mod fit;
+mod load;
+pub(crate) mod route;
+
+use crate::catalog::identity;
+use crate::client::{Connections, Lease, Purpose};
+use crate::config::PostgresConfig;
+use crate::encode::{Encoder, unfit};
+use crate::ledger::Ledger;
+use crate::writer::{PostgresWriter, SessionParts, Sessions, WriterParts};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use catalog::Table;
+use definition::Definition;
+use futures::stream::BoxStream;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use whimbrel_model::logical::type_name;
+use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Identity, SliceId, StoreName, record};
+use whimbrel_store::{
+    Capabilities, Creation, Encoded, Held, KeyPattern, LoadStep, Mode, Parent, Refusal, Removed, Result,
+    RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+};
+
+/// How many records are written in one transaction.
+const BATCH_RECORDS: usize = 5_000;
+/// How many connections write at the most.
+const MOST_CONNECTIONS: usize = 8;
+
+/// What all targets of a store share.
+#[derive(Default)]
+pub(crate) struct Writing {
+    pub ledger: Arc<Ledger>,
+    pub sessions: Sessions,
+    /// The script that makes the store's tables.
+    pub schema_file: Option<PathBuf>,
+    /// Tables that this process has made.
+    pub made: Mutex<BTreeSet<u32>>,
+    /// The tables that flows are written into, as the spec names them.
+    pub tables: Mutex<BTreeSet<String>>,
+}
+
+/// A table that a flow is written into.
+pub(crate) struct PostgresTarget {
+    store: StoreName,
+    config: Arc<PostgresConfig>,
+    connections: Arc<Connections>,
+    writing: Arc<Writing>,
+    request: Arc<WriteRequest>,
+    planned: Mutex<Option<Arc<Planned>>>,
+    /// The table as a writer has last seen it.
+    seen: tokio::sync::OnceCell<Arc<Table>>,
+}
+
+/// What the plan has found out.
+struct Planned {
+    schema: SchemaRef,
+    table: Table,
+    key: Vec<String>,
+    encoder: Encoder,
+}
+
+impl PostgresTarget {
+    pub(crate) fn new(
+        store: &StoreName,
+        config: &Arc<PostgresConfig>,
+        connections: &Arc<Connections>,
+        writing: &Arc<Writing>,
+        request: WriteRequest,
+    ) -> Self {
+        writing.tables.lock().unwrap_or_else(PoisonError::into_inner).insert(request.table.clone());
+        Self {
+            store: store.clone(),
+            config: Arc::clone(config),
+            connections: Arc::clone(connections),
+            writing: Arc::clone(writing),
+            request: Arc::new(request),
+            planned: Mutex::default(),
+            seen: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    fn error(&self, kind: StoreErrorKind, context: impl Into<String>) -> StoreError {
+        StoreError::new(kind, &self.store, context)
+    }
+
+    fn planned(&self) -> Option<Arc<Planned>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn encoder_for(&self, table: &Table, schema: &Schema) -> Result<Encoder> {
+        let key = route::key(&self.store, &self.request, table)?;
+        route::encoder(&self.store, &self.request, table, &key, schema)
+    }
+
+    /// The table as it is; that it is missing is an error with those that there are.
+    async fn read_table(&self) -> Result<Table> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let table = catalog::read(&self.store, &lease, &self.request.table).await;
+        let table = table.map_err(|error| match error.kind() {
+            StoreErrorKind::NotFound if error.hint().is_none() => {
+                error.with_hint("`whimbrel create` makes it")
+            }
+            _ => error,
+        })?;
+        lease.finish().await?;
+        Ok(table)
+    }
+
+    /// What each column becomes; a column that would lose something needs leave.
+    fn fidelity(&self, table: &Table, schema: &Schema) -> Result<Vec<ColumnFidelity>> {
+        let named = self.request.allow_lossy.iter().map(|name| (name, "allow_lossy"));
+        let named = named.chain(self.request.forms.keys().map(|name| (name, "as")));
+        let mut named = named.chain(self.request.ignore.iter().map(|name| (name, "ignore")));
+        if let Some((name, place)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
+            let near = route::nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
+            let context = format!("the records have no column `{name}`; `{place}` names it");
+            return Err(
+                self.error(StoreErrorKind::Mismatch, context).with_hint(format!("the nearest are {near}"))
+            );
+        }
+        let mut all = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let name = field.name();
+            let column = route::existing(&self.store, table, name, "the records have it")?;
+            let form = route::form(&self.store, &self.request, name)?;
+            let found = fit::fidelity(field, &column.wire, form, &column.type_name).map_err(|reason| {
+                let (from, into) = (type_name(field), &column.type_name);
+                let context =
+                    format!("column `{name}` ({from}) cannot go into {} ({into}): {reason}", table.sql);
+                self.error(StoreErrorKind::Unsupported, context)
+            })?;
+            if let (Fidelity::Lossy(what), false) = (&found, self.request.allow_lossy.contains(name)) {
+                let context = format!("column `{name}` would lose something on the way: {what}");
+                return Err(self.error(StoreErrorKind::Unsupported, context).with_hint(format!(
+                    "write `allow_lossy: [{name}]` if that is meant, or convert it in the transform"
+                )));
+            }
+            all.push(ColumnFidelity {
+                column: name.clone(),
+                from: type_name(field),
+                into: column.type_name.clone(),
+                fidelity: found,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Columns that the table wants filled and nobody fills.
+    fn check_filled(&self, table: &Table, encoder: &Encoder) -> Result<()> {
+        if self.request.mode == Mode::Update {
+            return Ok(());
+        }
+        let is_filled = |name: &str| encoder.columns().iter().any(|column| column.name == name);
+        let open = table.columns.iter().filter(|column| {
+            column.is_not_null && !column.has_default && !column.is_generated && !is_filled(&column.name)
+        });
+        let names: Vec<_> = open.map(|column| format!("`{}`", column.name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let context = format!("{} must not be NULL in {}, and no column fills it", names.join(", "), table.sql);
+        let hint = "give it a value in the transform, or a default in the table";
+        Err(self.error(StoreErrorKind::Mismatch, context).with_hint(hint))
+    }
+
+    async fn parents(&self, lease: &Lease, table: &Table) -> Result<Vec<Parent>> {
+        let served = load::served(&self.store, lease, &self.writing).await?;
+        let parents = table.foreign_keys.iter().filter(|key| key.parent != table.oid).map(|key| {
+            let (schema, name) = &key.parent_name;
+            let flow = served.iter().find(|(_, oid)| *oid == key.parent);
+            let own = || if schema == "public" { name.clone() } else { format!("{schema}.{name}") };
+            Parent { resource: flow.map_or_else(own, |(name, _)| name.clone()), columns: key.columns.clone() }
+        });
+        Ok(parents.collect())
+    }
+
+    fn notes(&self, table: &Table) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !table.triggers.is_empty() {
+            notes.push(format!("each write into {} fires {}", table.sql, table.triggers.join(", ")));
+        }
+        if table.foreign_keys.iter().any(|key| key.parent == table.oid) {
+            notes.push(format!(
+                "{} refers to itself: a record that comes before the one it refers to is a reject",
+                table.sql
+            ));
+        }
+        let written = |name: &String| {
+            self.planned().is_some_and(|planned| planned.schema.field_with_name(name).is_ok())
+        };
+        for (column, sequence) in table.sequences.iter().filter(|(column, _)| written(column)) {
+            notes.push(format!("after the load {sequence} goes on behind the greatest `{column}`"));
+        }
+        notes
+    }
+
+    /// The table as it is, or as it will be: made in a transaction that is undone.
+    async fn table_to_be(&self, schema: &Schema) -> Result<(Table, Vec<String>, bool)> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let found = catalog::find(&self.store, &lease, &self.request.table).await?;
+        lease.finish().await?;
+        if let Some(table) = found {
+            return Ok((table, Vec::new(), true));
+        }
+        let definition = Definition::new(&self.store, &self.request, &self.writing, schema)?;
+        let lease = self.connections.lease(Purpose::Write).await?;
+        let made = definition.make(&lease, &self.request.table).await;
+        let made = match made {
+            Ok(_) => catalog::read(&self.store, &lease, &self.request.table).await,
+            Err(error) => Err(error),
+        };
+        let ddl = definition.shown(made.as_ref().ok());
+        lease.roll_back().await?;
+        // What whimbrel makes has its foreign keys made after the load.
+        let table = Table { foreign_keys: Vec::new(), ..made? };
+        Ok((table, ddl, false))
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    fn capabilities(&self) -> Capabilities {
+        let is_single = self.config.single_connection;
+        Capabilities {
+            max_connections: Some(if is_single { 1 } else { MOST_CONNECTIONS }),
+            atomic_batch: true,
+            conditional: true,
+            metered: false,
+            batch_records: BATCH_RECORDS,
+        }
+    }
+
+    fn resource(&self) -> String {
+        self.request.table.clone()
+    }
+
+    async fn identity(&self) -> Result<Option<Identity>> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let table = catalog::find(&self.store, &lease, &self.request.table).await?;
+        let database = identity(&self.store, &lease, &self.config).await?;
+        lease.finish().await?;
+        let place = self.config.shown_as.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        Ok(table.map(|table| Identity::new(format!("{database}{place} table {}", table.oid))))
+    }
+
+    async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
+        let (table, ddl, exists) = self.table_to_be(schema).await?;
+        let key = route::key(&self.store, &self.request, &table)?;
+        let encoder = route::encoder(&self.store, &self.request, &table, &key, schema)?;
+        let fidelity = self.fidelity(&table, schema)?;
+        self.check_filled(&table, &encoder)?;
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let parents = self.parents(&lease, &table).await?;
+        lease.finish().await?;
+        let planned = Planned { schema: Arc::new(schema.clone()), table: table.clone(), key: key.clone(), encoder };
+        *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(planned));
+        let notes = self.notes(&table);
+        Ok(TargetPlan { exists, key, ddl, fidelity, notes, parents, ..TargetPlan::default() })
+    }
+
+    fn encode(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Encoded, Refusal>> {
+        let table = self.seen.get().map(|table| (**table).clone());
+        let planned = self.planned();
+        let encoder = match (&planned, table) {
+            (Some(planned), _) if planned.schema == *records.schema_ref() => Ok(planned.encoder.clone()),
+            (_, Some(table)) => self.encoder_for(&table, records.schema_ref()),
+            (Some(planned), None) => self.encoder_for(&planned.table, records.schema_ref()),
+            (None, None) => Err(self.error(StoreErrorKind::Internal, "the table has not been looked at yet")),
+        };
+        let encoder = match encoder {
+            Ok(encoder) => encoder,
+            Err(error) => return vec![Err(unfit(error.to_string())); records.num_rows()],
+        };
+        let rows = encoder.encode(records, &context.fingerprint_key);
+        let encoded = |row: usize| {
+            let fields = rows.fields(row).map_err(Clone::clone)?;
+            let fingerprint = rows.fingerprint(row).ok_or_else(|| unfit("it has no key".to_owned()))?;
+            Ok(Encoded {
+                preview: Value::Object(record::to_json(records, row)),
+                bytes: u64::try_from(fields.len()).unwrap_or(u64::MAX),
+                capacity: Capacity::default(),
+                fingerprint,
+            })
+        };
+        (0..records.num_rows()).map(encoded).collect()
+    }
+
+    async fn create(&self) -> Result<Creation> {
+        let name = self.request.table.clone();
+        let schema = self.planned().map(|planned| Arc::clone(&planned.schema));
+        let lease = self.connections.lease(Purpose::Write).await?;
+        crate::ledger::make(&self.store, &lease).await?;
+        if let Some(table) = catalog::find(&self.store, &lease, &name).await? {
+            lease.finish().await?;
+            let made = self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&table.oid);
+            return Ok(if made {
+                Creation::Created(name)
+            } else {
+                Creation::Existed { name, differences: Vec::new() }
+            });
+        }
+        let schema = schema.ok_or_else(|| {
+            self.error(StoreErrorKind::Internal, format!("table `{name}` is to be made before it was planned"))
+        })?;
+        let definition = Definition::new(&self.store, &self.request, &self.writing, &schema)?;
+        let made = definition.make(&lease, &name).await?;
+        load::take_off(&self.store, &lease, &made).await?;
+        lease.finish().await?;
+        self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
+        Ok(Creation::Created(name))
+    }
+
+    async fn state(&self) -> Result<TargetState> {
+        let table = self.read_table().await?;
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let empty = count::is_empty(&self.store, &lease, &table, &self.request.scope).await?;
+        lease.finish().await?;
+        Ok(TargetState { empty })
+    }
+
+    async fn count(&self, flows: &[Vec<KeyPattern>]) -> Result<Held> {
+        let table = self.read_table().await?;
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let held = count::count(&self.store, &lease, &table, &self.request.scope, flows).await?;
+        lease.finish().await?;
+        Ok(held)
+    }
+
+    async fn load_steps(&self) -> Result<Vec<LoadStep>> {
+        let written = self.planned().map(|planned| Arc::clone(&planned.schema));
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let table = catalog::read(&self.store, &lease, &self.request.table).await?;
+        let steps = load::steps(&self.store, &lease, &self.writing, &table, written.as_deref()).await?;
+        lease.finish().await?;
+        Ok(steps)
+    }
+
+    async fn removed_by(
+        &self,
+        step: &LoadStep,
+        context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<Removed>>> {
+        let planned = self.planned().ok_or_else(|| {
+            self.error(StoreErrorKind::Internal, "a load's steps are asked for before it was planned")
+        })?;
+        let written: Vec<_> = planned.encoder.columns().iter().map(|column| column.name.clone()).collect();
+        let looking = load::Looking {
+            store: &self.store,
+            connections: &self.connections,
+            request: &self.request,
+            table: &planned.table,
+            key: &planned.key,
+            written: &written,
+        };
+        looking.removed_by(step, context).await
+    }
+
+    async fn apply_step(&self, step: &LoadStep, _context: &RunContext) -> Result<()> {
+        load::apply(&self.store, &self.connections, step).await
+    }
+
+    async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
+        let table = self.seen.get_or_try_init(|| async { Ok(Arc::new(self.read_table().await?)) }).await?;
+        let parts = SessionParts {
+            store: self.store.clone(),
+            connections: Arc::clone(&self.connections),
+            ledger: Arc::clone(&self.writing.ledger),
+        };
+        Ok(Box::new(PostgresWriter::new(WriterParts {
+            store: self.store.clone(),
+            request: Arc::clone(&self.request),
+            table: Arc::clone(table),
+            created,
+            context: context.clone(),
+            session: self.writing.sessions.join(&parts, slice, &self.request.flow, context),
+        })))
+    }
+}

@@ -1,0 +1,83 @@
+//! How many records a table holds, and of which flow.
+
+use super::catalog::Table;
+use crate::client::Lease;
+use crate::error::from_driver;
+use crate::template::{identifier, literal};
+use std::collections::BTreeMap;
+use whimbrel_model::StoreName;
+use whimbrel_store::{Held, KeyPattern, Result, StoreError, StoreErrorKind};
+
+/// The rows of a tenant.
+fn within(store: &StoreName, table: &Table, scope: &BTreeMap<String, String>) -> Result<String> {
+    let mut conditions = vec!["TRUE".to_owned()];
+    for (name, value) in scope {
+        let column = super::route::existing(store, table, name, "`scope` names it")?;
+        let value = constant(store, value)?;
+        // As a bound parameter would, the constant takes the column's type.
+        conditions.push(format!("{} = {value}::{}", identifier(&column.name), column.type_name));
+    }
+    Ok(conditions.join(" AND "))
+}
+
+fn constant(store: &StoreName, text: &str) -> Result<String> {
+    literal(text).ok_or_else(|| {
+        let context = "a value of the spec holds the character U+0000, which PostgreSQL's text does not have";
+        StoreError::new(StoreErrorKind::Mismatch, store, context)
+    })
+}
+
+/// Whether there is no row within the scope.
+pub(super) async fn is_empty(
+    store: &StoreName,
+    lease: &Lease,
+    table: &Table,
+    scope: &BTreeMap<String, String>,
+) -> Result<bool> {
+    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {} WHERE {})", table.sql, within(store, table, scope)?);
+    let row = lease.client().query_one(&sql, &[]).await.and_then(|row| row.try_get(0));
+    row.map_err(|error| from_driver(store, format!("cannot look whether {} is empty", table.sql), error))
+}
+
+/// Counts rows by the flow with the longest constants that they have.
+pub(super) async fn count(
+    store: &StoreName,
+    lease: &Lease,
+    table: &Table,
+    scope: &BTreeMap<String, String>,
+    flows: &[Vec<KeyPattern>],
+) -> Result<Held> {
+    let length = |flow: &usize| flows[*flow].iter().map(|pattern| pattern.text.len()).sum::<usize>();
+    let mut order: Vec<usize> = (0..flows.len()).collect();
+    order.sort_by_key(|flow| std::cmp::Reverse(length(flow)));
+    let mut cases = String::new();
+    for flow in order {
+        let mut conditions = vec!["TRUE".to_owned()];
+        for pattern in &flows[flow] {
+            super::route::existing(store, table, &pattern.column, "a flow is told apart by it")?;
+            let (column, text) = (identifier(&pattern.column), constant(store, &pattern.text)?);
+            conditions.push(if pattern.whole {
+                format!("{column}::text = {text}")
+            } else {
+                format!("starts_with({column}::text, {text})")
+            });
+        }
+        cases.push_str(&format!(" WHEN {} THEN {flow}", conditions.join(" AND ")));
+    }
+    let sql = format!(
+        "SELECT CASE{cases} ELSE -1 END AS flow, count(*) FROM {} WHERE {} GROUP BY 1",
+        table.sql,
+        within(store, table, scope)?
+    );
+    let failed = |error| from_driver(store, format!("cannot count the rows of {}", table.sql), error);
+    let mut held = Held { flows: vec![0; flows.len()], others: 0 };
+    for row in lease.client().query(&sql, &[]).await.map_err(failed)? {
+        let (flow, count): (i32, i64) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let count = u64::try_from(count).unwrap_or(0);
+        match usize::try_from(flow).ok().and_then(|flow| held.flows.get_mut(flow)) {
+            Some(place) => *place = count,
+            None => held.others = count,
+        }
+    }
+    Ok(held)
+}

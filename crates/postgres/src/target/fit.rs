@@ -1,0 +1,242 @@
+//! The other half of the type table: how faithfully an Arrow column arrives in a column of a table.
+//!
+//! A value that its column does not hold is a reject, so that what is *exact* here never loses anything; it may
+//! only be refused. *Reversible* says that the form changes. *Lossy* is what would be rounded silently.
+
+use crate::encode::{Form, Wire, plain_type};
+use arrow::datatypes::{DataType, Field};
+use whimbrel_model::logical::SOURCE_TYPE;
+use whimbrel_model::{Fidelity, Logical};
+
+/// What becomes of the values of a column; `Err`: it cannot be written there at all.
+pub(crate) fn fidelity(
+    field: &Field,
+    wire: &Wire,
+    form: Option<Form>,
+    type_name: &str,
+) -> Result<Fidelity, String> {
+    let Some(plain) = plain_type(field.data_type()) else {
+        return Err(format!("values of the Arrow type {} cannot be written yet", field.data_type()));
+    };
+    let logical = logical_of(field);
+    if let Some(form) = form {
+        return formed(&plain, wire, form);
+    }
+    if field.metadata().get(SOURCE_TYPE).is_some_and(|name| name == type_name) && *wire == Wire::Cast {
+        return Ok(Fidelity::Exact);
+    }
+    let found = match &plain {
+        DataType::Null => Some(Fidelity::Exact),
+        DataType::Utf8 => Some(of_text(logical, wire)),
+        DataType::Boolean => of_boolean(wire),
+        DataType::Float32 | DataType::Float64 => of_float(wire, plain == DataType::Float64),
+        DataType::Binary => of_binary(wire),
+        DataType::List(item) => return of_list(item, wire),
+        DataType::Date32 => of_date(wire),
+        DataType::Timestamp(_, zone) => of_moment(wire, zone.is_some()),
+        DataType::Time32(_) | DataType::Time64(_) => match wire {
+            Wire::Time(_) => Some(Fidelity::Exact),
+            Wire::Text { .. } | Wire::Cast => Some(reversible("text as PostgreSQL writes a time")),
+            _ => None,
+        },
+        _ => of_integer(wire),
+    };
+    found.ok_or_else(|| "PostgreSQL has no way from the one type into the other; convert it in the transform".to_owned())
+}
+
+/// Decimals travel as text and mean numbers.
+fn logical_of(field: &Field) -> Option<Logical> {
+    match field.data_type() {
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            Some(Logical::Number)
+        }
+        _ => Logical::of(field),
+    }
+}
+
+fn reversible(how: &str) -> Fidelity {
+    Fidelity::Reversible(how.to_owned())
+}
+
+fn formed(plain: &DataType, wire: &Wire, form: Form) -> Result<Fidelity, String> {
+    if !matches!(plain, DataType::Timestamp(..)) {
+        return Err("`as` asks for a form of a timestamp, and the column is none".to_owned());
+    }
+    match (form, wire) {
+        (Form::Rfc3339Nanos, Wire::Text { .. }) => Ok(reversible("RFC 3339 with nine digits of a second")),
+        (Form::EpochS, Wire::Int4 | Wire::Int8 | Wire::Numeric(_)) => Ok(reversible("seconds since 1970")),
+        (Form::EpochMs, Wire::Int8 | Wire::Numeric(_)) => Ok(reversible("milliseconds since 1970")),
+        _ => Err("the column's type does not hold the form that `as` asks for".to_owned()),
+    }
+}
+
+fn of_text(logical: Option<Logical>, wire: &Wire) -> Fidelity {
+    match (logical, wire) {
+        (_, Wire::Text { is_padded: true, .. }) => reversible("padded with spaces, those at its end mean nothing"),
+        (None, Wire::Text { .. } | Wire::Enum(_))
+        | (Some(Logical::Json), Wire::Json)
+        | (Some(Logical::Uuid), Wire::Uuid)
+        | (Some(Logical::Number), Wire::Numeric(_) | Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid) => {
+            Fidelity::Exact
+        }
+        (Some(_), Wire::Text { .. } | Wire::Enum(_)) => reversible("its text"),
+        (Some(Logical::Json), Wire::Jsonb) => {
+            reversible("the order of keys and the white space are PostgreSQL's")
+        }
+        (_, Wire::Json | Wire::Jsonb) => reversible("text read as a JSON document"),
+        (_, Wire::Numeric(_) | Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid) => {
+            reversible("text read as a number")
+        }
+        (_, Wire::Float4 | Wire::Float8) => {
+            reversible("text read as a number; one with more digits than the float holds is a reject")
+        }
+        (_, Wire::Bool) => reversible("text read as a truth value"),
+        (_, Wire::Uuid) => reversible("text read as a UUID, in lower case"),
+        (_, Wire::Bytea) => reversible("text read as \\x and pairs of hex digits"),
+        (_, Wire::Date | Wire::Time(_)) => reversible("text read as ISO 8601"),
+        (_, Wire::Timestamp(_) | Wire::TimestampTz(_)) => {
+            reversible("text read as ISO 8601; a moment with a zone becomes UTC, one without is taken as UTC")
+        }
+        (_, Wire::Array(..) | Wire::Vector(_)) => {
+            reversible("text read as a JSON array or in PostgreSQL's notation")
+        }
+        (_, Wire::Cast) => reversible("text read by PostgreSQL"),
+    }
+}
+
+fn of_boolean(wire: &Wire) -> Option<Fidelity> {
+    match wire {
+        Wire::Bool => Some(Fidelity::Exact),
+        Wire::Text { .. } => Some(reversible("the text true or false")),
+        Wire::Json | Wire::Jsonb => Some(reversible("a JSON truth value")),
+        _ => None,
+    }
+}
+
+fn of_integer(wire: &Wire) -> Option<Fidelity> {
+    match wire {
+        Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Numeric(_) => Some(Fidelity::Exact),
+        Wire::Float4 | Wire::Float8 => Some(reversible("what the float does not hold exactly is a reject")),
+        Wire::Text { .. } | Wire::Cast => Some(reversible("its digits as text")),
+        Wire::Json | Wire::Jsonb => Some(reversible("a JSON number")),
+        _ => None,
+    }
+}
+
+fn of_float(wire: &Wire, is_double: bool) -> Option<Fidelity> {
+    match wire {
+        Wire::Float4 if is_double => Some(Fidelity::Lossy("rounded to single precision".to_owned())),
+        Wire::Float4 | Wire::Float8 => Some(Fidelity::Exact),
+        Wire::Numeric(_) => Some(reversible("the shortest decimal number that names the float")),
+        Wire::Int2 | Wire::Int4 | Wire::Int8 => Some(reversible("what is no whole number is a reject")),
+        Wire::Text { .. } | Wire::Cast => Some(reversible("the shortest text that names the float")),
+        Wire::Json | Wire::Jsonb => Some(reversible("a JSON number; NaN and infinities are rejects")),
+        _ => None,
+    }
+}
+
+fn of_binary(wire: &Wire) -> Option<Fidelity> {
+    match wire {
+        Wire::Bytea => Some(Fidelity::Exact),
+        Wire::Uuid => Some(reversible("its sixteen bytes")),
+        _ => None,
+    }
+}
+
+fn of_date(wire: &Wire) -> Option<Fidelity> {
+    match wire {
+        Wire::Date => Some(Fidelity::Exact),
+        Wire::Timestamp(_) | Wire::TimestampTz(_) => Some(reversible("its midnight, in UTC")),
+        Wire::Text { .. } | Wire::Cast => Some(reversible("text as PostgreSQL writes a date")),
+        _ => None,
+    }
+}
+
+fn of_moment(wire: &Wire, zoned: bool) -> Option<Fidelity> {
+    match (wire, zoned) {
+        (Wire::TimestampTz(_), true) | (Wire::Timestamp(_), false) => Some(Fidelity::Exact),
+        (Wire::TimestampTz(_), false) => Some(reversible("taken as UTC")),
+        (Wire::Timestamp(_), true) => Some(reversible("an instant with a zone becomes UTC")),
+        (Wire::Date, _) => Some(reversible("what has a time of day is a reject")),
+        (Wire::Text { .. } | Wire::Cast, _) => Some(reversible("text as PostgreSQL writes a timestamp, in UTC")),
+        _ => None,
+    }
+}
+
+fn of_list(item: &Field, wire: &Wire) -> Result<Fidelity, String> {
+    match wire {
+        Wire::Array(element, _) => match fidelity(item, element, None, "")? {
+            Fidelity::Exact => Ok(Fidelity::Exact),
+            Fidelity::Reversible(how) => Ok(Fidelity::Reversible(format!("each element: {how}"))),
+            Fidelity::Lossy(what) => Ok(Fidelity::Lossy(format!("each element {what}"))),
+        },
+        Wire::Vector(_) => fidelity(item, &Wire::Float4, None, ""),
+        Wire::Json | Wire::Jsonb => Ok(reversible("a JSON array")),
+        Wire::Text { .. } | Wire::Cast => Ok(reversible("an array in PostgreSQL's notation")),
+        _ => Err("a list goes into an array, a vector, JSON or text".to_owned()),
+    }
+}
+
+/// The type that a column gets in a table that is made for it.
+pub(crate) fn type_for(field: &Field) -> Result<String, String> {
+    let plain = |name: &str| Ok(name.to_owned());
+    match field.data_type() {
+        DataType::Boolean => plain("boolean"),
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => plain("smallint"),
+        DataType::Int32 | DataType::UInt16 => plain("integer"),
+        DataType::Int64 | DataType::UInt32 => plain("bigint"),
+        DataType::UInt64 => plain("numeric(20,0)"),
+        DataType::Float16 | DataType::Float32 => plain("real"),
+        DataType::Float64 => plain("double precision"),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => Ok(format!("numeric({precision},{scale})")),
+        DataType::Date32 => plain("date"),
+        DataType::Time32(_) | DataType::Time64(_) => plain("time"),
+        DataType::Timestamp(_, Some(_)) => plain("timestamp with time zone"),
+        DataType::Timestamp(_, None) | DataType::Date64 => plain("timestamp without time zone"),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            Ok(format!("{}[]", type_for(item)?))
+        }
+        DataType::Dictionary(_, value) => type_for(&Field::new(field.name(), (**value).clone(), true)),
+        other => match plain_type(other) {
+            Some(DataType::Utf8) => plain(match Logical::of(field) {
+                Some(Logical::Json) => "jsonb",
+                Some(Logical::Number) => "numeric",
+                Some(Logical::Uuid) => "uuid",
+                None => "text",
+            }),
+            Some(DataType::Binary) => plain("bytea"),
+            Some(DataType::Null) => plain("text"),
+            _ => Err(format!("there is no PostgreSQL type for the Arrow type {other}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::TimeUnit;
+
+    #[test]
+    fn what_would_be_rounded_is_lossy() {
+        let double = Field::new("x", DataType::Float64, true);
+        assert!(matches!(fidelity(&double, &Wire::Float4, None, "real"), Ok(Fidelity::Lossy(_))));
+        assert_eq!(fidelity(&double, &Wire::Float8, None, "double precision"), Ok(Fidelity::Exact));
+        let zoned = Field::new("x", DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), true);
+        assert_eq!(fidelity(&zoned, &Wire::TimestampTz(6), None, ""), Ok(Fidelity::Exact));
+        assert!(matches!(fidelity(&zoned, &Wire::Timestamp(6), None, ""), Ok(Fidelity::Reversible(_))));
+        assert!(fidelity(&double, &Wire::Bytea, None, "bytea").is_err());
+    }
+
+    #[test]
+    fn types_of_new_columns() {
+        let of = |field: Field| type_for(&field).unwrap();
+        assert_eq!(of(Logical::Json.field("x", true)), "jsonb");
+        assert_eq!(of(Logical::Number.field("x", true)), "numeric");
+        assert_eq!(of(Field::new("x", DataType::Utf8View, true)), "text");
+        assert_eq!(of(Field::new_list("x", Field::new("item", DataType::Int64, true), true)), "bigint[]");
+        assert!(type_for(&Field::new("x", DataType::Duration(TimeUnit::Second), true)).is_err());
+    }
+}

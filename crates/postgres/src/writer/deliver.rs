@@ -1,0 +1,364 @@
+//! Writing one batch inside the open transaction, until every record has an outcome.
+
+use super::merge::Statements;
+use super::patience::Patience;
+use super::session::Open;
+use crate::encode::Rows;
+use crate::error::from_driver;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::SinkExt as _;
+use std::pin::pin;
+use tokio_postgres::error::DbError;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+use whimbrel_model::{Stage, StoreName};
+use whimbrel_store::{Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind};
+
+const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// How much goes into one message.
+const CHUNK_BYTES: usize = 1 << 20;
+/// The most characters of a reason.
+const REASON_CHARACTERS: usize = 400;
+/// Where the server's code finds that a policy of row-level security does not let a row in.
+const POLICY_CHECK: &str = "ExecWithCheckOptions";
+
+/// Why some rows could not be written together.
+enum Failure {
+    /// One of the records is to blame.
+    Record(String),
+    /// The same may succeed later.
+    Again(StoreError),
+    /// It cannot.
+    Fatal(StoreError),
+}
+
+/// A batch on its way.
+pub(crate) struct Delivery<'a> {
+    pub store: &'a StoreName,
+    pub context: &'a RunContext,
+    pub open: &'a mut Open,
+    pub statements: &'a Statements,
+    pub mode: Mode,
+    pub rows: &'a Rows,
+    pub guards: Option<&'a Rows>,
+    /// How many fields a row has, and of those of its guards.
+    pub fields: usize,
+    pub guard_fields: usize,
+    pub contested: bool,
+    /// Whether the table held nothing before this run.
+    pub is_new: bool,
+    pub outcomes: &'a mut [Option<Outcome>],
+}
+
+impl Delivery<'_> {
+    /// Writes the rows with these numbers, which ascend.
+    pub(crate) async fn deliver(&mut self, rows: Vec<usize>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let is_plain = self.is_new && !self.contested && matches!(self.mode, Mode::Insert | Mode::Upsert);
+        if is_plain && self.direct(&rows).await? {
+            return Ok(());
+        }
+        let staged = self.stage(rows).await?;
+        self.merge_all(staged).await
+    }
+
+    fn client(&self) -> &Client {
+        self.open.lease.client()
+    }
+
+    fn judge(&self, error: tokio_postgres::Error) -> Failure {
+        if let Some(db) = error.as_db_error()
+            && concerns_a_record(db)
+        {
+            return Failure::Record(reason(db));
+        }
+        let error = from_driver(self.store, "cannot write a batch", error);
+        let is_alive = !self.client().is_closed();
+        // Without its connection the transaction is gone, other flows' records with it.
+        if error.kind() == StoreErrorKind::Overloaded && is_alive { Failure::Again(error) } else { Failure::Fatal(error) }
+    }
+
+    async fn execute(&self, sql: &str) -> Result<()> {
+        let done = self.client().batch_execute(sql).await;
+        done.map_err(|error| from_driver(self.store, "cannot write a batch", error))
+    }
+
+    /// Straight into the table. `false`: nothing was written; something among the rows is in the way.
+    async fn direct(&mut self, rows: &[usize]) -> Result<bool> {
+        let Some(copy) = &self.statements.direct else { return Ok(false) };
+        let data = self.data(rows, false);
+        self.execute("SAVEPOINT whimbrel_batch").await?;
+        match copy_in(self.client(), copy, data).await {
+            // A trigger may drop rows without an error.
+            Ok(count) if usize::try_from(count) == Ok(rows.len()) => {
+                self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
+                rows.iter().for_each(|row| self.settle(*row, Outcome::Created));
+                return Ok(true);
+            }
+            Ok(_) => {}
+            Err(error) => match self.judge(error) {
+                Failure::Record(_) | Failure::Again(_) => {}
+                Failure::Fatal(error) => return Err(error),
+            },
+        }
+        self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
+        Ok(false)
+    }
+
+    /// Into the staging table; answers with the rows that are there.
+    async fn stage(&mut self, rows: Vec<usize>) -> Result<Vec<usize>> {
+        let Statements { stage, make, copy, .. } = self.statements;
+        if self.open.used.insert(stage.clone()) {
+            self.execute(make).await?;
+        } else {
+            self.execute(&format!("DELETE FROM {stage}")).await?;
+        }
+        let mut staged = Vec::with_capacity(rows.len());
+        let mut waiting = vec![rows];
+        while let Some(rows) = waiting.pop() {
+            let data = self.data(&rows, true);
+            self.execute("SAVEPOINT whimbrel_batch").await?;
+            let failure = match copy_in(self.client(), copy, data).await {
+                Ok(_) => {
+                    self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
+                    staged.extend(rows);
+                    continue;
+                }
+                Err(error) => self.judge(error),
+            };
+            let reason = match failure {
+                Failure::Record(reason) => reason,
+                Failure::Again(error) | Failure::Fatal(error) => return Err(error),
+            };
+            self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
+            self.halve_or_reject(rows, reason, &mut waiting);
+        }
+        Ok(staged)
+    }
+
+    /// Halves rows of which one is to blame, until it stands alone.
+    fn halve_or_reject(&mut self, rows: Vec<usize>, reason: String, waiting: &mut Vec<Vec<usize>>) {
+        if let [row] = rows[..] {
+            self.outcomes[row] = Some(refused(reason));
+            return;
+        }
+        let (one, other) = rows.split_at(rows.len() / 2);
+        waiting.extend([other.to_vec(), one.to_vec()]);
+    }
+
+    async fn merge_all(&mut self, staged: Vec<usize>) -> Result<()> {
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let merge = self.prepared(&self.statements.merge).await?;
+        let mut patience = Patience::new(self.context);
+        let mut is_indexed = false;
+        let mut waiting = vec![staged];
+        while let Some(rows) = waiting.pop() {
+            match self.merge(&merge, &rows).await {
+                Ok(()) => {}
+                Err(failure) => {
+                    rows.iter().for_each(|row| self.outcomes[*row] = None);
+                    self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
+                    match failure {
+                        Failure::Record(reason) => {
+                            if !is_indexed && rows.len() > 1 {
+                                // From here on small stretches are asked for, again and again.
+                                let stage = &self.statements.stage;
+                                self.execute(&format!("CREATE INDEX IF NOT EXISTS whimbrel_{} ON {stage} (n)", stage_suffix(stage))).await?;
+                                is_indexed = true;
+                            }
+                            self.halve_or_reject(rows, reason, &mut waiting);
+                        }
+                        Failure::Again(error) => {
+                            patience.wait(self.store, error).await?;
+                            waiting.push(rows);
+                        }
+                        Failure::Fatal(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepared(&mut self, sql: &str) -> Result<Statement> {
+        if let Some(statement) = self.open.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client().prepare(sql).await;
+        let statement =
+            statement.map_err(|error| from_driver(self.store, "cannot prepare a merge", error))?;
+        self.open.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// Writes a stretch of the staged rows in one statement.
+    async fn merge(&mut self, merge: &Statement, rows: &[usize]) -> std::result::Result<(), Failure> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let (from, upto) = (number(*first), number(last + 1));
+        let bounds: [&(dyn ToSql + Sync); 2] = [&from, &upto];
+        let client = self.client();
+        // The savepoint and what follows it go together.
+        let (begun, merged) = futures::join!(
+            client.batch_execute("SAVEPOINT whimbrel_batch"),
+            client.query_one(merge, &bounds)
+        );
+        begun.map_err(|error| self.judge(error))?;
+        let merged = merged.and_then(|row| {
+            let created: Option<Vec<i32>> = row.try_get(0)?;
+            let held: Option<Vec<i32>> = row.try_get(1)?;
+            let count: i64 = row.try_get(2)?;
+            Ok((created.unwrap_or_default(), held.unwrap_or_default(), count))
+        });
+        let (created, held, count) = merged.map_err(|error| self.judge(error))?;
+        let written = usize::try_from(count).unwrap_or(usize::MAX);
+        if self.statements.classify.is_none() {
+            if written != rows.len() {
+                return Err(Failure::Record("a trigger or rule of the table dropped it".to_owned()));
+            }
+            rows.iter().for_each(|row| self.settle(*row, Outcome::Created));
+        } else if written != created.len() + held.len() {
+            return Err(Failure::Record("a trigger of the table changed its key".to_owned()));
+        } else {
+            created.into_iter().for_each(|row| self.settle(place(row), Outcome::Created));
+            held.into_iter().for_each(|row| self.settle(place(row), Outcome::Updated));
+            self.classify(rows).await?;
+        }
+        let released = self.client().batch_execute("RELEASE SAVEPOINT whimbrel_batch").await;
+        released.map_err(|error| self.judge(error))
+    }
+
+    /// What became of the rows that a merge left alone.
+    async fn classify(&mut self, rows: &[usize]) -> std::result::Result<(), Failure> {
+        let left: Vec<i32> =
+            rows.iter().filter(|row| self.outcomes[**row].is_none()).map(|row| number(*row)).collect();
+        let Some(sql) = self.statements.classify.as_deref().filter(|_| !left.is_empty()) else {
+            return Ok(());
+        };
+        let statement = self.prepared(sql).await.map_err(Failure::Fatal)?;
+        let found = self.client().query(&statement, &[&left]).await.map_err(|error| self.judge(error))?;
+        for row in found {
+            let seen = (|| Ok((row.try_get::<_, i32>(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))();
+            let (row, is_inside, is_same, conflicts): (i32, bool, bool, String) =
+                seen.map_err(|error| self.judge(error))?;
+            let row = place(row);
+            let outcome = self.left_alone(row, is_inside, is_same, &conflicts);
+            self.outcomes[row] = Some(outcome);
+        }
+        for row in left.into_iter().map(place) {
+            let missing = if self.mode == Mode::Update {
+                "the key does not exist"
+            } else {
+                "a trigger or rule of the table dropped it"
+            };
+            self.outcomes[row].get_or_insert_with(|| refused(missing.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn left_alone(&self, row: usize, is_inside: bool, is_same: bool, conflicts: &str) -> Outcome {
+        let Some(fingerprint) = self.rows.fingerprint(row) else { return refused("it was never sent".to_owned()) };
+        if !is_inside {
+            return refused("the key is held outside of the flow's scope".to_owned());
+        }
+        match self.mode {
+            Mode::Insert | Mode::SkipExisting if self.contested && is_same => Outcome::Created(fingerprint),
+            Mode::Insert => refused("the key exists already".to_owned()),
+            Mode::SkipExisting => Outcome::Skipped,
+            Mode::Update if is_same => Outcome::Unchanged(fingerprint),
+            Mode::Update if !conflicts.is_empty() => {
+                refused(format!("conflict: {conflicts} changed since it was read; the newer value stays"))
+            }
+            Mode::Update | Mode::Upsert => refused("a trigger of the table kept the old row".to_owned()),
+        }
+    }
+
+    fn settle(&mut self, row: usize, outcome: impl Fn(whimbrel_model::Fingerprint) -> Outcome) {
+        if let (Some(fingerprint), Some(place)) = (self.rows.fingerprint(row), self.outcomes.get_mut(row)) {
+            *place = Some(outcome(fingerprint));
+        }
+    }
+
+    /// Rows as `COPY` takes them.
+    fn data(&self, rows: &[usize], is_staged: bool) -> Bytes {
+        let fields = self.fields + if is_staged { 1 + self.guard_fields } else { 0 };
+        let size = |row: &usize| 2 + 8 + self.rows.fields(*row).map_or(0, <[u8]>::len);
+        let mut data = BytesMut::with_capacity(HEADER.len() + 2 + rows.iter().map(size).sum::<usize>());
+        data.put_slice(HEADER);
+        for row in rows {
+            let Ok(bytes) = self.rows.fields(*row) else { continue };
+            data.put_i16(i16::try_from(fields).unwrap_or(i16::MAX));
+            if is_staged {
+                data.put_i32(4);
+                data.put_i32(number(*row));
+            }
+            data.put_slice(bytes);
+            if let Some(Ok(guards)) = self.guards.filter(|_| is_staged).map(|guards| guards.fields(*row)) {
+                data.put_slice(guards);
+            }
+        }
+        data.put_i16(-1);
+        data.freeze()
+    }
+}
+
+/// Sends a whole `COPY`; answers with how many rows arrived.
+async fn copy_in(client: &Client, sql: &str, mut data: Bytes) -> std::result::Result<u64, tokio_postgres::Error> {
+    let mut sink = pin!(client.copy_in::<_, Bytes>(sql).await?);
+    while !data.is_empty() {
+        let chunk = data.split_to(data.len().min(CHUNK_BYTES));
+        if sink.send(chunk).await.is_err() {
+            // The server's answer, which `finish` reads, says why.
+            break;
+        }
+    }
+    sink.finish().await
+}
+
+/// The part of a staging table's name that tells it apart.
+fn stage_suffix(stage: &str) -> &str {
+    stage.trim_end_matches('"').rsplit("whimbrel_").next().unwrap_or_default()
+}
+
+fn number(row: usize) -> i32 {
+    i32::try_from(row).unwrap_or(i32::MAX)
+}
+
+fn place(number: i32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A refusal by the server.
+pub(super) fn refused(reason: String) -> Outcome {
+    Outcome::Rejected(Refusal { stage: Stage::Write, reason })
+}
+
+/// Whether an error is about a record and not about the server, the session or the statement.
+fn concerns_a_record(db: &DbError) -> bool {
+    let code = db.code().code();
+    match code.get(..2).unwrap_or_default() {
+        // Cardinality, data, constraints, routines that raise, views' checks, limits of the row, PL/pgSQL.
+        "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => true,
+        "42" => code == "42501" && db.routine() == Some(POLICY_CHECK),
+        _ => false,
+    }
+}
+
+/// The server's own words. Its detail shows the whole row where a check or NOT NULL failed; that is left out.
+fn reason(db: &DbError) -> String {
+    let mut text = db.message().to_owned();
+    let shows_row = matches!(db.code().code(), "23502" | "23514");
+    if let Some(constraint) = db.constraint().filter(|name| !text.contains(name)) {
+        text = format!("{text} (constraint {constraint})");
+    }
+    if let Some(detail) = db.detail().filter(|_| !shows_row) {
+        text = format!("{text}: {detail}");
+    }
+    if text.chars().count() > REASON_CHARACTERS {
+        text = text.chars().take(REASON_CHARACTERS).chain(['…']).collect();
+    }
+    text
+}
