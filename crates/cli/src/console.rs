@@ -3,6 +3,7 @@
 use crate::args::Common;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use whimbrel_report::Paint;
 
 /// What may be said, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,19 @@ impl Console {
     pub fn new(common: &Common) -> Self {
         let progress = !common.quiet && !common.no_progress && common.log.is_none();
         Self { json: common.json, quiet: common.quiet, live: std::io::stderr().is_terminal(), progress }
+    }
+
+    /// Whether what is said is coloured: on a terminal, unless NO_COLOR stands in the environment.
+    #[must_use]
+    pub fn paint(&self) -> Paint {
+        if self.live && console::colors_enabled_stderr() { Paint::Coloured } else { Paint::Plain }
+    }
+
+    /// The same for results that are text themselves.
+    #[must_use]
+    pub fn paint_of_output() -> Paint {
+        let coloured = std::io::stdout().is_terminal() && console::colors_enabled();
+        if coloured { Paint::Coloured } else { Paint::Plain }
     }
 
     /// Says something to people.

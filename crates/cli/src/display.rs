@@ -13,6 +13,8 @@ use whimbrel_report::figures::{count, seconds, share};
 use whimbrel_store::Meter;
 
 const REDRAW: Duration = Duration::from_millis(200);
+/// Characters of a step that are shown.
+const SHOWN_CHARACTERS: usize = 140;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Shows a run until the token is cancelled.
@@ -46,6 +48,8 @@ struct Display {
     stall_after: Duration,
     last_change: (u64, Instant),
     stalled: bool,
+    /// The steps that were said.
+    steps: usize,
 }
 
 impl Display {
@@ -62,10 +66,31 @@ impl Display {
             stall_after,
             last_change: (0, now),
             stalled: false,
+            steps: 0,
+        }
+    }
+
+    /// Says each step once, when the run comes to it.
+    fn say_steps(&mut self, progress: &Progress) {
+        if !self.console.progress {
+            return;
+        }
+        for step in progress.steps_after(self.steps) {
+            self.steps += 1;
+            let mut shown: String = step.replace('\n', " ").chars().take(SHOWN_CHARACTERS).collect();
+            if shown.len() < step.len() {
+                shown.push('…');
+            }
+            let line = self.console.paint().step(&format!("Step {}: {shown}", self.steps));
+            match &self.bars {
+                Some(bars) => bars.say(&line),
+                None => self.console.say(line),
+            }
         }
     }
 
     fn update(&mut self, progress: &Progress, meter: &Meter) {
+        self.say_steps(progress);
         let flows = progress.snapshot();
         if flows.is_empty() {
             return;
@@ -73,9 +98,10 @@ impl Display {
         let done: u64 = flows.iter().map(|flow| flow.counts.read).sum();
         let base = *self.base.get_or_insert(done);
         self.watch(done);
-        let line = self.line(&flows, done, base, meter);
+        let expected = progress.expected_records();
+        let line = self.line(&flows, done, base, expected, meter);
         match &mut self.bars {
-            Some(bars) => bars.draw(&flows, done, &line),
+            Some(bars) => bars.draw(&flows, done, expected, &line),
             None if self.console.progress && self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
                 self.console.say(format!("{}: {line}", self.title));
@@ -97,8 +123,14 @@ impl Display {
         }
     }
 
-    fn line(&self, flows: &[FlowSnapshot], done: u64, base: u64, meter: &Meter) -> String {
-        let expected: Option<u64> = flows.iter().map(|flow| flow.estimate).sum();
+    fn line(
+        &self,
+        flows: &[FlowSnapshot],
+        done: u64,
+        base: u64,
+        expected: Option<u64>,
+        meter: &Meter,
+    ) -> String {
         let rejected: u64 = flows.iter().map(|flow| flow.counts.rejected).sum();
         let elapsed = self.began.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -143,26 +175,35 @@ struct Bars {
 impl Bars {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let total = all.add(ProgressBar::new(0).with_style(style("{prefix:24!} {bar:30} {msg}")));
+        let total = all.add(ProgressBar::new(0).with_style(style("{prefix:24!} {bar:30.cyan} {msg}")));
         total.set_prefix("total");
         Self { all, total, flows: BTreeMap::new() }
     }
 
-    fn draw(&mut self, flows: &[FlowSnapshot], done: u64, line: &str) {
-        let expected: u64 = flows.iter().filter_map(|flow| flow.estimate).sum();
-        self.total.set_length(expected.max(done));
+    /// Says a line above the bars.
+    fn say(&self, line: &str) {
+        // A display that cannot be written to has nobody looking at it.
+        let _ = self.all.println(line);
+    }
+
+    fn draw(&mut self, flows: &[FlowSnapshot], done: u64, expected: Option<u64>, line: &str) {
+        self.total.set_length(expected.unwrap_or(0).max(done));
         self.total.set_position(done);
         self.total.set_message(line.to_owned());
         for flow in flows.iter().filter(|flow| flow.counts != Counts::default()) {
             let (all, total) = (&self.all, &self.total);
             let bar = self.flows.entry(flow.flow.clone()).or_insert_with(|| {
-                let bar = ProgressBar::new(0)
-                    .with_style(style("{prefix:24!} {bar:30} {human_pos} of {human_len}{msg}"));
+                let bar = ProgressBar::new(0).with_style(style(match flow.estimate {
+                    Some(_) => "{prefix:24!} {bar:30.green} {human_pos} of {human_len}{msg}",
+                    // How a scan's records divide among its flows is only known in the end.
+                    None => "{prefix:24!} {spinner:.green} {human_pos}{msg}",
+                }));
                 bar.set_prefix(flow.flow.to_string());
                 all.insert_before(total, bar)
             });
             bar.set_length(flow.estimate.unwrap_or(0).max(flow.counts.read));
             bar.set_position(flow.counts.read);
+            bar.tick();
             if flow.counts.rejected > 0 {
                 bar.set_message(format!(", {} rejected", count(flow.counts.rejected)));
             }

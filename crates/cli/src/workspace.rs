@@ -168,7 +168,11 @@ pub async fn open_postgres(
         None => PostgresConfig::from_value(&store.config).map_err(|error| wrong_config(name, error))?,
         Some(path) => start_postgres(name, path, opened).await?,
     };
-    Ok(PostgresStore::new(name.clone(), config))
+    let opened = PostgresStore::new(name.clone(), config);
+    Ok(match &store.schema_file {
+        Some(path) => opened.with_schema_file(path.clone()),
+        None => opened,
+    })
 }
 
 #[cfg(feature = "embedded")]

@@ -1,4 +1,4 @@
-//! What an embedded DynamoDB holds, read back without the program.
+//! What a DynamoDB table holds, read back without the program.
 
 use dynoxide::Database;
 use dynoxide::actions::scan::ScanRequest;
@@ -29,14 +29,19 @@ pub fn of(database: &Database, table: &str) -> Items {
         let page = serde_json::to_value(database.scan(request).expect("the table can be scanned"))
             .expect("a page is JSON");
         for item in page["Items"].as_array().expect("a page has items") {
-            let key = |name: &str| item[name]["S"].as_str().expect("keys are text").to_owned();
-            assert_eq!(items.insert((key("pk"), key("sk")), item.clone()), None, "a key comes once");
+            put(&mut items, item.clone());
         }
         match page.get("LastEvaluatedKey").filter(|key| !key.is_null()) {
             Some(key) => start = Some(serde_json::from_value(key.clone()).expect("a key")),
             None => return items,
         }
     }
+}
+
+/// Adds an item, which is not there yet, under its keys `pk` and `sk`.
+pub fn put(items: &mut Items, item: Value) {
+    let key = |name: &str| item[name]["S"].as_str().expect("keys are text").to_owned();
+    assert_eq!(items.insert((key("pk"), key("sk")), item), None, "a key comes once");
 }
 
 /// Says where two tables differ, the first few keys of each kind.

@@ -4,25 +4,58 @@
 
 use crate::items::{self, Items};
 use crate::parcels;
-use crate::place::Place;
+use crate::place::{Ended, Place, Running, Shipped};
 use serde_json::Value;
 use std::io::Write;
-use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Kills of one trial at most: a migration that is always killed never ends.
 const KILLS_A_TRIAL: u32 = 3;
 
 /// A migration whose source is filled, and how it is begun.
-struct Case<'a> {
-    place: &'a Place,
-    spec: String,
-    table: &'a str,
-    /// The variable that says where the items go.
-    items_variable: &'a str,
+pub struct Case<'a> {
+    pub place: &'a Place,
+    pub spec: String,
+    pub target: &'a dyn Target,
     /// The exit code of a run that nobody disturbs.
-    exit: i32,
-    only: Option<&'a str>,
+    pub exit: i32,
+    pub only: Option<&'a str>,
+}
+
+/// Where the items go: somewhere else in each trial.
+pub trait Target {
+    /// The environment of the spec.
+    fn environment(&self) -> &'static str;
+    /// The variable that says where the items of a trial go, and its value.
+    fn variable(&self, trial: &str) -> String;
+    /// What the program finds in its own environment.
+    fn surroundings(&self, command: &mut Command);
+    /// What a trial left there.
+    fn items(&self, trial: &str) -> Items;
+}
+
+/// An embedded DynamoDB in the folder of each trial.
+struct Embedded<'a> {
+    place: &'a Place,
+    variable: &'a str,
+    table: &'a str,
+}
+
+impl Target for Embedded<'_> {
+    fn environment(&self) -> &'static str {
+        "demo"
+    }
+
+    fn variable(&self, trial: &str) -> String {
+        format!("{}=embedded:{trial}/items.dynamodb", self.variable)
+    }
+
+    fn surroundings(&self, _: &mut Command) {}
+
+    fn items(&self, trial: &str) -> Items {
+        items::in_file(&self.place.path(&format!("{trial}/items.dynamodb")), self.table)
+    }
 }
 
 /// What a finished run left.
@@ -34,8 +67,8 @@ struct Left {
 
 impl Case<'_> {
     fn begin(&self, trial: &str) -> Vec<String> {
-        let items = format!("{}=embedded:{trial}/items.dynamodb", self.items_variable);
-        let mut arguments = vec!["run", &self.spec, "--env", "demo", "--create", "--set", &items];
+        let (environment, items) = (self.target.environment(), self.target.variable(trial));
+        let mut arguments = vec!["run", &self.spec, "--env", environment, "--create", "--set", &items];
         arguments.extend(["--batch-size", "50"]);
         arguments.extend(self.only.iter().flat_map(|only| ["--only", only]));
         arguments.iter().map(|&argument| argument.to_owned()).chain(self.common(trial)).collect()
@@ -59,8 +92,13 @@ impl Case<'_> {
         }
     }
 
-    fn run(&self, arguments: &[String]) -> crate::place::Ended {
-        self.place.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    fn start(&self, arguments: &[String]) -> Running {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        self.place.start_with(&arguments, |command| self.target.surroundings(command))
+    }
+
+    fn run(&self, arguments: &[String]) -> Ended {
+        self.start(arguments).wait()
     }
 
     /// What the journal, the run's folder and the target hold after the end.
@@ -71,16 +109,15 @@ impl Case<'_> {
             std::fs::read_to_string(self.place.path(&run).join("rejects.ndjson")).unwrap_or_default();
         let mut rejects: Vec<String> = rejects.lines().map(str::to_owned).collect();
         rejects.sort();
-        let file = self.place.path(&format!("{trial}/items.dynamodb"));
         let mut flows = status["flows"].clone();
         for flow in flows.as_object_mut().expect("flows").values_mut() {
             *flow = flow["counts"].take();
         }
-        Left { items: items::in_file(&file, self.table), flows, rejects }
+        Left { items: self.target.items(trial), flows, rejects }
     }
 
     /// Kills so many runs, at moments spread over the time that an undisturbed run takes, and resumes each.
-    fn survives(&self, kills: u32) {
+    pub fn survives(&self, kills: u32) {
         let began = Instant::now();
         self.run(&self.begin("undisturbed")).expect(self.exit);
         let whole = began.elapsed();
@@ -117,7 +154,7 @@ impl Case<'_> {
     /// Kills what is still running after that time. What has ended before counts for the budget all the same: the
     /// moments are spread, not aimed.
     fn kill_after(&self, arguments: &[String], moment: Duration) {
-        let mut running = self.place.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut running = self.start(arguments);
         std::thread::sleep(moment);
         if running.has_ended() {
             running.wait().expect(self.exit);
@@ -136,45 +173,37 @@ fn note(text: &str) {
 #[test]
 fn parcels_with_rejects_survive_kills() {
     let place = parcels::place();
-    let case = Case {
-        place: &place,
-        spec: "parcels.yaml".to_owned(),
-        table: "parcels",
-        items_variable: "items",
-        exit: 3,
-        only: None,
-    };
+    let target = Embedded { place: &place, variable: "items", table: "parcels" };
+    let case = Case { place: &place, spec: "parcels.yaml".to_owned(), target: &target, exit: 3, only: None };
     case.survives(kills(4));
 }
 
 #[test]
 fn cello_survives_kills() {
     let place = Place::new();
-    let case = shipped(&place, "cello", "cello", None);
+    let target = Embedded { place: &place, variable: "endpoint", table: "cello" };
+    let case = Case { place: &place, spec: shipped(&place, "cello"), target: &target, exit: 0, only: None };
     case.survives(kills(2));
 }
 
 #[test]
 fn ratels_users_and_followers_survive_kills() {
     let place = Place::new();
-    let case = shipped(&place, "ratel", "ratel-local", Some("users,followers,feed_likes"));
+    let target = Embedded { place: &place, variable: "endpoint", table: "ratel-local" };
+    let only = Some("users,followers,feed_likes");
+    let case = Case { place: &place, spec: shipped(&place, "ratel"), target: &target, exit: 0, only };
     case.survives(kills(2));
 }
 
-/// A migration that comes with whimbrel, its source filled.
-fn shipped<'a>(place: &'a Place, name: &str, table: &'a str, only: Option<&'a str>) -> Case<'a> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(name);
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect("a file of the migration");
-    parcels::fill(
-        place,
-        &format!("data/{name}.pg"),
-        &format!("{}\n{}", read("schema.sql"), read("sample.sql")),
-    );
-    let spec = folder.join(format!("{name}.yaml")).display().to_string();
-    Case { place, spec, table, items_variable: "endpoint", exit: 0, only }
+/// The spec of a migration that comes with whimbrel; its embedded source is filled.
+fn shipped(place: &Place, name: &str) -> String {
+    let shipped = Shipped::named(name);
+    parcels::fill(place, &format!("data/{name}.pg"), &shipped.script());
+    shipped.spec()
 }
 
-fn kills(default: u32) -> u32 {
+/// How many kills were asked for.
+pub fn kills(default: u32) -> u32 {
     std::env::var("WHIMBREL_KILLS")
         .map_or(default, |kills| kills.parse().expect("WHIMBREL_KILLS is a number"))
 }

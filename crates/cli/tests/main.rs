@@ -13,5 +13,6 @@ mod query;
 mod redaction;
 mod rejects;
 mod secrets;
+mod servers;
 mod streams;
 mod texts;

@@ -28,8 +28,8 @@ pub const REJECTED: u64 = TOO_HEAVY + UNTITLED;
 /// The spec's variables have defaults that fit `--env demo`.
 pub const SPEC: &str = r#"
 migration: parcels
-variables:
-  digits: "4"
+# Where everything goes, and how long a weight may be.
+variables: { digits: "4", table: parcels }
 environments:
   demo:
     variables: { source: "embedded:data/parcels.pg", items: "embedded:data/parcels.dynamodb" }
@@ -38,10 +38,10 @@ environments:
     variables: { source: "${env:DATABASE_URL}", items: "${env:AWS_ENDPOINT_URL_DYNAMODB:-}" }
 stores:
   pg: { postgres: "${source}" }
-  ddb: { dynamodb: { endpoint: "${items}", region: us-east-1, tables: { parcels: { file: parcels.json } } } }
+  ddb: { dynamodb: { endpoint: "${items}", region: us-east-1, tables: { "${table}": { file: parcels.json } } } }
 defaults:
   from: { store: pg }
-  into: { store: ddb, table: parcels, key: [pk, sk] }
+  into: { store: ddb, table: "${table}", key: [pk, sk] }
 limits: { retry_for: 2s }
 flows:
   senders:
@@ -65,19 +65,20 @@ pub const TABLE: &str = r#"{
   "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }]
 }"#;
 
-fn sql() -> String {
+/// What fills a source with so many parcels and senders.
+pub fn sql(parcels: u64, senders: u64) -> String {
     format!(
         "CREATE TABLE senders (id bigint PRIMARY KEY, name text NOT NULL, joined_at timestamptz NOT NULL);
          CREATE TABLE parcels (id bigint PRIMARY KEY, sender bigint NOT NULL, kind text NOT NULL, title text NOT NULL,
                                weight bigint NOT NULL, details jsonb);
          INSERT INTO senders SELECT k, 'sender ' || k, timestamptz '2024-01-01 00:00:00.000001+00' + k * interval '1 minute'
-         FROM generate_series(1, {SENDERS}) AS k;
+         FROM generate_series(1, {senders}) AS k;
          INSERT INTO parcels
-         SELECT k, 1 + k % {SENDERS}, CASE WHEN k % 11 = 0 THEN 'draft' WHEN k % 100 = 0 THEN 'lost' ELSE 'sent' END,
+         SELECT k, 1 + k % {senders}, CASE WHEN k % 11 = 0 THEN 'draft' WHEN k % 100 = 0 THEN 'lost' ELSE 'sent' END,
                 CASE WHEN k % 1009 = 0 THEN '' ELSE 'parcel ' || md5(k::text) END,
                 CASE WHEN k % 997 = 0 THEN 10000 + k ELSE k % 10000 END,
                 jsonb_build_object('number', k, 'tags', jsonb_build_array('a', k % 7), 'note', repeat('x', k % 50))
-         FROM generate_series(1, {PARCELS}) AS k;
+         FROM generate_series(1, {parcels}) AS k;
          ANALYZE;"
     )
 }
@@ -85,10 +86,15 @@ fn sql() -> String {
 /// A folder with the spec and a filled source.
 pub fn place() -> Place {
     let place = Place::new();
+    write(&place);
+    fill(&place, "data/parcels.pg", &sql(PARCELS, SENDERS));
+    place
+}
+
+/// The spec, and the table that it makes.
+pub fn write(place: &Place) {
     place.write("parcels.yaml", SPEC);
     place.write("parcels.json", TABLE);
-    fill(&place, "data/parcels.pg", &sql());
-    place
 }
 
 /// The items of the target under `--env demo`.

@@ -12,6 +12,31 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A folder of its own, removed with the test.
 pub struct Place(TempDir);
 
+/// A migration that comes with whimbrel.
+pub struct Shipped {
+    folder: PathBuf,
+    name: String,
+}
+
+impl Shipped {
+    pub fn named(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(name);
+        Self { folder, name: name.to_owned() }
+    }
+
+    /// What makes and fills its source.
+    pub fn script(&self) -> String {
+        let read =
+            |file: &str| std::fs::read_to_string(self.folder.join(file)).expect("a file of the migration");
+        format!("{}\n{}", read("schema.sql"), read("sample.sql"))
+    }
+
+    /// The path of its spec.
+    pub fn spec(&self) -> String {
+        self.folder.join(format!("{}.yaml", self.name)).display().to_string()
+    }
+}
+
 /// A program that has ended.
 #[derive(Debug)]
 pub struct Ended {

@@ -212,6 +212,23 @@ impl DynamoTarget {
         Ok(notes)
     }
 
+    /// A tenant's records cannot meet another's where the tenant is part of the key. Elsewhere each write would
+    /// have to look first at what its key holds.
+    fn check_scope(&self, layout: &Layout) -> Result<()> {
+        match self.request.scope.keys().find(|column| !layout.is_key(column)) {
+            None => Ok(()),
+            Some(column) => Err(self
+                .error(
+                    StoreErrorKind::Unsupported,
+                    format!(
+                        "`scope` by \"{column}\", which is no key of table \"{}\", is not there yet",
+                        self.request.table
+                    ),
+                )
+                .with_hint("put the tenant into the table's key")),
+        }
+    }
+
     fn check_key_type(&self, key: &KeyAttribute, conversion: &Conversion, place: &str) -> Result<()> {
         if conversion.scalar_kind() == Some(key.kind) {
             return Ok(());
@@ -317,6 +334,7 @@ impl Target for DynamoTarget {
                 return Err(self.catalog().missing(&self.request.table).await.with_hint(hint));
             }
         };
+        self.check_scope(&layout)?;
         let conversions = self.conversions(schema)?;
         if self.request.mode == Mode::Update && conversions.keys().all(|name| layout.is_key(name)) {
             let context = format!("an update of table \"{}\" has nothing to set", self.request.table);

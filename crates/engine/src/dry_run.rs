@@ -1,9 +1,12 @@
 //! `plan`: what a run would do, found by looking and by transforming a sample, or everything. Writes nothing.
 
 use crate::error::Result;
-use crate::flow::{FlowPlan, fill};
+use crate::flow::{FlowPlan, Reached, fill};
+use crate::kinds::tally;
 use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price;
+pub use crate::reasons::{RejectReason, RejectShown};
+use crate::reasons::Reasons;
 use crate::run::wanted_slices;
 use crate::slice::log_rejects;
 use arrow::array::RecordBatch;
@@ -12,15 +15,18 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
-use whimbrel_model::{Capacity, ColumnFidelity, FlowName, Reject, SliceId, SlicePart, Stage, StoreName};
-use whimbrel_store::{HotKeyColumn, ReadBatch, RunContext};
+use whimbrel_model::{Capacity, ColumnFidelity, FlowName, ScanTally, SliceId, SlicePart, StoreName};
+use whimbrel_spec::resolved::Unmatched;
+use whimbrel_store::{HotKeyColumn, RunContext};
 
 /// Records that a plan reads of each source where it is not told to read all.
 pub const SAMPLE_RECORDS: u64 = 1_000;
 /// Records shown of each flow.
 const SHOWN_RECORDS: usize = 3;
-/// Rejects shown of each flow.
-const SHOWN_REJECTS: usize = 10;
+/// Rejects named of each flow.
+const NAMED_REJECTS: usize = 1_000;
+/// Reasons named of each flow.
+const NAMED_REASONS: usize = 20;
 /// Values told apart of each partition key; with more it is not hot by any measure.
 const MOST_VALUES: usize = 100_000;
 
@@ -39,8 +45,13 @@ pub struct DryRun {
     pub flows: Vec<FlowDryRun>,
     /// Partition keys whose values are few or uneven.
     pub hot_keys: Vec<HotKey>,
-    /// Records of all flows, as far as known.
+    /// Records of all scans, as far as known.
     pub records: u64,
+    /// Of the records looked at, those that no flow would take, by the pattern of their keys; none where the spec
+    /// says `unmatched: ignore`.
+    pub unmatched: BTreeMap<String, u64>,
+    /// Of the records looked at, those that more than one flow would take; each of them counts them.
+    pub shared: u64,
     /// Units that the run would use.
     pub capacity: Capacity,
     /// What they would cost.
@@ -78,8 +89,10 @@ pub struct FlowDryRun {
     pub filtered: u64,
     /// Of these, rejected.
     pub rejected: u64,
-    /// The first rejects.
+    /// The first rejects, at most a thousand.
     pub rejects: Vec<RejectShown>,
+    /// The most frequent reasons.
+    pub reasons: Vec<RejectReason>,
     /// The first records as the target would hold them.
     pub samples: Vec<Value>,
     /// The same in the words of the spec's `sample`.
@@ -88,17 +101,6 @@ pub struct FlowDryRun {
     pub mean_bytes: f64,
     /// Units that the flow would use.
     pub capacity: Capacity,
-}
-
-/// A reject without its record.
-#[derive(Debug, Serialize)]
-pub struct RejectShown {
-    /// Where.
-    pub stage: Stage,
-    /// Who.
-    pub key: Value,
-    /// Why.
-    pub reason: String,
 }
 
 /// A partition key of a table or index whose load does not spread.
@@ -120,12 +122,6 @@ pub struct HotKey {
     pub units_per_second: f64,
 }
 
-impl From<Reject> for RejectShown {
-    fn from(reject: Reject) -> Self {
-        Self { stage: reject.stage, key: Value::Object(reject.key), reason: reject.reason }
-    }
-}
-
 /// Looks at everything and transforms a sample of each source, or all of it.
 ///
 /// # Errors
@@ -144,11 +140,14 @@ pub async fn dry_run(
     let mut flows = Vec::new();
     let mut keys = KeyCounts::default();
     let mut seconds: f64 = 0.0;
+    let mut records_of_scans = 0;
+    let mut tally = ScanTally::default();
     for scan in migration.scans.iter().filter(|scan| scan.spilled.is_none()) {
         let began = Instant::now();
-        let (found, read) = sample(scan, all, limit, context, &mut keys).await?;
+        let (found, read) = sample(scan, all, limit, context, &mut keys, &mut tally).await?;
         let records = scan.description.records.unwrap_or(read).min(limit.unwrap_or(u64::MAX));
         let share = if read > 0 { ratio(records, read) } else { 0.0 };
+        records_of_scans += records;
         // A run reads, transforms and writes side by side; writing takes about as long as this reading.
         seconds += began.elapsed().as_secs_f64() * share;
         flows.extend(found.into_iter().map(|found| found.finish(scan, records, limit)));
@@ -165,7 +164,12 @@ pub async fn dry_run(
         environment: migration.resolved.environment.clone(),
         complete: all,
         stores: stores.collect(),
-        records: flows.iter().filter_map(|flow| flow.records).sum(),
+        records: records_of_scans,
+        unmatched: match migration.resolved.unmatched {
+            Unmatched::Reject => tally.unmatched,
+            Unmatched::Ignore => BTreeMap::new(),
+        },
+        shared: tally.shared,
         hot_keys: keys.hot(),
         cost_usd: price::usd(capacity),
         capacity,
@@ -181,6 +185,7 @@ async fn sample<'a>(
     limit: Option<u64>,
     context: &RunContext,
     keys: &mut KeyCounts,
+    tally: &mut ScanTally,
 ) -> Result<(Vec<FlowFound<'a>>, u64)> {
     let wanted = if all { wanted_slices(scan, limit) } else { wanted_slices(scan, limit).min(4) };
     let parts = scan.source.slices(wanted).await?;
@@ -192,7 +197,7 @@ async fn sample<'a>(
     let mut read = 0;
     for part in &parts {
         let most = if all { budget - read } else { share };
-        read += sample_part(scan, part, most, context, &mut found, keys).await?;
+        read += sample_part(scan, part, most, context, &mut Found { flows: &mut found, keys, tally }).await?;
     }
     Ok((found, read))
 }
@@ -202,10 +207,11 @@ async fn sample_part(
     part: &SlicePart,
     most: u64,
     context: &RunContext,
-    found: &mut [FlowFound<'_>],
-    keys: &mut KeyCounts,
+    found: &mut Found<'_, '_>,
 ) -> Result<u64> {
     let mut read = 0;
+    let kinds = scan.kinds();
+    let slice = SliceId::new("plan");
     let mut batches = scan.source.read(part, None, context).await?;
     while read < most
         && let Some(batch) = batches.next().await
@@ -215,11 +221,25 @@ async fn sample_part(
         batch.records = batch.records.slice(0, keep);
         batch.unreadable.retain(|bad| bad.row < keep);
         read += u64::try_from(keep).unwrap_or(0);
-        for flow in found.iter_mut() {
-            flow.look(&batch, context, keys)?;
+        let mut all = Vec::new();
+        for flow in found.flows.iter() {
+            all.push(flow.flow.plan.reach(&slice, &batch)?);
+        }
+        if let Some(key) = &kinds {
+            found.tally.merge(&tally(&batch.records, key, all.iter()));
+        }
+        for (flow, reached) in found.flows.iter_mut().zip(all) {
+            flow.look(reached, context, found.keys);
         }
     }
     Ok(read)
+}
+
+/// What was found of a scan so far.
+struct Found<'a, 'b> {
+    flows: &'a mut [FlowFound<'b>],
+    keys: &'a mut KeyCounts,
+    tally: &'a mut ScanTally,
 }
 
 /// What was found of a flow so far.
@@ -234,6 +254,7 @@ struct FlowFound<'a> {
     bytes: u64,
     capacity: Capacity,
     rejects: Vec<RejectShown>,
+    reasons: Reasons,
     samples: Vec<Value>,
     sample_lines: Vec<String>,
 }
@@ -250,15 +271,15 @@ impl<'a> FlowFound<'a> {
             bytes: 0,
             capacity: Capacity::default(),
             rejects: Vec::new(),
+            reasons: Reasons::default(),
             samples: Vec::new(),
             sample_lines: Vec::new(),
         }
     }
 
-    fn look(&mut self, batch: &ReadBatch, context: &RunContext, keys: &mut KeyCounts) -> Result<()> {
+    fn look(&mut self, mut reached: Reached, context: &RunContext, keys: &mut KeyCounts) {
         let plan: &FlowPlan = &self.flow.plan;
         let slice = SliceId::new("plan");
-        let mut reached = plan.reach(&slice, batch)?;
         self.read += reached.read;
         self.filtered += reached.filtered;
         for (position, encoded) in plan.target.encode(&reached.records, context).into_iter().enumerate() {
@@ -290,9 +311,9 @@ impl<'a> FlowFound<'a> {
         }
         self.rejected += u64::try_from(reached.rejects.len()).unwrap_or(0);
         log_rejects(&reached.rejects);
-        let room = SHOWN_REJECTS - self.rejects.len();
+        reached.rejects.iter().for_each(|reject| self.reasons.add(reject));
+        let room = NAMED_REJECTS - self.rejects.len();
         self.rejects.extend(reached.rejects.into_iter().take(room).map(RejectShown::from));
-        Ok(())
     }
 
     fn finish(self, scan: &Scan, records: u64, limit: Option<u64>) -> FlowDryRun {
@@ -315,6 +336,7 @@ impl<'a> FlowFound<'a> {
             filtered: self.filtered,
             rejected: self.rejected,
             rejects: self.rejects,
+            reasons: self.reasons.most_frequent(NAMED_REASONS),
             samples: self.samples,
             sample_lines: self.sample_lines,
             mean_bytes: if self.encoded > 0 { ratio(self.bytes, self.encoded) } else { 0.0 },

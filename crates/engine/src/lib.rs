@@ -19,6 +19,7 @@ pub mod migration;
 pub mod needs;
 pub mod price;
 pub mod progress;
+mod reasons;
 pub mod rejects;
 pub mod reporter;
 pub mod run;

@@ -11,6 +11,9 @@ pub struct Progress {
     flows: Mutex<BTreeMap<FlowName, FlowProgress>>,
     slices_done: AtomicU64,
     slices: AtomicU64,
+    /// Records of all scans together, where known.
+    expected: Mutex<Option<u64>>,
+    steps: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,27 @@ impl Progress {
     /// Announces a flow.
     pub fn expect(&self, flow: &FlowName, estimate: Option<u64>) {
         self.lock().entry(flow.clone()).or_default().estimate = estimate;
+    }
+
+    /// Announces how many records all scans have together. Flows that share a scan do not know their parts of it.
+    pub fn expect_records(&self, records: Option<u64>) {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = records;
+    }
+
+    /// Records of all scans together, where known.
+    pub fn expected_records(&self) -> Option<u64> {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The run comes to its next step, named for people.
+    pub fn begin_step(&self, step: impl Into<String>) {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step.into());
+    }
+
+    /// The steps that the run has come to, without the first `known` of them.
+    pub fn steps_after(&self, known: usize) -> Vec<String> {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.get(known..).map(<[String]>::to_vec).unwrap_or_default()
     }
 
     /// Announces how many slices there are, and how many are done already.

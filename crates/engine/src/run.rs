@@ -165,6 +165,8 @@ impl<'a> Run<'a> {
 
     async fn work(&mut self) -> Result<()> {
         if !self.record.planned {
+            let making = if self.settings.create { "making missing tables" } else { "looking at the targets" };
+            self.settings.progress.begin_step(format!("{making}, cutting the sources into slices"));
             self.plan().await?;
             self.record = found(self.journal, &self.record.id)?;
         }
@@ -200,11 +202,13 @@ impl<'a> Run<'a> {
         let (record, settings) = (self.record.clone(), &self.settings.runner);
         let runner =
             Runner::new(migration, reading, record, context.clone(), reporter, keys.clone(), settings)?;
+        self.settings.progress.begin_step(moving(&self.migration));
         let outcome = Arc::new(runner).run(parallel).await;
         let flushed = writer.flush().await;
         outcome?;
         flushed?;
-        steps::finish(&self.migration, self.journal, &self.record.id, &context, keys.as_ref()).await
+        let progress = &self.settings.progress;
+        steps::finish(&self.migration, self.journal, &self.record.id, &context, keys.as_ref(), progress).await
     }
 
     /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.
@@ -233,7 +237,9 @@ impl<'a> Run<'a> {
                 continue;
             }
             let identity = flow.plan.target.identity().await?.map(|identity| identity.as_str().to_owned());
-            let estimate = estimate(scan, self.settings.runner.limit);
+            // How a scan's records divide among its flows is only known in the end.
+            let shares = scan.spilled.is_some() || scan.flows.len() + scan.spilling.len() > 1;
+            let estimate = estimate(scan, self.settings.runner.limit).filter(|_| !shares);
             let empty = state.empty;
             targets.push(TargetRecord {
                 flow: flow.plan.name.clone(),
@@ -323,6 +329,9 @@ impl<'a> Run<'a> {
         for target in self.journal.targets(&self.record.id)? {
             progress.expect(&target.flow, target.estimate);
         }
+        let scans = self.migration.scans.iter().filter(|scan| scan.spilled.is_none());
+        let limit = self.settings.runner.limit;
+        progress.expect_records(scans.map(|scan| estimate(scan, limit)).sum());
         let slices = self.journal.slices(&self.record.id)?;
         let done = slices.iter().filter(|slice| slice.done).count();
         progress.expect_slices(u64::try_from(slices.len()).unwrap_or(0), u64::try_from(done).unwrap_or(0));
@@ -518,6 +527,19 @@ fn same_stores(before: &[(StoreName, String, String)], now: &[(StoreName, String
         }
     }
     Ok(())
+}
+
+/// The longest step of a run, for people.
+fn moving(migration: &Migration) -> String {
+    let mut scans = migration.scans.iter().filter(|scan| scan.spilled.is_none());
+    match (scans.next(), scans.next()) {
+        (Some(scan), None) => {
+            let flows = scan.flows.iter().chain(&scan.spilling);
+            let names: Vec<&str> = flows.map(|flow| flow.plan.name.as_str()).collect();
+            format!("reading {} once, for {}", scan.store, names.join(" and "))
+        }
+        _ => format!("moving the records of {} flows", migration.flows().count()),
+    }
 }
 
 fn estimate(scan: &Scan, limit: Option<u64>) -> Option<u64> {

@@ -8,6 +8,7 @@ use crate::duplicates::{GiveBack, KeySet};
 use crate::error::Result;
 use crate::journal::{Correction, Journal};
 use crate::migration::{Migration, ScanFlow};
+use crate::progress::Progress;
 use crate::rejects::{self, RejectFile};
 use crate::slice::log_rejects;
 use futures::TryStreamExt as _;
@@ -31,6 +32,7 @@ pub(crate) async fn finish(
     run: &RunId,
     context: &RunContext,
     keys: Option<&Arc<KeySet>>,
+    progress: &Progress,
 ) -> Result<()> {
     let mut done = BTreeSet::new();
     for (_, flow) in migration.flows() {
@@ -42,6 +44,7 @@ pub(crate) async fn finish(
             if context.stop.is_cancelled() {
                 return Err(crate::EngineError::Interrupted);
             }
+            progress.begin_step(format!("{resource}: {}", step.text));
             tracing::info!(store = %flow.store, table = %resource, step = %step.text, "after the load");
             let keys = GiveBack::of_table(keys, migration, flow);
             let correction = remove(flow, &step, journal, run, context, keys).await?;

@@ -2,11 +2,13 @@
 
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
+use crate::reasons::Reasons;
+pub use crate::reasons::{RejectReason, RejectShown};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
-use whimbrel_model::{Capacity, Counts, FlowName, Reject, ScanTally, Stage};
+use whimbrel_model::{Capacity, Counts, FlowName, Reject, ScanTally};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,25 +108,15 @@ pub struct RejectSummary {
     /// The most frequent reasons, with one record each as an example.
     #[serde(default)]
     pub reasons: Vec<RejectReason>,
-}
-
-/// Rejects of one flow, stage and reason.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RejectReason {
-    /// The flow.
-    pub flow: FlowName,
-    /// Where they were refused.
-    pub stage: Stage,
-    /// Why the first of them was.
-    pub reason: String,
-    /// How many.
-    pub count: u64,
-    /// The key of the first.
-    pub example: serde_json::Value,
+    /// The first rejects of each flow.
+    #[serde(default)]
+    pub first: BTreeMap<FlowName, Vec<RejectShown>>,
 }
 
 /// How many reasons a summary holds.
 const REASONS: usize = 20;
+/// How many rejects of each flow a summary names.
+const FIRST_REJECTS: usize = 10;
 
 /// The counts of each flow of a run, and how many of its slices are done.
 pub(crate) struct Tally {
@@ -204,29 +196,19 @@ impl RejectSummary {
         let Some(path) = file else { return Ok(Self::default()) };
         let failed = |source| EngineError::file("read", path, source);
         let mut summary = Self { file: Some(path.display().to_string()), ..Self::default() };
-        let mut reasons: BTreeMap<(FlowName, Stage, String), RejectReason> = BTreeMap::new();
+        let mut reasons = Reasons::default();
         for line in std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?).lines() {
             let line = line.map_err(failed)?;
             let reject: Reject = serde_json::from_str(&line)
                 .map_err(|error| EngineError::Internal(format!("{}: {error}", path.display())))?;
             summary.count += 1;
-            let pattern: String = reject.reason.chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
-            let key = (reject.flow.clone(), reject.stage, pattern);
-            if reasons.len() >= 1000 && !reasons.contains_key(&key) {
-                continue;
+            reasons.add(&reject);
+            let first = summary.first.entry(reject.flow.clone()).or_default();
+            if first.len() < FIRST_REJECTS {
+                first.push(reject.into());
             }
-            let entry = reasons.entry(key).or_insert_with(|| RejectReason {
-                flow: reject.flow,
-                stage: reject.stage,
-                reason: reject.reason,
-                count: 0,
-                example: serde_json::Value::Object(reject.key),
-            });
-            entry.count += 1;
         }
-        summary.reasons = reasons.into_values().collect();
-        summary.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
-        summary.reasons.truncate(REASONS);
+        summary.reasons = reasons.most_frequent(REASONS);
         Ok(summary)
     }
 }

@@ -10,10 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use whimbrel_engine::journal::RunKind;
-use whimbrel_engine::{EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary};
+use whimbrel_engine::journal::{BeforeCommit, JournalError, RunKind};
+use whimbrel_engine::{
+    EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
+};
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::{Buckets, Counts, FlowName, Reject, RunId, StoreName};
+use whimbrel_model::{Buckets, Checkpoint, Counts, FlowName, Reject, RunId, StoreName};
 use whimbrel_spec::{Choices, Providers};
 use whimbrel_store::{Store, StoreErrorKind};
 
@@ -297,9 +299,14 @@ async fn of_two_with_the_same_order_the_second_is_a_reject() {
 async fn a_target_that_keeps_the_checkpoints_itself_has_each_key_once() {
     let ledger = Arc::new(Ledger::default());
     let mut trial = Trial::new("SELECT 'P#' || (id % 6000) AS pk, name FROM input", "mode: insert");
-    trial.spec = trial.spec.replace("table: table", "table: parents").replace("dynamodb: { region: nowhere }", "postgres: 'postgres://nowhere/y'");
+    trial.spec = trial
+        .spec
+        .replace("table: table", "table: parents")
+        .replace("dynamodb: { region: nowhere }", "postgres: 'postgres://nowhere/y'");
     trial.ledger = Some(Arc::clone(&ledger));
-    for (round, fault) in [CommitFault::Lost, CommitFault::AnswerLost, CommitFault::AnswerLost].into_iter().enumerate() {
+    for (round, fault) in
+        [CommitFault::Lost, CommitFault::AnswerLost, CommitFault::AnswerLost].into_iter().enumerate()
+    {
         ledger.commits.lock().unwrap().extend(vec![CommitFault::None; 100 + 77 * round]);
         ledger.commits.lock().unwrap().push_back(fault);
         let (_, error) = if round == 0 { trial.run().await } else { trial.resume(10 - 3 * round).await };
@@ -339,4 +346,28 @@ async fn a_plan_says_what_becomes_of_duplicates() {
     let unknown = Trial::new(NOWHERE, "mode: upsert, on_duplicate: last, order: [changed]");
     let error = unknown.migration(None).await.err().unwrap();
     assert!(error.to_string().contains("`order` names `changed`"), "{error}");
+}
+
+struct DiskFull;
+
+impl BeforeCommit for DiskFull {
+    fn before_commit(&self) -> Result<(), JournalError> {
+        Err(JournalError::Stopped("no room for the keys".to_owned()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_checkpoint_is_stored_whose_keys_are_not() {
+    let trial = Trial::new(NOWHERE, "mode: upsert");
+    let (summary, _) = trial.run().await;
+    let (journal, run) = (trial.journal(), RunId::new(summary.run.as_str()));
+    let (slice, flow) = (journal.slices(&run).unwrap().remove(0).slice.id, FlowName::new("numbers"));
+    let writer = journal.writer(&run, Some(Arc::new(DiskFull))).unwrap();
+    assert!(writer.flush().await.is_ok(), "where no checkpoint moves, no key need be there");
+    let checkpoint = Checkpoint { seq: 9_999, ..Checkpoint::default() };
+    writer.checkpoint(&slice, 1, vec![(flow, checkpoint)]).unwrap();
+    let failed = writer.flush().await.unwrap_err();
+    assert!(failed.to_string().contains("no room for the keys"), "{failed}");
+    let kept = journal.slice(&run, &slice).unwrap().unwrap();
+    assert!(kept.checkpoints.iter().all(|(_, checkpoint)| checkpoint.seq < 9_999));
 }

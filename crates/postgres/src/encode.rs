@@ -126,7 +126,9 @@ impl Encoder {
         let arrays = self.columns.iter().map(|column| match &column.from {
             From::Column(at) => {
                 let array = records.columns().get(*at).map(cell::plain);
-                let array = array.unwrap_or_else(|| Err(arrow::error::ArrowError::SchemaError("it is not there".to_owned())));
+                let array = array.unwrap_or_else(|| {
+                    Err(arrow::error::ArrowError::SchemaError("it is not there".to_owned()))
+                });
                 array.map_err(|error| unfit(format!("`{}` cannot be read: {error}", column.name)))
             }
             From::Constant(value) => Ok(Arc::clone(value)),

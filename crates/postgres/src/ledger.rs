@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tokio::sync::OnceCell;
 use tokio_postgres::types::Type;
-use whimbrel_model::{Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, RunId, ScanTally, SliceId, StoreName};
+use whimbrel_model::{
+    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, RunId, ScanTally, SliceId, StoreName,
+};
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 /// Where whimbrel keeps what is its own.
@@ -95,20 +97,19 @@ fn failed(store: &StoreName, error: tokio_postgres::Error) -> StoreError {
 }
 
 fn damaged(store: &StoreName, entry: &Entry<'_>) -> StoreError {
-    let context = format!("the ledger's row for slice {} of flow `{}` cannot be read", entry.slice, entry.flow);
+    let context =
+        format!("the ledger's row for slice {} of flow `{}` cannot be read", entry.slice, entry.flow);
     StoreError::new(StoreErrorKind::Mismatch, store, context)
         .with_hint("another version of whimbrel may have written it; go on with that one, or begin anew")
 }
 
 /// Locks an entry, making it where it is missing, and reads it. Waits for whoever holds it.
-pub(crate) async fn lock(
-    store: &StoreName,
-    lease: &Lease,
-    entry: &Entry<'_>,
-) -> Result<Option<Checkpoint>> {
+pub(crate) async fn lock(store: &StoreName, lease: &Lease, entry: &Entry<'_>) -> Result<Option<Checkpoint>> {
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
-    let insert = "INSERT INTO whimbrel.ledger (run, slice, flow, seq) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING";
-    let select = "SELECT seq, state, sums FROM whimbrel.ledger WHERE run = $1 AND slice = $2 AND flow = $3 FOR UPDATE";
+    let insert =
+        "INSERT INTO whimbrel.ledger (run, slice, flow, seq) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING";
+    let select =
+        "SELECT seq, state, sums FROM whimbrel.ledger WHERE run = $1 AND slice = $2 AND flow = $3 FOR UPDATE";
     let client = lease.client();
     let text = Type::TEXT;
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =

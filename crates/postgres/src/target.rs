@@ -123,9 +123,9 @@ impl PostgresTarget {
         if let Some((name, place)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
             let near = route::nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
             let context = format!("the records have no column `{name}`; `{place}` names it");
-            return Err(
-                self.error(StoreErrorKind::Mismatch, context).with_hint(format!("the nearest are {near}"))
-            );
+            return Err(self
+                .error(StoreErrorKind::Mismatch, context)
+                .with_hint(format!("the nearest are {near}")));
         }
         let mut all = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
@@ -167,7 +167,8 @@ impl PostgresTarget {
         if names.is_empty() {
             return Ok(());
         }
-        let context = format!("{} must not be NULL in {}, and no column fills it", names.join(", "), table.sql);
+        let context =
+            format!("{} must not be NULL in {}, and no column fills it", names.join(", "), table.sql);
         let hint = "give it a value in the transform, or a default in the table";
         Err(self.error(StoreErrorKind::Mismatch, context).with_hint(hint))
     }
@@ -261,7 +262,8 @@ impl Target for PostgresTarget {
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let parents = self.parents(&lease, &table).await?;
         lease.finish().await?;
-        let planned = Planned { schema: Arc::new(schema.clone()), table: table.clone(), key: key.clone(), encoder };
+        let planned =
+            Planned { schema: Arc::new(schema.clone()), table: table.clone(), key: key.clone(), encoder };
         *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(planned));
         let notes = self.notes(&table);
         Ok(TargetPlan { exists, key, ddl, fidelity, notes, parents, ..TargetPlan::default() })
@@ -313,7 +315,10 @@ impl Target for PostgresTarget {
             });
         }
         let schema = schema.ok_or_else(|| {
-            self.error(StoreErrorKind::Internal, format!("table `{name}` is to be made before it was planned"))
+            self.error(
+                StoreErrorKind::Internal,
+                format!("table `{name}` is to be made before it was planned"),
+            )
         })?;
         let definition = Definition::new(&self.store, &self.request, &self.writing, &schema)?;
         let made = definition.make(&lease, &name).await?;

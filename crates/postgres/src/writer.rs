@@ -3,13 +3,14 @@
 mod deliver;
 mod merge;
 mod patience;
+mod probe;
 mod session;
 
 pub(crate) use session::{SessionParts, Sessions, SliceSession};
 
 use crate::encode::{Encoder, Rows, unfit};
-use crate::target::route;
 use crate::target::catalog::Table;
+use crate::target::route;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -18,7 +19,9 @@ use merge::{Plan, Statements};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::{Checkpoint, StoreName};
-use whimbrel_store::{Outcome, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome, WriteRequest, Writer};
+use whimbrel_store::{
+    Outcome, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome, WriteRequest, Writer,
+};
 
 /// What a writer works with.
 pub(crate) struct WriterParts {
@@ -65,14 +68,17 @@ impl PostgresWriter {
         let encoder = route::encoder(store, request, table, &key, records.schema_ref())?;
         let guard_encoder = guard_schema.as_deref().map(|schema| self.guard_encoder(schema)).transpose()?;
         // The encoder orders its columns by name, and so are the guards staged.
-        let guard_names: Vec<_> = guard_encoder
-            .iter()
-            .flat_map(Encoder::columns)
-            .map(|column| column.name.clone())
-            .collect();
+        let guard_names: Vec<_> =
+            guard_encoder.iter().flat_map(Encoder::columns).map(|column| column.name.clone()).collect();
         let scope: Vec<_> = request.scope.keys().cloned().collect();
-        let plan =
-            Plan { table, encoder: &encoder, mode: request.mode, key: &key, scope: &scope, guards: &guard_names };
+        let plan = Plan {
+            table,
+            encoder: &encoder,
+            mode: request.mode,
+            key: &key,
+            scope: &scope,
+            guards: &guard_names,
+        };
         let statements = plan.statements();
         let schema = records.schema();
         let route = Arc::new(Route { schema, guard_schema, encoder, guards: guard_encoder, statements });

@@ -9,8 +9,12 @@ use arrow::array::{
 use arrow::datatypes::Schema;
 use futures::{FutureExt as _, TryStreamExt as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use whimbrel_model::{Fidelity, Fingerprint, FlowName, Logical};
-use whimbrel_postgres::PostgresStore;
+use whimbrel_postgres::config::{Host, SslMode};
+use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_store::conformance::context;
 use whimbrel_store::{Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest};
 
@@ -147,8 +151,11 @@ async fn what_does_not_fit_is_refused_before_it_is_sent() {
                 ("numbers", "{{1},{2}}", "one dimension"),
                 ("raw", "abc", "hex digits"),
             ] {
-                let records =
-                    if column == "id" { texts(&[("id", text)]) } else { texts(&[("id", id), (column, text)]) };
+                let records = if column == "id" {
+                    texts(&[("id", text)])
+                } else {
+                    texts(&[("id", id), (column, text)])
+                };
                 let outcomes = words(&write(&target, true, batch(records, 1)).await);
                 assert!(outcomes[0].contains(reason), "{column}: {outcomes:?}");
             }
@@ -415,6 +422,76 @@ async fn a_server_that_cuts_the_connection_leaves_nothing_behind() {
             second.write(batch(people(&[1], &["a"]), 1)).await.expect("written");
             second.commit(&checkpoint(1), 1).await.expect("committed");
             assert_eq!(scalar(fixture, "SELECT count(*) FROM people").await, 1);
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+/// Stands before a server and, once asked to, lets a COMMIT through and cuts the connection before its answer.
+async fn forgetful_proxy(to: String) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let cuts = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&cuts);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&to).await.expect("the server");
+            let armed = Arc::clone(&armed);
+            tokio::spawn(relay(client, server, armed));
+        }
+    });
+    (port, cuts)
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream, armed: Arc<AtomicBool>) {
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(count @ 1..) = read else { return };
+                if server.write_all(&asked[..count]).await.is_err() { return }
+                let commits = asked[..count].windows(6).any(|word| word == b"COMMIT");
+                if commits && armed.swap(false, Ordering::SeqCst) {
+                    // The server has carried it out when it answers; nobody hears it.
+                    let _ = server.read(&mut answered).await;
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(count @ 1..) = read else { return };
+                if client.write_all(&answered[..count]).await.is_err() { return }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
+    on_real_server(|fixture| {
+        async {
+            fixture.run("CREATE TABLE people (id bigint PRIMARY KEY, name text)").await;
+            let Host::Tcp(host) = &fixture.config.host else { return };
+            let (port, cuts) = forgetful_proxy(format!("{host}:{}", fixture.config.port)).await;
+            let config = PostgresConfig {
+                host: Host::Tcp("127.0.0.1".to_owned()),
+                port,
+                ssl_mode: SslMode::Disable,
+                ..fixture.config.clone()
+            };
+            let store = PostgresStore::new("pg".into(), config);
+            let insert = store.target(request("people", Mode::Insert)).expect("a target");
+            let context = context();
+            let one = writer(&insert, true, &context).await;
+            one.last().await.expect("the ledger");
+            one.write(batch(people(&[1], &["a"]), 1)).await.expect("written");
+            cuts.store(true, Ordering::SeqCst);
+            one.commit(&checkpoint(1), 1).await.expect("the ledger says that it happened");
+            assert!(!cuts.load(Ordering::SeqCst), "the connection was cut");
+            one.write(batch(people(&[2], &["b"]), 2)).await.expect("the attempt goes on");
+            one.commit(&checkpoint(2), 1).await.expect("committed");
+            assert_eq!(scalar(fixture, "SELECT count(*) FROM people").await, 2);
+            store.close().await;
         }
         .boxed_local()
     })

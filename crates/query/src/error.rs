@@ -9,6 +9,8 @@ pub type Result<T> = std::result::Result<T, QueryError>;
 
 /// How many columns a hint lists.
 const LISTED: usize = 40;
+/// How much is shown of a message, which may quote a value.
+const SHOWN: usize = 400;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +66,13 @@ impl QueryError {
         }
         let hint = match root {
             DataFusionError::SQL(..) => "docs/query.md says which SQL is understood",
+            DataFusionError::SchemaError(schema_error, _)
+                if matches!(schema_error.as_ref(), SchemaError::DuplicateUnqualifiedField { .. }) =>
+            {
+                "two columns cannot be told apart: make one of them in a subquery of its own"
+            }
             DataFusionError::SchemaError(..) => "say which table is meant: m.id, t.id",
-            _ => "`EXPLAIN` before the query, or docs/query.md, may help",
+            _ => "docs/query.md says which SQL is understood and how columns are named",
         };
         Self::sql(plain(root), hint)
     }
@@ -120,7 +127,12 @@ fn plain(error: &DataFusionError) -> String {
         "This feature is not implemented: ",
     ];
     let text = layers.iter().fold(text, |text, layer| text.replace(layer, ""));
-    text.replace("ParserError(\"", "").replace("\")", "")
+    let parser = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")"));
+    let text = parser.map_or_else(|| text.clone(), str::to_owned);
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 /// The first failure of a store within a query. DataFusion wraps and shares errors on their way; here the store's

@@ -69,7 +69,7 @@ fn assert_rows(found: &[Value], expected: &[Value]) {
 }
 
 fn exact(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
+    serde_json::from_str(text).expect("it is JSON")
 }
 
 #[tokio::test]

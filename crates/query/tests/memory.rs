@@ -59,7 +59,13 @@ impl MemoryStore {
     }
 
     pub fn asked_of(&self, table: &str) -> Vec<Asked> {
-        self.asked.lock().unwrap().iter().filter(|asked| asked.table == table).cloned().collect()
+        self.asked
+            .lock()
+            .expect("nobody panicked")
+            .iter()
+            .filter(|asked| asked.table == table)
+            .cloned()
+            .collect()
     }
 }
 
@@ -154,11 +160,15 @@ impl Source for MemorySource {
     }
 
     async fn read(&self, part: &SlicePart, _: Option<&Cursor>, _: &RunContext) -> Result<BatchStream> {
-        let permit = Arc::clone(&self.store.connection).acquire_owned().await.unwrap();
+        let permit = Arc::clone(&self.store.connection).acquire_owned().await.expect("it is never closed");
         let (name, table) = self.table()?;
         let (wanted, condition) = (self.wanted(), self.request.condition.clone());
-        self.store.asked.lock().unwrap().push(Asked { table: name.to_owned(), wanted, condition });
-        let part = usize::try_from(part.0.as_u64().unwrap()).unwrap();
+        self.store.asked.lock().expect("nobody panicked").push(Asked {
+            table: name.to_owned(),
+            wanted,
+            condition,
+        });
+        let part = usize::try_from(part.0.as_u64().expect("a number")).expect("a small one");
         let batches: Vec<Result<ReadBatch>> = match table {
             Table::Fixed(batches, unreadable) => {
                 let unreadable = if part == 0 { unreadable.clone() } else { Vec::new() };
@@ -204,13 +214,13 @@ fn open_batch(schema: &SchemaRef, records: &[BTreeMap<&str, &str>]) -> RecordBat
     };
     let columns = schema.fields().iter().map(column).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).unwrap()
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).expect("columns fit")
 }
 
 /// A table out of its columns, in slices of about the same size.
 pub fn fixed(columns: Vec<(Field, ArrayRef)>, slices: usize) -> Table {
     let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns fit");
     let length = batch.num_rows().div_ceil(slices);
     let cut = |slice: usize| {
         let start = (slice * length).min(batch.num_rows());

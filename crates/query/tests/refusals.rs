@@ -30,7 +30,7 @@ fn store() -> MemoryStore {
         reason: "it is no text".to_owned(),
         raw: vec![255],
     };
-    let failing = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let failing = RecordBatch::try_from_iter([("id", ids)]).expect("one column");
     let many: ArrayRef =
         Arc::new((0..200_000).map(|n| Some(format!("a text that takes room {n}"))).collect::<StringArray>());
     MemoryStore::new(
@@ -47,7 +47,8 @@ fn store() -> MemoryStore {
 async fn refused(sql: &str) -> QueryError {
     let store = store();
     let other = MemoryStore::new("ddb", vec![("Items", Table::Open(vec![BTreeMap::from([("pk", "1")])]))]);
-    ask(&session(&[&store, &other], Declared::new(), Numbers::Decimal, MEMORY), sql).await.unwrap_err()
+    let session = session(&[&store, &other], Declared::new(), Numbers::Decimal, MEMORY);
+    ask(&session, sql).await.expect_err(sql)
 }
 
 #[tokio::test]

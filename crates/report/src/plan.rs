@@ -1,26 +1,38 @@
 //! A plan as text.
 
+use crate::failing;
 use crate::figures::{bytes, count, seconds, share, units, usd};
+use crate::paint::Paint;
 use std::fmt::Write;
 use whimbrel_engine::dry_run::{DryRun, FlowDryRun};
 use whimbrel_model::Fidelity;
 
 /// Characters of a sample record that are shown.
 const SHOWN_CHARACTERS: usize = 300;
+/// Reasons and rejects of a flow that are shown.
+const SHOWN_REJECTS: usize = 10;
 
 /// The plan for a terminal.
 #[must_use]
-pub fn plan(plan: &DryRun) -> String {
+pub fn plan(plan: &DryRun, paint: Paint) -> String {
     let environment = plan.environment.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let mut text = format!("{}{environment}: plan; nothing was written\n", plan.migration);
+    let title = paint.heading(&format!("{}{environment}: plan; nothing was written", plan.migration));
+    let mut text = format!("{title}\n");
     for (name, location) in &plan.stores {
         let _ = writeln!(text, "  {name}: {location}");
     }
     let mut shown_ddl: Vec<&[String]> = Vec::new();
     for flow in &plan.flows {
-        flow_text(flow, &mut shown_ddl, &mut text);
+        flow_text(flow, plan.complete, paint, &mut shown_ddl, &mut text);
     }
     hot_keys(plan, &mut text);
+    failing::unmatched(&plan.unmatched, paint, &mut text);
+    failing::shared(plan.shared, &mut text);
+    totals(plan, paint, &mut text);
+    text
+}
+
+fn totals(plan: &DryRun, paint: Paint, text: &mut String) {
     let basis =
         if plan.complete { "every record was read" } else { "from a sample; --all reads every record" };
     let _ = write!(text, "\n  {} records", count(plan.records));
@@ -33,27 +45,48 @@ pub fn plan(plan: &DryRun) -> String {
             whimbrel_engine::price::AS_OF
         );
     }
-    let rejected: u64 = plan.flows.iter().map(|flow| flow.rejected).sum();
     let _ = writeln!(text, ", about {} ({basis})", seconds(plan.seconds.max(0.1)));
-    let _ = writeln!(text, "  {} of the records looked at would be rejected", count(rejected));
-    text
+    let sum = |figure: fn(&FlowDryRun) -> u64| plan.flows.iter().map(figure).sum::<u64>();
+    let (read, filtered, rejected) =
+        (sum(|flow| flow.read), sum(|flow| flow.filtered), sum(|flow| flow.rejected));
+    let line = format!("{} of the records looked at would be rejected", count(rejected));
+    let line = match rate(read, filtered, rejected) {
+        Some(rate) => format!("{line}: {} of those due would arrive", share(rate)),
+        None => line,
+    };
+    let line = if rejected > 0 { paint.warn(&line) } else { paint.good(&line) };
+    let _ = writeln!(text, "  {line}");
+    if plan.complete {
+        text.push_str("  Second records of a key and records whose parent never comes are found by the run.\n");
+    }
 }
 
-fn flow_text<'a>(flow: &'a FlowDryRun, shown_ddl: &mut Vec<&'a [String]>, text: &mut String) {
+/// What would arrive of what should; `None` where nothing should.
+fn rate(read: u64, filtered: u64, rejected: u64) -> Option<f64> {
+    let due = read.checked_sub(filtered).filter(|due| *due > 0)?;
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    Some(due.saturating_sub(rejected) as f64 / due as f64)
+}
+
+fn flow_text<'a>(
+    flow: &'a FlowDryRun,
+    complete: bool,
+    paint: Paint,
+    shown_ddl: &mut Vec<&'a [String]>,
+    text: &mut String,
+) {
     let records = flow.records.map_or_else(|| "an unknown number of".to_owned(), count);
     let mode = serde_json::to_value(flow.mode).unwrap_or_default();
     let mode = mode.as_str().unwrap_or_default();
-    let _ = writeln!(text, "\n  {}: {} → {} ({mode})", flow.flow, flow.from, flow.into);
+    let title = paint.heading(&format!("{}: {} → {} ({mode})", flow.flow, flow.from, flow.into));
+    let _ = writeln!(text, "\n  {title}");
     let slices = if flow.slices == 1 { "1 slice".to_owned() } else { format!("{} slices", flow.slices) };
-    let _ = writeln!(
-        text,
-        "    {records} records in {slices}; looked at {}: {} rejected, {} filtered; {} a record, {} write units",
-        count(flow.read),
-        count(flow.rejected),
-        count(flow.filtered),
-        mean(flow.mean_bytes),
-        units(flow.capacity.write_units)
-    );
+    let _ = write!(text, "    {records} records in {slices}; {} a record", mean(flow.mean_bytes));
+    if flow.capacity.write_units > 0.0 {
+        let _ = write!(text, ", {} write units", units(flow.capacity.write_units));
+    }
+    text.push('\n');
+    found(flow, complete, paint, text);
     if !flow.exists {
         let known = shown_ddl.contains(&flow.ddl.as_slice());
         let _ = writeln!(
@@ -72,12 +105,54 @@ fn flow_text<'a>(flow: &'a FlowDryRun, shown_ddl: &mut Vec<&'a [String]>, text: 
         let _ = writeln!(text, "    note: {note}");
     }
     fidelity(flow, text);
+    samples(flow, text);
+    issues(flow, paint, text);
+}
+
+/// How many were found, and what would become of them.
+fn found(flow: &FlowDryRun, complete: bool, paint: Paint, text: &mut String) {
+    let valid = flow.read.saturating_sub(flow.filtered + flow.rejected);
+    let found = if complete { "found" } else { "looked at" };
+    let line = format!("{} {found}: {} valid, ", count(flow.read), count(valid));
+    let issues = match flow.rejected {
+        0 => paint.good("0 with issues"),
+        rejected => paint.warn(&format!("{} with issues", count(rejected))),
+    };
+    let filtered = match flow.filtered {
+        0 => String::new(),
+        filtered => format!(", {} filtered", count(filtered)),
+    };
+    let rate = rate(flow.read, flow.filtered, flow.rejected);
+    let rate = rate.map(|rate| format!("; {} would arrive", share(rate))).unwrap_or_default();
+    let _ = writeln!(text, "    {line}{issues}{filtered}{rate}");
+}
+
+fn samples(flow: &FlowDryRun, text: &mut String) {
     for (index, sample) in flow.samples.iter().enumerate() {
-        let line = flow.sample_lines.get(index).map(|line| format!("{line}: ")).unwrap_or_default();
-        let _ = writeln!(text, "    sample: {line}{}", cut(&sample.to_string()));
+        let sample = cut(&sample.to_string());
+        match flow.sample_lines.get(index) {
+            Some(line) => {
+                let _ = writeln!(text, "    sample: {}\n            {sample}", failing::cut(line));
+            }
+            None => {
+                let _ = writeln!(text, "    sample: {sample}");
+            }
+        }
     }
-    for reject in &flow.rejects {
-        let _ = writeln!(text, "    reject ({}): {}: {}", reject.stage, reject.key, reject.reason);
+}
+
+fn issues(flow: &FlowDryRun, paint: Paint, text: &mut String) {
+    if flow.rejected == 0 {
+        return;
+    }
+    let _ = writeln!(text, "    {}", paint.warn(&format!("issues ({}):", count(flow.rejected))));
+    for reason in flow.reasons.iter().take(SHOWN_REJECTS) {
+        let _ = writeln!(text, "    {:>8}  {} ({})", count(reason.count), failing::cut(&reason.reason), reason.stage);
+    }
+    failing::list(&flow.rejects, SHOWN_REJECTS, "      ", text);
+    let rest = flow.rejected.saturating_sub(u64::try_from(SHOWN_REJECTS).unwrap_or(0));
+    if rest > 0 {
+        let _ = writeln!(text, "      and {} more; `plan --json` names the first 1,000 of each flow", count(rest));
     }
 }
 

@@ -1,6 +1,8 @@
 //! The summary of a run as text.
 
+use crate::failing;
 use crate::figures::{bytes, count, seconds, share, units, usd};
+use crate::paint::Paint;
 use crate::table::table;
 use std::fmt::Write;
 use whimbrel_engine::{RunOutcome, Summary};
@@ -12,14 +14,14 @@ const SHOWN_REASONS: usize = 10;
 /// From this share of rejects on, the summary warns.
 const WARNED_REJECT_RATE: f64 = 0.05;
 
-const HEADS: [&str; 8] =
-    ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered"];
+const HEADS: [&str; 9] =
+    ["flow", "read", "created", "updated", "unchanged", "skipped", "rejected", "filtered", "arrived"];
 const LEFT_OUT_WHEN_ZERO: [&str; 5] = ["updated", "unchanged", "skipped", "rejected", "filtered"];
 
 /// The summary for a terminal.
 #[must_use]
-pub fn summary(summary: &Summary) -> String {
-    let mut text = heading(summary);
+pub fn summary(summary: &Summary, paint: Paint) -> String {
+    let mut text = heading(summary, paint);
     for (name, location) in &summary.stores {
         let _ = writeln!(text, "  {name}: {location}");
     }
@@ -36,14 +38,18 @@ pub fn summary(summary: &Summary) -> String {
             RunOutcome::Complete | RunOutcome::Incomplete => "the records",
             RunOutcome::Failed | RunOutcome::Paused => "what was read so far",
         };
-        let _ = writeln!(text, "  {} of {which} arrived.", share(rate));
+        let line = format!("{} of {which} arrived.", share(rate));
+        let line = if rate < 1.0 { paint.warn(&line) } else { paint.good(&line) };
+        let _ = writeln!(text, "  {line}");
     }
-    rejects(summary, &mut text);
+    rejects(summary, paint, &mut text);
+    failing::unmatched(&summary.unmatched, paint, &mut text);
+    failing::shared(summary.shared, &mut text);
     figures(summary, &mut text);
     text
 }
 
-fn heading(summary: &Summary) -> String {
+fn heading(summary: &Summary, paint: Paint) -> String {
     let what = match summary.outcome {
         RunOutcome::Complete => "complete: every record arrived",
         RunOutcome::Incomplete => "done, but not every record arrived",
@@ -56,7 +62,13 @@ fn heading(summary: &Summary) -> String {
         1 => ", resumed once".to_owned(),
         times => format!(", resumed {times} times"),
     };
-    format!("{}{environment}: {what}\n  run: {}{resumes}\n", summary.migration, summary.run)
+    let title = format!("{}{environment}: {what}", summary.migration);
+    let title = match summary.outcome {
+        RunOutcome::Complete => paint.good(&title),
+        RunOutcome::Incomplete | RunOutcome::Paused => paint.warn(&title),
+        RunOutcome::Failed => paint.bad(&title),
+    };
+    format!("{title}\n  run: {}{resumes}\n", summary.run)
 }
 
 fn row(name: &str, counts: &Counts) -> Vec<String> {
@@ -69,10 +81,11 @@ fn row(name: &str, counts: &Counts) -> Vec<String> {
         counts.rejected,
         counts.filtered,
     ];
-    std::iter::once(name.to_owned()).chain(figures.map(count)).collect()
+    let rate = counts.success_rate().map(share).unwrap_or_default();
+    std::iter::once(name.to_owned()).chain(figures.map(count)).chain([rate]).collect()
 }
 
-fn rejects(summary: &Summary, text: &mut String) {
+fn rejects(summary: &Summary, paint: Paint, text: &mut String) {
     let rejects = &summary.rejects;
     if rejects.count == 0 {
         return;
@@ -85,17 +98,27 @@ fn rejects(summary: &Summary, text: &mut String) {
     } else {
         String::new()
     };
-    let _ = writeln!(text, "\n  {} rejected{warning}:", count(rejects.count));
+    let _ = writeln!(text, "\n  {}", paint.bad(&format!("{} rejected{warning}:", count(rejects.count))));
     for reason in rejects.reasons.iter().take(SHOWN_REASONS) {
-        let example = &reason.example;
         let _ = writeln!(
             text,
-            "  {:>8}  {} ({}): {}, e.g. {example}",
+            "  {:>8}  {} ({}): {}",
             count(reason.count),
             reason.flow,
             reason.stage,
-            reason.reason
+            failing::cut(&reason.reason)
         );
+    }
+    if rejects.reasons.len() > SHOWN_REASONS {
+        let known: u64 = rejects.reasons.iter().take(SHOWN_REASONS).map(|reason| reason.count).sum();
+        let _ = writeln!(text, "  {:>8}  for other reasons", count(rejects.count.saturating_sub(known)));
+    }
+    for (flow, first) in &rejects.first {
+        let all = summary.flows.get(flow).map_or(0, |counts| counts.rejected);
+        let shown = u64::try_from(first.len()).unwrap_or(u64::MAX);
+        let which = if all > shown { format!(", the first {shown} of {}", count(all)) } else { String::new() };
+        let _ = writeln!(text, "  {flow}{which}:");
+        failing::list(first, first.len(), "    ", text);
     }
     if let Some(file) = &rejects.file {
         let _ = writeln!(text, "  Each is kept whole in {file}.");

@@ -1,15 +1,18 @@
 //! A verification as text.
 
 use crate::figures::count;
+use crate::paint::Paint;
 use crate::table::table;
 use whimbrel_verify::{Outcome, Verification};
 
 /// The verification for a terminal.
 #[must_use]
-pub fn verification(verification: &Verification) -> String {
+pub fn verification(verification: &Verification, paint: Paint) -> String {
     let head = match verification.outcome {
-        Outcome::Equal => "verify: the numbers of records are equal (a count does not compare contents)",
-        Outcome::Different => "verify: the numbers of records differ",
+        Outcome::Equal => {
+            paint.good("verify: the numbers of records are equal (a count does not compare contents)")
+        }
+        Outcome::Different => paint.bad("verify: the numbers of records differ"),
     };
     let rows: Vec<Vec<String>> = verification
         .flows

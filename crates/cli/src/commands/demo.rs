@@ -140,7 +140,7 @@ async fn story(
     if matches!(task, Task::Begin(_)) {
         let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
         let plan = opened.hide(plan_of(&migration, false, None).await)?;
-        program.console.say(whimbrel_report::plan(&plan));
+        program.console.say(whimbrel_report::plan(&plan, program.console.paint()));
     }
     execute(program, args, workspace, opened, journal, id, task).await
 }

@@ -2,6 +2,7 @@
 
 use super::Program;
 use crate::args::SpecArgs;
+use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use whimbrel_engine::{EngineError, Migration};
 use whimbrel_model::{FingerprintKey, RunId};
 use whimbrel_store::RunContext;
 
-/// Shows what a run would do. Exit 3 where records would be rejected.
+/// Shows what a run would do. Exit 3 where records would be rejected, or no flow takes them.
 ///
 /// # Errors
 /// The spec is wrong or a store fails.
@@ -21,9 +22,9 @@ pub async fn plan(program: &Program, args: &SpecArgs, all: bool, limit: Option<u
     let planned = look(program, &workspace, &opened, all, limit).await;
     opened.close().await;
     let plan = planned?;
-    program.console.print(&plan, whimbrel_report::plan(&plan));
+    program.console.print(&plan, whimbrel_report::plan(&plan, Console::paint_of_output()));
     let rejected = plan.flows.iter().any(|flow| flow.rejected > 0);
-    Ok(if rejected { Exit::Rejects } else { Exit::Done })
+    Ok(if rejected || !plan.unmatched.is_empty() { Exit::Rejects } else { Exit::Done })
 }
 
 async fn look(

@@ -293,9 +293,9 @@ async fn signal() {
 pub fn conclude(program: &Program, ended: &Ended) -> Exit {
     let exit = ended.exit();
     let (summary, verification) = (&ended.summary, &ended.verification);
-    let mut text = format!("\n{}", whimbrel_report::summary(summary));
+    let mut text = format!("\n{}", whimbrel_report::summary(summary, program.console.paint()));
     if let Some(verification) = verification {
-        text.push_str(&format!("\n{}", whimbrel_report::verification(verification)));
+        text.push_str(&format!("\n{}", whimbrel_report::verification(verification, program.console.paint())));
     }
     program.console.result(&result_json(ended), text);
     if let Some(failure) = &ended.failure

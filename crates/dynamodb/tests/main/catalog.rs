@@ -182,6 +182,21 @@ async fn a_path_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
+async fn a_scope_outside_of_the_key_is_refused() {
+    let table = Table::new().await;
+    let schema = records(0..1, "a").schema();
+    for (column, fits) in [("id", true), ("text", false)] {
+        let scope = [(column.to_owned(), "x".to_owned())].into();
+        let target =
+            table.store.target(WriteRequest { scope, ..request(&table.name, Mode::Upsert) }).unwrap();
+        match target.plan(&schema).await {
+            Ok(_) => assert!(fits, "{column}"),
+            Err(error) => assert!(!fits && error.to_string().contains("not there yet"), "{column}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn counting_by_constants() {
     let table = Table::new().await;
     table.write(Mode::Upsert, &records(0..12, "a")).await;

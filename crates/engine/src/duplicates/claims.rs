@@ -112,7 +112,8 @@ impl Claims {
         let mut of_row = rows.iter();
         reached.origins.retain(|_| of_row.next().is_none_or(|keep| *keep));
         let rows = BooleanArray::from(rows);
-        let keep = |batch: &RecordBatch| filter_record_batch(batch, &rows).map_err(|error| self.mistake(&error));
+        let keep =
+            |batch: &RecordBatch| filter_record_batch(batch, &rows).map_err(|error| self.mistake(&error));
         reached.records = keep(&reached.records)?;
         reached.guards = reached.guards.as_ref().map(keep).transpose()?;
         Ok(())

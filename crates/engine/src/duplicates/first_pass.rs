@@ -51,13 +51,7 @@ impl FirstPass {
         }
         tracing::info!(%orders, "a first pass over the source finds the last record of each key; nothing is written yet");
         on(keys, KeySet::begin_first_pass).await?;
-        Ok(Some(Self {
-            keys: Arc::clone(keys),
-            run: run.clone(),
-            orders,
-            context: context.clone(),
-            limit,
-        }))
+        Ok(Some(Self { keys: Arc::clone(keys), run: run.clone(), orders, context: context.clone(), limit }))
     }
 
     /// Whether the pass must read a scan. What is spilled is seen where it is read for the first time.
@@ -88,7 +82,13 @@ impl FirstPass {
         Ok(())
     }
 
-    async fn take(&self, scan: &Scan, slice: &Slice, mut batch: ReadBatch, looked: &mut Looked) -> Result<()> {
+    async fn take(
+        &self,
+        scan: &Scan,
+        slice: &Slice,
+        mut batch: ReadBatch,
+        looked: &mut Looked,
+    ) -> Result<()> {
         let kib = u32::try_from(batch.bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.context.memory_permits);
         let permit = self.context.memory.acquire_many(kib).await;
         let _permit = permit.map_err(|_| EngineError::Internal("the byte budget was closed".to_owned()))?;
@@ -102,7 +102,7 @@ impl FirstPass {
             let found: Vec<_> = candidates(plan, &reached.records, keys)?.into_iter().flatten().collect();
             on(&self.keys, move |keys| keys.add_candidates(&found)).await?;
         }
-        // A slice without order is read from its start again, as a whole: what is met twice does no harm.
+        // A slice without order is read from its start again: what is met twice does no harm.
         looked.cursor = batch.cursor;
         looked.position += u64::try_from(keep).unwrap_or(0);
         Ok(())

@@ -105,7 +105,10 @@ pub(super) struct Held {
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held").field("recent", &self.recent.len()).field("generations", &self.generations.newest).finish()
+        f.debug_struct("Held")
+            .field("recent", &self.recent.len())
+            .field("generations", &self.generations.newest)
+            .finish()
     }
 }
 
@@ -219,7 +222,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
 
 impl Held {
     fn load(connection: Connection, most_recent: usize) -> rusqlite::Result<Self> {
-        let latest = connection.query_row("SELECT count(*) FROM latest", [], |row| row.get(0)).map(unsigned)?;
+        let latest =
+            connection.query_row("SELECT count(*) FROM latest", [], |row| row.get(0)).map(unsigned)?;
         Ok(Self {
             attempts: attempts(&connection)?,
             recent: recent(&connection)?,
@@ -242,7 +246,10 @@ impl Held {
             "UPDATE attempts SET kept = min(coalesce(kept, ?4), ?4) WHERE run = ?1 AND flow = ?2 AND slice = ?3",
             params![place[0], place[1], place[2], signed(after)],
         )?;
-        transaction.execute("INSERT INTO attempts (run, flow, slice) VALUES (?1, ?2, ?3)", params![place[0], place[1], place[2]])?;
+        transaction.execute(
+            "INSERT INTO attempts (run, flow, slice) VALUES (?1, ?2, ?3)",
+            params![place[0], place[1], place[2]],
+        )?;
         let id = AttemptId(transaction.last_insert_rowid());
         transaction.commit()?;
         self.unsynced = true;
@@ -261,7 +268,8 @@ impl Held {
         let transaction = self.connection.transaction()?;
         let mut own = Vec::with_capacity(keys.len());
         {
-            let mut log = transaction.prepare_cached("INSERT INTO log (key, attempt, seq) VALUES (?1, ?2, ?3)")?;
+            let mut log =
+                transaction.prepare_cached("INSERT INTO log (key, attempt, seq) VALUES (?1, ?2, ?3)")?;
             for key in keys {
                 let Some(key) = *key else {
                     own.push(true);
@@ -296,8 +304,7 @@ impl Held {
                 let mut log = transaction.prepare_cached("INSERT INTO log (key, attempt) VALUES (?1, ?2)")?;
                 log.execute(params![&key.to_be_bytes()[..], claim.attempt.0])?;
                 self.recent.remove(&key);
-            } else if let Some((generation, claim)) =
-                self.generations.find(&transaction, key)?
+            } else if let Some((generation, claim)) = self.generations.find(&transaction, key)?
                 && which(&claim)
             {
                 forget(&transaction, generation, key)?;
@@ -313,8 +320,9 @@ impl Held {
         let generation = self.generations.newest + 1;
         let transaction = self.connection.transaction()?;
         {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO claims (generation, key, attempt, seq) VALUES (?1, ?2, ?3, ?4)")?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO claims (generation, key, attempt, seq) VALUES (?1, ?2, ?3, ?4)",
+            )?;
             for (key, claim) in &claims {
                 insert.execute(params![
                     generation,
@@ -409,8 +417,8 @@ impl Generations {
         if !self.filter.as_ref().is_some_and(|filter| filter.may_hold(key)) {
             return Ok(None);
         }
-        let mut find =
-            transaction.prepare_cached("SELECT attempt, seq FROM claims WHERE generation = ?1 AND key = ?2")?;
+        let mut find = transaction
+            .prepare_cached("SELECT attempt, seq FROM claims WHERE generation = ?1 AND key = ?2")?;
         for generation in (1..=self.newest).rev() {
             let filter = usize::try_from(generation - 1).ok().and_then(|index| self.filters.get(index));
             if filter.is_some_and(|filter| !filter.may_hold(key)) {

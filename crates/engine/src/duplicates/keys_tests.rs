@@ -113,7 +113,8 @@ fn a_key_that_is_given_back_is_free() {
     let trial = trial.reopened();
     let c = trial.begin("c", 0);
     let own = trial.set.claim(c, 1, &(0..30).map(|number| Some(key(number))).collect::<Vec<_>>()).unwrap();
-    let free: Vec<usize> = own.iter().enumerate().filter(|(_, own)| **own).map(|(number, _)| number).collect();
+    let free: Vec<usize> =
+        own.iter().enumerate().filter(|(_, own)| **own).map(|(number, _)| number).collect();
     assert_eq!(free, [3, 28], "only the batch that has claimed a key gives it back");
     trial.set.give_back(&[key(7)]).unwrap();
     assert_eq!(trial.claim(c, 2, 0..30), 1);
@@ -140,7 +141,8 @@ fn the_greatest_order_of_each_key_is_kept() {
     let (set, run) = (&trial.set, RunId::new("run"));
     let candidate = |number: u64, order: u8| (key(number), Box::from([order]));
     let last = |candidates: &[(u64, u8)]| {
-        let records: Vec<_> = candidates.iter().map(|(number, order)| Some(candidate(*number, *order))).collect();
+        let records: Vec<_> =
+            candidates.iter().map(|(number, order)| Some(candidate(*number, *order))).collect();
         set.are_last(&records).unwrap()
     };
     set.begin_first_pass().unwrap();
@@ -152,7 +154,10 @@ fn the_greatest_order_of_each_key_is_kept() {
     assert_eq!(set.end_first_pass(&run, "by a").unwrap(), 2);
     assert!(set.has_first_pass(&run, "by a").unwrap());
     assert!(!set.has_first_pass(&run, "by b").unwrap());
-    assert_eq!(last(&[(1, 3), (1, 4), (1, 5), (2, 2), (3, 0), (4, 0)]), [false, false, true, false, true, true]);
+    assert_eq!(
+        last(&[(1, 3), (1, 4), (1, 5), (2, 2), (3, 0), (4, 0)]),
+        [false, false, true, false, true, true]
+    );
     assert_eq!(set.unmet().unwrap(), 1, "the last record of 2 was not met");
     let trial = trial.reopened();
     let (two, five): (u128, Box<[u8]>) = (key(2), Box::from([8]));
@@ -167,9 +172,9 @@ fn claims_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let before = crate::memory::peak_bytes();
     let set = KeySet::open(folder.path()).unwrap();
-    let attempt =
-        set.begin(&RunId::new("run"), &FlowName::new("flow"), &SliceId::new("a"), 0).unwrap();
-    let batch = |number: u64| (number * 5_000..number * 5_000 + 5_000).map(|n| Some(key(n))).collect::<Vec<_>>();
+    let attempt = set.begin(&RunId::new("run"), &FlowName::new("flow"), &SliceId::new("a"), 0).unwrap();
+    let batch =
+        |number: u64| (number * 5_000..number * 5_000 + 5_000).map(|n| Some(key(n))).collect::<Vec<_>>();
     let claim = |batches: u64, own: bool| {
         let mut spent = Duration::ZERO;
         for number in 0..batches {
@@ -192,5 +197,7 @@ fn claims_a_second() {
     let set = KeySet::open(folder.path()).unwrap();
     assert!(set.held().generations.newest > 20);
     let opened = began.elapsed();
-    eprintln!("{first} first claims a second, {second} second ones; {peak} bytes more; opened again in {opened:?}");
+    eprintln!(
+        "{first} first claims a second, {second} second ones; {peak} bytes more; opened again in {opened:?}"
+    );
 }

@@ -42,7 +42,10 @@ impl Duplicates {
     pub fn note(&self) -> String {
         match self {
             Self::Impossible(columns) => {
-                format!("keys are distinct: each comes from one value of the source's key, {}", columns.join(", "))
+                format!(
+                    "keys are distinct: each comes from one value of the source's key, {}",
+                    columns.join(", ")
+                )
             }
             Self::Rejected => "keys are watched: a second record of one key is rejected".to_owned(),
             Self::Last(order) => format!(

@@ -78,7 +78,10 @@ impl Order {
     ///
     /// # Errors
     /// The records are of another schema, which is a mistake of ours.
-    pub(super) fn sort_bytes(&self, records: &RecordBatch) -> Result<Vec<Box<[u8]>>, arrow::error::ArrowError> {
+    pub(super) fn sort_bytes(
+        &self,
+        records: &RecordBatch,
+    ) -> Result<Vec<Box<[u8]>>, arrow::error::ArrowError> {
         let column = |column: &Column| {
             let values = records.column(column.index);
             if column.number { numbers(values.as_ref()) } else { Arc::clone(values) }
@@ -144,8 +147,29 @@ mod tests {
     #[test]
     fn numbers_as_text_sort_as_numbers() {
         let ascending = [
-            "-Infinity", "-1e100", "-100", "-99.5", "-2", "-1.5", "-1", "-0.01", "0", "0.001", "0.01", "1", "1.05", "1.5",
-            "2", "9", "10", "99", "100", "12345678901234567890123456789012345678", "1e120", "Infinity", "NaN",
+            "-Infinity",
+            "-1e100",
+            "-100",
+            "-99.5",
+            "-2",
+            "-1.5",
+            "-1",
+            "-0.01",
+            "0",
+            "0.001",
+            "0.01",
+            "1",
+            "1.05",
+            "1.5",
+            "2",
+            "9",
+            "10",
+            "99",
+            "100",
+            "12345678901234567890123456789012345678",
+            "1e120",
+            "Infinity",
+            "NaN",
         ];
         for pair in ascending.windows(2) {
             assert!(number_bytes(pair[0]) < number_bytes(pair[1]), "{pair:?}");

@@ -85,7 +85,9 @@ pub(crate) fn plain_type(data_type: &DataType) -> Option<DataType> {
 pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match plain_type(array.data_type()) {
         Some(plain) if plain == *array.data_type() => Ok(Arc::clone(array)),
-        Some(plain) => cast_with_options(array, &plain, &CastOptions { safe: false, ..CastOptions::default() }),
+        Some(plain) => {
+            cast_with_options(array, &plain, &CastOptions { safe: false, ..CastOptions::default() })
+        }
         None => Err(ArrowError::NotYetImplemented(format!("values of the type {}", array.data_type()))),
     }
 }
@@ -142,7 +144,9 @@ fn clock(array: &ArrayRef, row: usize) -> Cell<'_> {
         DataType::Time32(TimeUnit::Second) => {
             (i64::from(array.as_primitive::<Time32SecondType>().value(row)) * 1_000_000, 0)
         }
-        DataType::Time32(_) => (i64::from(array.as_primitive::<Time32MillisecondType>().value(row)) * 1_000, 0),
+        DataType::Time32(_) => {
+            (i64::from(array.as_primitive::<Time32MillisecondType>().value(row)) * 1_000, 0)
+        }
         DataType::Time64(TimeUnit::Nanosecond) => {
             split_ns(array.as_primitive::<Time64NanosecondType>().value(row))
         }

@@ -106,7 +106,8 @@ pub(super) fn put_vector(
         return Err(format!("has {} dimensions, the column has {dimensions}", floats.len()));
     }
     let count = u16::try_from(floats.len()).ok().filter(|_| (1..=MOST_DIMENSIONS).contains(&floats.len()));
-    let count = count.ok_or_else(|| format!("has {} dimensions, a vector takes 1 to {MOST_DIMENSIONS}", floats.len()))?;
+    let count = count
+        .ok_or_else(|| format!("has {} dimensions, a vector takes 1 to {MOST_DIMENSIONS}", floats.len()))?;
     out.put_u16(count);
     out.put_u16(0);
     floats.iter().for_each(|float| out.put_f32(*float));
@@ -124,7 +125,8 @@ fn elements_of(text: &str) -> Result<Vec<Option<String>>, String> {
     }
     let inner = trimmed.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
     let inner = inner.ok_or_else(|| format!("is {}, which is no array", shown(text)))?;
-    elements_of_literal(inner).ok_or_else(|| format!("is {}, which is no array of one dimension", shown(text)))
+    elements_of_literal(inner)
+        .ok_or_else(|| format!("is {}, which is no array of one dimension", shown(text)))
 }
 
 fn element_of_json(value: Value) -> Result<Option<String>, String> {

@@ -41,7 +41,8 @@ pub(crate) fn parse(text: &str) -> Result<Written, &'static str> {
     let (month, rest) = two_digits(rest).ok_or(NO_DATE)?;
     let rest = rest.strip_prefix('-').ok_or(NO_DATE)?;
     let (day, rest) = two_digits(rest).ok_or(NO_DATE)?;
-    if (is_bc && year == 0) || (!is_bc && year == 0) {
+    // There is no year 0, neither before Christ nor after.
+    if year == 0 {
         return Err(IMPOSSIBLE);
     }
     let year = if is_bc { 1 - year } else { year };
@@ -157,7 +158,11 @@ fn date_of(days: i64) -> (i64, i64, i64) {
 /// A date as PostgreSQL writes it.
 pub(crate) fn date_text(days: i64) -> String {
     let (year, month, day) = date_of(days);
-    if year > 0 { format!("{year:04}-{month:02}-{day:02}") } else { format!("{:04}-{month:02}-{day:02} BC", 1 - year) }
+    if year > 0 {
+        format!("{year:04}-{month:02}-{day:02}")
+    } else {
+        format!("{:04}-{month:02}-{day:02} BC", 1 - year)
+    }
 }
 
 /// A time as PostgreSQL writes it: no zeros behind the last digit of a fraction.
@@ -218,7 +223,9 @@ mod tests {
             assert_eq!(parse(text), Err(IMPOSSIBLE), "{text}");
         }
         assert_eq!(parse("2024-01-01T00:00:00.1234567"), Err(FINER));
-        for text in ["", "yesterday", "24-01-01", "2024-1-1", "2024-01-01T", "2024-01-01T25:00", "2024-01-01Tx"] {
+        for text in
+            ["", "yesterday", "24-01-01", "2024-1-1", "2024-01-01T", "2024-01-01T25:00", "2024-01-01Tx"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse("2024-01-01T00:00:00 Europe/Berlin").is_err());

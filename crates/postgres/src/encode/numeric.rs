@@ -78,7 +78,9 @@ pub(crate) fn put(text: &str, limit: Option<(i64, i64)>, out: &mut BytesMut) -> 
     let (whole, scale) = (parts.whole_digits(), parts.needed_scale());
     if let Some((precision, most)) = limit {
         if scale > most {
-            return Err(format!("has {scale} digits behind the point, numeric({precision},{most}) holds {most}"));
+            return Err(format!(
+                "has {scale} digits behind the point, numeric({precision},{most}) holds {most}"
+            ));
         }
         if !parts.digits.is_empty() && whole > precision - most {
             let holds = precision - most;
@@ -139,7 +141,9 @@ mod tests {
 
     #[test]
     fn numbers_come_back_as_they_were() {
-        for text in ["0", "1", "-1", "10000", "9999.9999", "0.00001", "1.50", "-12345678901234567890.123", "0.00"] {
+        for text in
+            ["0", "1", "-1", "10000", "9999.9999", "0.00001", "1.50", "-12345678901234567890.123", "0.00"]
+        {
             assert_eq!(back(text), text);
         }
         assert_eq!(back("1e10"), "10000000000");

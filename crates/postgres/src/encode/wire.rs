@@ -33,7 +33,10 @@ pub(crate) enum Wire {
     /// Precision and scale, where the type has them.
     Numeric(Option<(i64, i64)>),
     /// The most characters, with the type's name, where it has a limit; whether it is padded with spaces.
-    Text { limit: Option<usize>, is_padded: bool },
+    Text {
+        limit: Option<usize>,
+        is_padded: bool,
+    },
     Enum(Arc<[String]>),
     Bytea,
     Uuid,
@@ -254,8 +257,8 @@ fn single(value: Cell<'_>) -> Result<f32, String> {
             }
             Err(format!("is {}, which has more digits than real holds", shown(text)))
         }
-        Cell::Int(value) => exact_float(value.to_string(), |text| text.parse::<f32>().ok()),
-        Cell::UInt(value) => exact_float(value.to_string(), |text| text.parse::<f32>().ok()),
+        Cell::Int(value) => exact_float(&value.to_string(), |text| text.parse::<f32>().ok()),
+        Cell::UInt(value) => exact_float(&value.to_string(), |text| text.parse::<f32>().ok()),
         _ => Err("is no number".to_owned()),
     }
 }
@@ -274,15 +277,15 @@ fn double(value: Cell<'_>) -> Result<f64, String> {
             }
             Err(format!("is {}, which has more digits than double precision holds", shown(text)))
         }
-        Cell::Int(value) => exact_float(value.to_string(), |text| text.parse::<f64>().ok()),
-        Cell::UInt(value) => exact_float(value.to_string(), |text| text.parse::<f64>().ok()),
+        Cell::Int(value) => exact_float(&value.to_string(), |text| text.parse::<f64>().ok()),
+        Cell::UInt(value) => exact_float(&value.to_string(), |text| text.parse::<f64>().ok()),
         _ => Err("is no number".to_owned()),
     }
 }
 
-fn exact_float<T: std::fmt::Display>(text: String, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-    match parse(&text) {
-        Some(value) if same_number(&text, &value.to_string()) => Ok(value),
+fn exact_float<T: std::fmt::Display>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    match parse(text) {
+        Some(value) if same_number(text, &value.to_string()) => Ok(value),
         _ => Err(format!("is {text}, which has more digits than the float holds")),
     }
 }
@@ -534,7 +537,12 @@ fn fits_digits(us: i64, digits: u32) -> bool {
     us % 10_i64.pow(6 - digits.min(6)) == 0
 }
 
-fn put_time(value: Cell<'_>, digits: u32, out: &mut BytesMut, canonical: &mut Canonical) -> Result<(), String> {
+fn put_time(
+    value: Cell<'_>,
+    digits: u32,
+    out: &mut BytesMut,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
     let us = match value {
         Cell::Clock { us, ns: 0 } if (0..=moment::DAY_US).contains(&us) => us,
         Cell::Clock { ns: 1.., .. } => return Err(moment::FINER.to_owned()),
@@ -579,6 +587,10 @@ fn put_moment(
         return Err(format!("has more digits of a second than timestamp({digits}) holds"));
     }
     out.put_i64(counted);
-    if zoned { canonical.instant(us, 0) } else { canonical.local(us, 0) }
+    if zoned {
+        canonical.instant(us, 0);
+    } else {
+        canonical.local(us, 0);
+    }
     Ok(())
 }

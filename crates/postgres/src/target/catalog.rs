@@ -8,6 +8,9 @@ use tokio_postgres::Row;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
+/// Since this version a server tests text for a type without raising an error.
+const TESTS_INPUT: u32 = 160_000;
+
 /// A column as writing needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TargetColumn {
@@ -35,9 +38,19 @@ pub(crate) enum Identity {
 /// Where columns of one table refer to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignKey {
+    pub name: String,
     pub parent: u32,
     /// Schema and name of the other table.
     pub parent_name: (String, String),
+    pub columns: Vec<String>,
+    pub parent_columns: Vec<String>,
+}
+
+/// A condition on single rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub name: String,
+    pub expression: String,
     pub columns: Vec<String>,
 }
 
@@ -52,6 +65,11 @@ pub(crate) struct Table {
     /// Unique keys that can tell rows apart, the primary key first.
     pub keys: Vec<Vec<String>>,
     pub has_primary_key: bool,
+    /// The names of their indexes, in the same order.
+    pub key_names: Vec<String>,
+    pub checks: Vec<Check>,
+    /// Whether the server can say of a text whether a type takes it, without an error.
+    pub can_test_input: bool,
     /// Names of triggers that a write fires.
     pub triggers: Vec<String>,
     pub has_rules: bool,
@@ -67,7 +85,8 @@ impl Table {
 
     /// Whether the columns, in any order, are a unique key.
     pub(crate) fn is_unique(&self, names: &[String]) -> bool {
-        let same = |key: &Vec<String>| key.len() == names.len() && key.iter().all(|name| names.contains(name));
+        let same =
+            |key: &Vec<String>| key.len() == names.len() && key.iter().all(|name| names.contains(name));
         self.keys.iter().any(same)
     }
 }
@@ -94,12 +113,15 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
         return Err(StoreError::new(StoreErrorKind::Unsupported, store, context));
     }
     let looking = Looking { store, lease, oid: resolved.oid, sql: &resolved.sql };
-    let (keys, has_primary_key) = looking.keys().await?;
+    let (keys, key_names, has_primary_key) = looking.keys().await?;
     let (triggers, has_rules) = looking.triggers().await?;
     Ok(Table {
         columns: looking.columns().await?,
         keys,
         has_primary_key,
+        key_names,
+        checks: looking.checks().await?,
+        can_test_input: lease.server().version_number >= TESTS_INPUT,
         triggers,
         has_rules,
         foreign_keys: looking.foreign_keys().await?,
@@ -139,15 +161,17 @@ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
 
 const KEYS: &str = "\
 SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(number, place) \
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place), i.indisprimary \
-FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place), i.indisprimary, x.relname::text \
+FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate \
 AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY i.indisprimary DESC, i.indexrelid";
 
 /// What is not enforced (since PostgreSQL 18) is read from the row as JSON, for older servers lack the column.
 const FOREIGN_KEYS: &str = "\
 SELECT c.confrelid, n.nspname::text, p.relname::text, \
   ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY AS k(number, place) \
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place) \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place), \
+  ARRAY(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY AS k(number, place) \
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.number ORDER BY k.place), c.conname::text \
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class p ON p.oid = c.confrelid \
 JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace \
 WHERE c.contype = 'f' AND c.conrelid = $1 AND c.conparentid = 0 \
@@ -167,17 +191,32 @@ impl Looking<'_> {
         rows.iter().map(column).collect::<std::result::Result<_, _>>().map_err(|error| self.failed(error))
     }
 
-    async fn keys(&self) -> Result<(Vec<Vec<String>>, bool)> {
-        let (mut keys, mut has_primary_key) = (Vec::new(), false);
+    async fn keys(&self) -> Result<(Vec<Vec<String>>, Vec<String>, bool)> {
+        let (mut keys, mut names, mut has_primary_key) = (Vec::new(), Vec::new(), false);
         for row in self.rows(KEYS).await? {
             let key: Vec<String> = row.try_get(0).map_err(|error| self.failed(error))?;
             let is_primary: bool = row.try_get(1).map_err(|error| self.failed(error))?;
             has_primary_key |= is_primary;
             if !key.is_empty() && !keys.contains(&key) {
                 keys.push(key);
+                names.push(row.try_get(2).map_err(|error| self.failed(error))?);
             }
         }
-        Ok((keys, has_primary_key))
+        Ok((keys, names, has_primary_key))
+    }
+
+    async fn checks(&self) -> Result<Vec<Check>> {
+        let sql = "SELECT c.conname::text, pg_catalog.pg_get_expr(c.conbin, c.conrelid), \
+             ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+               WHERE a.attrelid = c.conrelid AND a.attnum = ANY(c.conkey)) \
+             FROM pg_catalog.pg_constraint c WHERE c.conrelid = $1 AND c.contype = 'c' \
+             AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true' ORDER BY c.conname";
+        let check = |row: &Row| {
+            Ok(Check { name: row.try_get(0)?, expression: row.try_get(1)?, columns: row.try_get(2)? })
+        };
+        let rows = self.rows(sql).await?;
+        let checks = rows.iter().map(check).collect::<std::result::Result<_, _>>();
+        checks.map_err(|error| self.failed(error))
     }
 
     async fn triggers(&self) -> Result<(Vec<String>, bool)> {
@@ -198,6 +237,8 @@ impl Looking<'_> {
                 parent: row.try_get(0)?,
                 parent_name: (row.try_get(1)?, row.try_get(2)?),
                 columns: row.try_get(3)?,
+                parent_columns: row.try_get(4)?,
+                name: row.try_get(5)?,
             })
         };
         let rows = self.rows(FOREIGN_KEYS).await?;

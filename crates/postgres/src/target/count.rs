@@ -34,7 +34,8 @@ pub(super) async fn is_empty(
     table: &Table,
     scope: &BTreeMap<String, String>,
 ) -> Result<bool> {
-    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {} WHERE {})", table.sql, within(store, table, scope)?);
+    let sql =
+        format!("SELECT NOT EXISTS (SELECT 1 FROM {} WHERE {})", table.sql, within(store, table, scope)?);
     let row = lease.client().query_one(&sql, &[]).await.and_then(|row| row.try_get(0));
     row.map_err(|error| from_driver(store, format!("cannot look whether {} is empty", table.sql), error))
 }

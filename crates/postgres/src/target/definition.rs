@@ -52,12 +52,16 @@ impl Definition {
             }
             None => None,
         };
-        let mut columns: Vec<_> = schema.fields().iter().map(|field| Derived {
-            name: field.name().clone(),
-            source_type: field.metadata().get(SOURCE_TYPE).cloned(),
-            type_name: fit::type_for(field),
-            is_not_null: request.key.contains(field.name()),
-        }).collect();
+        let mut columns: Vec<_> = schema
+            .fields()
+            .iter()
+            .map(|field| Derived {
+                name: field.name().clone(),
+                source_type: field.metadata().get(SOURCE_TYPE).cloned(),
+                type_name: fit::type_for(field),
+                is_not_null: request.key.contains(field.name()),
+            })
+            .collect();
         for name in request.scope.keys().filter(|name| schema.field_with_name(name).is_err()) {
             columns.push(Derived {
                 name: name.clone(),
@@ -75,7 +79,10 @@ impl Definition {
         if let Some((path, script)) = &self.script {
             self.run(lease, path, script).await?;
         }
-        if resolve(&self.store, lease, table).await.is_err_and(|error| error.kind() == StoreErrorKind::NotFound) {
+        if resolve(&self.store, lease, table)
+            .await
+            .is_err_and(|error| error.kind() == StoreErrorKind::NotFound)
+        {
             for statement in self.derived(lease, table).await? {
                 let made = lease.client().batch_execute(&statement).await;
                 made.map_err(|error| {
@@ -131,7 +138,9 @@ impl Definition {
         let is_transaction_end = error.code().is_some_and(|code| matches!(code.code(), "0A000" | "2D000"));
         let error = from_driver(&self.store, context, error);
         Err(if is_transaction_end {
-            error.with_hint("whimbrel runs it in one transaction: leave out BEGIN, COMMIT and what cannot stand in one")
+            error.with_hint(
+                "whimbrel runs it in one transaction: leave out BEGIN, COMMIT and what cannot stand in one",
+            )
         } else {
             error
         })
@@ -166,7 +175,8 @@ impl Definition {
 
     /// Whether this database knows the source's type by that name. Pseudotypes are no types of columns.
     async fn is_type(&self, lease: &Lease, name: &str) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_type WHERE oid = to_regtype($1) AND typtype <> 'p')";
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_type WHERE oid = to_regtype($1) AND typtype <> 'p')";
         let client = lease.client();
         client.batch_execute("SAVEPOINT whimbrel_type").await.map_err(|error| self.cannot_look(error))?;
         // A name that is no type at all may be a syntax error to older servers.
@@ -186,7 +196,10 @@ impl Definition {
 /// quoted as a whole is a name.
 fn place_of(table: &str) -> (Option<String>, String) {
     let all = candidates(table);
-    let split = all.iter().find(|candidate| candidate.contains("\".\"")).filter(|_| !table.starts_with('"') || table.contains("\".\""));
+    let split = all
+        .iter()
+        .find(|candidate| candidate.contains("\".\""))
+        .filter(|_| !table.starts_with('"') || table.contains("\".\""));
     match split.and_then(|candidate| candidate.split_once("\".\"")) {
         Some((schema, name)) => (Some(format!("{schema}\"")), format!("\"{name}")),
         None => (None, identifier(table.trim_matches('"'))),

@@ -41,15 +41,18 @@ pub(crate) fn fidelity(
         },
         _ => of_integer(wire),
     };
-    found.ok_or_else(|| "PostgreSQL has no way from the one type into the other; convert it in the transform".to_owned())
+    found.ok_or_else(|| {
+        "PostgreSQL has no way from the one type into the other; convert it in the transform".to_owned()
+    })
 }
 
 /// Decimals travel as text and mean numbers.
 fn logical_of(field: &Field) -> Option<Logical> {
     match field.data_type() {
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
-            Some(Logical::Number)
-        }
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => Some(Logical::Number),
         _ => Logical::of(field),
     }
 }
@@ -72,7 +75,9 @@ fn formed(plain: &DataType, wire: &Wire, form: Form) -> Result<Fidelity, String>
 
 fn of_text(logical: Option<Logical>, wire: &Wire) -> Fidelity {
     match (logical, wire) {
-        (_, Wire::Text { is_padded: true, .. }) => reversible("padded with spaces, those at its end mean nothing"),
+        (_, Wire::Text { is_padded: true, .. }) => {
+            reversible("padded with spaces, those at its end mean nothing")
+        }
         (None, Wire::Text { .. } | Wire::Enum(_))
         | (Some(Logical::Json), Wire::Json)
         | (Some(Logical::Uuid), Wire::Uuid)
@@ -158,7 +163,9 @@ fn of_moment(wire: &Wire, zoned: bool) -> Option<Fidelity> {
         (Wire::TimestampTz(_), false) => Some(reversible("taken as UTC")),
         (Wire::Timestamp(_), true) => Some(reversible("an instant with a zone becomes UTC")),
         (Wire::Date, _) => Some(reversible("what has a time of day is a reject")),
-        (Wire::Text { .. } | Wire::Cast, _) => Some(reversible("text as PostgreSQL writes a timestamp, in UTC")),
+        (Wire::Text { .. } | Wire::Cast, _) => {
+            Some(reversible("text as PostgreSQL writes a timestamp, in UTC"))
+        }
         _ => None,
     }
 }

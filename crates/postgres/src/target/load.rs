@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use whimbrel_model::{StoreName, record};
 use whimbrel_store::{
-    LoadStep, ReadRequest, ReadBatch, Relation, Removed, Result, RunContext, Source as _, StoreError, StoreErrorKind,
-    WriteRequest,
+    LoadStep, ReadBatch, ReadRequest, Relation, Removed, Result, RunContext, Source as _, StoreError,
+    StoreErrorKind, WriteRequest,
 };
 
 /// How many rows are removed at a time.
@@ -63,7 +63,8 @@ pub(super) async fn take_off(store: &StoreName, lease: &Lease, tables: &[u32]) -
     // Definitions then name everything with its schema.
     client.batch_execute("SET LOCAL search_path TO pg_catalog").await.map_err(fail)?;
     for table in tables {
-        let name: String = client.query_one(NAME, &[table]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        let name: String =
+            client.query_one(NAME, &[table]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
         for row in client.query(FOREIGN_KEYS, &[table]).await.map_err(fail)? {
             let (key, definition): (String, String) =
                 (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);
@@ -74,7 +75,10 @@ pub(super) async fn take_off(store: &StoreName, lease: &Lease, tables: &[u32]) -
             client.batch_execute(&drop).await.map_err(fail)?;
             let definition = format!("ALTER TABLE {name} ADD CONSTRAINT {} {definition}", identifier(&key));
             client
-                .execute(NOTE, &[table, &2_i32, &FOREIGN_KEY, &key, &definition, &columns, &Some(parent), &parents])
+                .execute(
+                    NOTE,
+                    &[table, &2_i32, &FOREIGN_KEY, &key, &definition, &columns, &Some(parent), &parents],
+                )
                 .await
                 .map_err(fail)?;
         }
@@ -98,7 +102,11 @@ pub(super) async fn take_off(store: &StoreName, lease: &Lease, tables: &[u32]) -
 }
 
 /// The tables that flows are written into: each by its name in the spec and its oid.
-pub(super) async fn served(store: &StoreName, lease: &Lease, writing: &Writing) -> Result<Vec<(String, u32)>> {
+pub(super) async fn served(
+    store: &StoreName,
+    lease: &Lease,
+    writing: &Writing,
+) -> Result<Vec<(String, u32)>> {
     let names = writing.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut served = Vec::with_capacity(names.len());
     for name in names {
@@ -140,15 +148,20 @@ pub(super) async fn steps(
         steps.push((3, LoadStep { name, text }));
     }
     if has_notes(store, lease).await? {
-        let others: Vec<u32> =
-            served(store, lease, writing).await?.into_iter().map(|(_, oid)| oid).filter(|oid| *oid != table.oid).collect();
+        let others: Vec<u32> = served(store, lease, writing)
+            .await?
+            .into_iter()
+            .map(|(_, oid)| oid)
+            .filter(|oid| *oid != table.oid)
+            .collect();
         let sql = "SELECT l.place, l.kind, l.table_oid, l.name, l.definition FROM whimbrel.after_load l \
              JOIN pg_catalog.pg_class c ON c.oid = l.table_oid \
              WHERE NOT l.is_done AND l.table_oid <> ALL($1) ORDER BY l.place, l.name";
         let rows = lease.client().query(sql, &[&others]).await.map_err(|error| failed(store, error))?;
         for row in rows {
             let step = (|| {
-                let (place, kind, oid): (i32, String, u32) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                let (place, kind, oid): (i32, String, u32) =
+                    (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
                 let (name, text): (String, String) = (row.try_get(3)?, row.try_get(4)?);
                 Ok((place, LoadStep { name: format!("{kind}:{oid}:{name}"), text }))
             })();
@@ -279,7 +292,8 @@ impl Looking<'_> {
         if oid != table.oid && oid != self.table.oid {
             return Ok(futures::stream::empty().boxed());
         }
-        let columns: Vec<_> = table.columns.iter().map(|column| format!("c.{}", identifier(&column.name))).collect();
+        let columns: Vec<_> =
+            table.columns.iter().map(|column| format!("c.{}", identifier(&column.name))).collect();
         let query = format!("SELECT {} FROM {} c WHERE {}", columns.join(", "), key.sql, must_go(key, &all));
         let reason = format!(
             "({}) refers to no row of {}: foreign key {}",
@@ -301,7 +315,9 @@ impl Looking<'_> {
                 Ok(Removed {
                     key: record::key_to_json(&batch.records, row, &key),
                     record: record::to_json(&batch.records, row),
-                    fingerprint: rows.fingerprint(row).unwrap_or(whimbrel_model::Fingerprint { key: 0, record: 0 }),
+                    fingerprint: rows
+                        .fingerprint(row)
+                        .unwrap_or(whimbrel_model::Fingerprint { key: 0, record: 0 }),
                     reason: reason.clone(),
                 })
             });
@@ -312,12 +328,23 @@ impl Looking<'_> {
 
     /// The fingerprints of rows that are read back, over the columns that the flow wrote.
     fn encoder(&self, table: &Table, schema: &Schema) -> Result<crate::encode::Encoder> {
-        let all = route::columns(self.store, &WriteRequest { forms: BTreeMap::new(), ..(**self.request).clone() }, table, &readable(table, schema))?;
+        let all = route::columns(
+            self.store,
+            &WriteRequest { forms: BTreeMap::new(), ..(**self.request).clone() },
+            table,
+            &readable(table, schema),
+        )?;
         let place = |name: &str| schema.index_of(name).ok();
-        let written = all.into_iter().filter(|column| self.written.contains(&column.name)).filter_map(|column| {
-            let at = place(&column.name)?;
-            Some(crate::encode::Filled { from: crate::encode::From::Column(at), form: None, is_not_null: false, ..column })
-        });
+        let written =
+            all.into_iter().filter(|column| self.written.contains(&column.name)).filter_map(|column| {
+                let at = place(&column.name)?;
+                Some(crate::encode::Filled {
+                    from: crate::encode::From::Column(at),
+                    form: None,
+                    is_not_null: false,
+                    ..column
+                })
+            });
         crate::encode::Encoder::new(written.collect(), self.key, [])
             .map_err(|reason| StoreError::new(StoreErrorKind::Internal, self.store, reason))
     }
@@ -370,7 +397,8 @@ pub(super) async fn apply(store: &StoreName, connections: &Connections, step: &L
     } else {
         lease.client().batch_execute(&definition).await.map_err(doing)?;
     }
-    let done = "UPDATE whimbrel.after_load SET is_done = true WHERE table_oid = $1 AND kind = $2 AND name = $3";
+    let done =
+        "UPDATE whimbrel.after_load SET is_done = true WHERE table_oid = $1 AND kind = $2 AND name = $3";
     lease.client().execute(done, &[&oid, &kind, &name]).await.map_err(doing)?;
     lease.finish().await
 }

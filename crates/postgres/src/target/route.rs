@@ -42,7 +42,8 @@ pub(crate) fn key(store: &StoreName, request: &WriteRequest, table: &Table) -> R
         return Ok(request.key.clone());
     }
     let (names, sql) = (request.key.join(", "), &table.sql);
-    let context = format!("({names}) is no unique key of {sql}, so that a record cannot be told from another");
+    let context =
+        format!("({names}) is no unique key of {sql}, so that a record cannot be told from another");
     let known: Vec<_> = table.keys.iter().map(|key| format!("({})", key.join(", "))).collect();
     let hint = if known.is_empty() {
         format!("make one, not deferrable: ALTER TABLE {sql} ADD PRIMARY KEY ({names})")
@@ -131,7 +132,8 @@ pub(crate) fn encoder(
         });
     }
     if let Some(name) = key.iter().find(|name| all.iter().all(|filled| filled.name != **name)) {
-        let context = format!("the records have no column `{name}`, which is part of the key of {}", table.sql);
+        let context =
+            format!("the records have no column `{name}`, which is part of the key of {}", table.sql);
         let nearest = nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
         return Err(mismatch(store, context).with_hint(format!("the nearest are {nearest}")));
     }

@@ -15,6 +15,8 @@ use whimbrel_model::{Stage, StoreName};
 use whimbrel_store::{Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind};
 
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// Undoes what was tried last.
+const UNDO: &str = "ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch";
 /// How much goes into one message.
 const CHUNK_BYTES: usize = 1 << 20;
 /// The most characters of a reason.
@@ -77,7 +79,11 @@ impl Delivery<'_> {
         let error = from_driver(self.store, "cannot write a batch", error);
         let is_alive = !self.client().is_closed();
         // Without its connection the transaction is gone, other flows' records with it.
-        if error.kind() == StoreErrorKind::Overloaded && is_alive { Failure::Again(error) } else { Failure::Fatal(error) }
+        if error.kind() == StoreErrorKind::Overloaded && is_alive {
+            Failure::Again(error)
+        } else {
+            Failure::Fatal(error)
+        }
     }
 
     async fn execute(&self, sql: &str) -> Result<()> {
@@ -103,7 +109,7 @@ impl Delivery<'_> {
                 Failure::Fatal(error) => return Err(error),
             },
         }
-        self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
+        self.execute(UNDO).await?;
         Ok(false)
     }
 
@@ -132,15 +138,15 @@ impl Delivery<'_> {
                 Failure::Record(reason) => reason,
                 Failure::Again(error) | Failure::Fatal(error) => return Err(error),
             };
-            self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
-            self.halve_or_reject(rows, reason, &mut waiting);
+            self.execute(UNDO).await?;
+            self.halve_or_reject(&rows, reason, &mut waiting);
         }
         Ok(staged)
     }
 
     /// Halves rows of which one is to blame, until it stands alone.
-    fn halve_or_reject(&mut self, rows: Vec<usize>, reason: String, waiting: &mut Vec<Vec<usize>>) {
-        if let [row] = rows[..] {
+    fn halve_or_reject(&mut self, rows: &[usize], reason: String, waiting: &mut Vec<Vec<usize>>) {
+        if let [row] = *rows {
             self.outcomes[row] = Some(refused(reason));
             return;
         }
@@ -154,34 +160,65 @@ impl Delivery<'_> {
         }
         let merge = self.prepared(&self.statements.merge).await?;
         let mut patience = Patience::new(self.context);
-        let mut is_indexed = false;
+        let mut is_probed = false;
         let mut waiting = vec![staged];
         while let Some(rows) = waiting.pop() {
-            match self.merge(&merge, &rows).await {
-                Ok(()) => {}
-                Err(failure) => {
-                    rows.iter().for_each(|row| self.outcomes[*row] = None);
-                    self.execute("ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch").await?;
-                    match failure {
-                        Failure::Record(reason) => {
-                            if !is_indexed && rows.len() > 1 {
-                                // From here on small stretches are asked for, again and again.
-                                let stage = &self.statements.stage;
-                                self.execute(&format!("CREATE INDEX IF NOT EXISTS whimbrel_{} ON {stage} (n)", stage_suffix(stage))).await?;
-                                is_indexed = true;
-                            }
-                            self.halve_or_reject(rows, reason, &mut waiting);
-                        }
-                        Failure::Again(error) => {
-                            patience.wait(self.store, error).await?;
-                            waiting.push(rows);
-                        }
-                        Failure::Fatal(error) => return Err(error),
-                    }
+            let Err(failure) = self.merge(&merge, &rows).await else { continue };
+            rows.iter().for_each(|row| self.outcomes[*row] = None);
+            self.execute(UNDO).await?;
+            match failure {
+                Failure::Record(_) if !is_probed && rows.len() > 1 => {
+                    is_probed = true;
+                    waiting.extend(Some(self.probe(rows).await?).filter(|rows| !rows.is_empty()));
                 }
+                Failure::Record(reason) => self.halve_or_reject(&rows, reason, &mut waiting),
+                Failure::Again(error) => {
+                    patience.wait(self.store, error).await?;
+                    waiting.push(rows);
+                }
+                Failure::Fatal(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Rejects the rows that the table is known to refuse; answers with the others.
+    async fn probe(&mut self, rows: Vec<usize>) -> Result<Vec<usize>> {
+        let stage = &self.statements.stage;
+        for sql in &self.statements.probes {
+            self.execute("SAVEPOINT whimbrel_batch").await?;
+            let found = self.client().query(sql.as_str(), &[]).await;
+            let found = found.and_then(|rows| {
+                let pair = |row: &tokio_postgres::Row| Ok((row.try_get::<_, i32>(0)?, row.try_get(1)?));
+                rows.iter().map(pair).collect::<std::result::Result<Vec<(i32, String)>, _>>()
+            });
+            match found {
+                Ok(found) => {
+                    for (row, reason) in found {
+                        self.outcomes[place(row)].get_or_insert_with(|| refused(cut(reason)));
+                    }
+                    self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
+                }
+                // A condition may fail on some row as it would have failed in the table: halving finds it.
+                Err(error) => match self.judge(error) {
+                    Failure::Record(_) | Failure::Again(_) => self.execute(UNDO).await?,
+                    Failure::Fatal(error) => return Err(error),
+                },
+            }
+        }
+        let left: Vec<_> = rows.iter().copied().filter(|row| self.outcomes[*row].is_none()).collect();
+        let gone: Vec<i32> =
+            rows.iter().filter(|row| self.outcomes[**row].is_some()).map(|row| number(*row)).collect();
+        if !gone.is_empty() {
+            // Merges take stretches of numbers.
+            let deleted =
+                self.client().execute(&format!("DELETE FROM {stage} WHERE n = ANY($1)"), &[&gone]).await;
+            deleted.map_err(|error| from_driver(self.store, "cannot write a batch", error))?;
+        }
+        // From here on small stretches may be asked for, again and again.
+        let index = format!("CREATE INDEX IF NOT EXISTS whimbrel_{} ON {stage} (n)", stage_suffix(stage));
+        self.execute(&index).await?;
+        Ok(left)
     }
 
     async fn prepared(&mut self, sql: &str) -> Result<Statement> {
@@ -241,7 +278,8 @@ impl Delivery<'_> {
         let statement = self.prepared(sql).await.map_err(Failure::Fatal)?;
         let found = self.client().query(&statement, &[&left]).await.map_err(|error| self.judge(error))?;
         for row in found {
-            let seen = (|| Ok((row.try_get::<_, i32>(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))();
+            let seen =
+                (|| Ok((row.try_get::<_, i32>(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))();
             let (row, is_inside, is_same, conflicts): (i32, bool, bool, String) =
                 seen.map_err(|error| self.judge(error))?;
             let row = place(row);
@@ -260,7 +298,9 @@ impl Delivery<'_> {
     }
 
     fn left_alone(&self, row: usize, is_inside: bool, is_same: bool, conflicts: &str) -> Outcome {
-        let Some(fingerprint) = self.rows.fingerprint(row) else { return refused("it was never sent".to_owned()) };
+        let Some(fingerprint) = self.rows.fingerprint(row) else {
+            return refused("it was never sent".to_owned());
+        };
         if !is_inside {
             return refused("the key is held outside of the flow's scope".to_owned());
         }
@@ -306,7 +346,11 @@ impl Delivery<'_> {
 }
 
 /// Sends a whole `COPY`; answers with how many rows arrived.
-async fn copy_in(client: &Client, sql: &str, mut data: Bytes) -> std::result::Result<u64, tokio_postgres::Error> {
+async fn copy_in(
+    client: &Client,
+    sql: &str,
+    mut data: Bytes,
+) -> std::result::Result<u64, tokio_postgres::Error> {
     let mut sink = pin!(client.copy_in::<_, Bytes>(sql).await?);
     while !data.is_empty() {
         let chunk = data.split_to(data.len().min(CHUNK_BYTES));
@@ -357,8 +401,12 @@ fn reason(db: &DbError) -> String {
     if let Some(detail) = db.detail().filter(|_| !shows_row) {
         text = format!("{text}: {detail}");
     }
-    if text.chars().count() > REASON_CHARACTERS {
-        text = text.chars().take(REASON_CHARACTERS).chain(['…']).collect();
+    cut(text)
+}
+
+fn cut(text: String) -> String {
+    if text.chars().count() <= REASON_CHARACTERS {
+        return text;
     }
-    text
+    text.chars().take(REASON_CHARACTERS).chain(['…']).collect()
 }

@@ -21,6 +21,8 @@ pub(crate) struct Statements {
     /// Of rows by their numbers (`$1`): which stand in the table, within the scope, with the same content, and
     /// which guarded columns hold something else. `None`: the table has no key.
     pub classify: Option<String>,
+    /// Queries that find staged rows which the table will refuse, with the reason, without an error.
+    pub probes: Vec<String>,
 }
 
 /// What statements are made of.
@@ -41,9 +43,12 @@ impl Plan<'_> {
         let fields: Vec<_> = (0..columns.len()).map(|at| format!("c{at}")).collect();
         let guards: Vec<_> = (0..self.guards.len()).map(|at| format!("g{at}")).collect();
         let mut declared = vec!["n integer NOT NULL".to_owned()];
-        declared.extend(fields.iter().zip(columns).map(|(field, column)| {
-            format!("{field} {}", self.stage_type(&column.name, &column.wire))
-        }));
+        declared.extend(
+            fields
+                .iter()
+                .zip(columns)
+                .map(|(field, column)| format!("{field} {}", self.stage_type(&column.name, &column.wire))),
+        );
         declared.extend(guards.iter().zip(self.guards).map(|(field, name)| {
             let wire = self.table.column(name).map_or(Wire::Cast, |column| column.wire.clone());
             format!("{field} {}", self.stage_type(name, &wire))
@@ -56,13 +61,17 @@ impl Plan<'_> {
         let into = format!("{} ({})", self.table.sql, names.join(", "));
         Statements {
             direct: is_direct.then(|| format!("COPY {into} FROM STDIN (FORMAT binary)")),
-            make: format!("CREATE TEMP TABLE IF NOT EXISTS {} ({declared}) ON COMMIT DELETE ROWS", &stage[8..]),
+            make: format!(
+                "CREATE TEMP TABLE IF NOT EXISTS {} ({declared}) ON COMMIT DELETE ROWS",
+                &stage[8..]
+            ),
             copy: format!("COPY {stage} ({}) FROM STDIN (FORMAT binary)", staged.join(", ")),
             merge: match self.mode {
                 Mode::Update => self.update(&stage),
                 Mode::Insert | Mode::Upsert | Mode::SkipExisting => self.insert(&stage, &names),
             },
             classify: (!self.key.is_empty()).then(|| self.classify(&stage)),
+            probes: self.probes(&stage),
             stage,
         }
     }
@@ -78,15 +87,20 @@ impl Plan<'_> {
 
     fn cast(&self, name: &str, field: &str) -> String {
         match self.table.column(name) {
-            Some(column) if column.wire == Wire::Cast => format!("p.{field}::{}", column.type_name),
-            _ => format!("p.{field}"),
+            Some(column) if column.wire == Wire::Cast => format!("{field}::{}", column.type_name),
+            _ => field.to_owned(),
         }
     }
 
     /// A staged column by its name.
-    fn staged(&self, name: &str) -> String {
+    pub(super) fn staged(&self, name: &str) -> String {
+        self.staged_in("p", name)
+    }
+
+    /// As [`Plan::staged`], of a row with another alias.
+    fn staged_in(&self, alias: &str, name: &str) -> String {
         let at = self.encoder.columns().iter().position(|column| column.name == name);
-        at.map_or_else(|| "NULL".to_owned(), |at| self.cast(name, &format!("c{at}")))
+        at.map_or_else(|| "NULL".to_owned(), |at| self.cast(name, &format!("{alias}.c{at}")))
     }
 
     fn same(&self, name: &str, staged: &str) -> String {
@@ -104,8 +118,13 @@ impl Plan<'_> {
         }
     }
 
-    fn by_key(&self) -> String {
-        let equal = |name: &String| format!("t.{} = {}", identifier(name), self.staged(name));
+    pub(super) fn by_key(&self) -> String {
+        self.by_key_of("p")
+    }
+
+    /// Whether a row of the table, `t`, has the key of a staged row.
+    pub(super) fn by_key_of(&self, alias: &str) -> String {
+        let equal = |name: &String| format!("t.{} = {}", identifier(name), self.staged_in(alias, name));
         self.key.iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
 
@@ -133,9 +152,8 @@ impl Plan<'_> {
     fn insert(&self, stage: &str, names: &[String]) -> String {
         let columns = self.encoder.columns();
         let values: Vec<_> = columns.iter().map(|column| self.staged(&column.name)).collect();
-        let is_identity = |name: &str| {
-            self.table.column(name).is_some_and(|column| column.identity != Identity::None)
-        };
+        let is_identity =
+            |name: &str| self.table.column(name).is_some_and(|column| column.identity != Identity::None);
         let overriding = if columns.iter().any(|column| is_identity(&column.name)) {
             " OVERRIDING SYSTEM VALUE"
         } else {
@@ -186,15 +204,18 @@ impl Plan<'_> {
             // What is set to itself is found to have been there.
             set.extend(self.key.first().map(String::as_str));
         }
-        let set: Vec<_> = set.into_iter().map(identifier).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
-        let scope = all(self.scope.iter().map(|name| self.same(name, &format!("EXCLUDED.{}", identifier(name)))));
+        let set: Vec<_> =
+            set.into_iter().map(identifier).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
+        let scope =
+            all(self.scope.iter().map(|name| self.same(name, &format!("EXCLUDED.{}", identifier(name)))));
         format!("DO UPDATE SET {} WHERE {scope}", set.join(", "))
     }
 
     fn update(&self, stage: &str) -> String {
         let set = self.set_columns();
         if set.is_empty() {
-            return "SELECT NULL::integer[], NULL::integer[], 0::bigint WHERE $1::integer <= $2::integer".to_owned();
+            return "SELECT NULL::integer[], NULL::integer[], 0::bigint WHERE $1::integer <= $2::integer"
+                .to_owned();
         }
         let set = set.into_iter().map(|name| format!("{} = {}", identifier(name), self.staged(name)));
         let set = set.collect::<Vec<_>>().join(", ");
@@ -211,7 +232,7 @@ impl Plan<'_> {
     }
 
     fn guard_pairs(&self) -> impl Iterator<Item = (&String, String)> {
-        self.guards.iter().enumerate().map(|(at, name)| (name, format!("g{at}")))
+        self.guards.iter().enumerate().map(|(at, name)| (name, format!("p.g{at}")))
     }
 
     fn classify(&self, stage: &str) -> String {

@@ -137,7 +137,10 @@ impl SliceSession {
     /// Begins the transaction unless it is open.
     pub(crate) async fn begin(&self, state: &mut State) -> Result<()> {
         if state.is_lost {
-            let context = format!("a transaction of slice {} was lost; the slice goes on from its checkpoint", self.slice);
+            let context = format!(
+                "a transaction of slice {} was lost; the slice goes on from its checkpoint",
+                self.slice
+            );
             return Err(StoreError::new(StoreErrorKind::Unreachable, &self.parts.store, context));
         }
         if state.open.is_some() {
