@@ -134,7 +134,7 @@ UPDATE odd_conversations SET sk = 'CONV#' || upper(substr(sk, 6)) WHERE what = '
 
 -- The same conversation under a second user: five more.
 INSERT INTO odd_conversations
-SELECT 'second of its id', k, 'USER#copy-of-' || pg_temp.owner(k), 'CONV#' || pg_temp.id('conversation', k), to_json(pg_temp.owner(k)), to_json('A copy'::text),
+SELECT 'second of its id', k, 'USER#copy-of-' || pg_temp.owner(k), 'CONV#' || pg_temp.id('conversation', 50 + 12 * k), to_json(pg_temp.owner(k)), to_json('A copy'::text),
        NULL, 'true', '"2025-11-30T10:00:00Z"', '"2025-11-30T10:00:00Z"' FROM generate_series(1, 5) AS k;
 
 INSERT INTO odd_items (pk, sk, "userId", title, "filterValues", "isActive", "createdAt", "updatedAt")

@@ -124,6 +124,9 @@ impl DynamoServer {
         make_parent(path)?;
         let path = path.to_str().ok_or("the path is not UTF-8")?;
         let database = dynoxide::Database::new(path).map_err(|error| error.to_string())?;
+        // What is usual there for SQLite with a write-ahead log (synchronous = NORMAL): a write waits for the disk
+        // only now and then. A killed process loses nothing by it; a power cut may lose the last writes.
+        database.disable_bulk_loading().map_err(|error| error.to_string())?;
         let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

@@ -22,7 +22,7 @@ fn assert_error(name: &str, ended: &Ended) {
 }
 
 /// A port that nothing listens on.
-fn closed_port() -> u16 {
+pub fn closed_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }

@@ -10,14 +10,15 @@ use std::process::Command;
 use tokio::runtime::Runtime;
 
 /// A DynamoDB API in this process, which can stop and come back at the same address.
-struct Server {
+pub struct Server {
     address: SocketAddr,
-    database: Database,
+    /// What it holds, in memory.
+    pub database: Database,
     runtime: Option<Runtime>,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         let database = Database::memory().expect("a database");
@@ -51,7 +52,7 @@ impl Server {
         self.serve(listener);
     }
 
-    fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 }

@@ -6,9 +6,11 @@
 use crate::items::{self, Items};
 use crate::parcels;
 use crate::place::{Ended, Place, Running};
+use crate::redaction::redacted;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::{Client, Config};
+use insta::assert_snapshot;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::io::Write;
@@ -111,6 +113,10 @@ impl Database {
 
     pub fn url(&self) -> String {
         self.url_of(&self.name)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The URL of another database of the same server.
@@ -329,6 +335,14 @@ fn attribute(value: AttributeValue) -> Value {
         AttributeValue::Ns(texts) => json!({ "NS": sorted(texts) }),
         other => panic!("nothing here writes {other:?}"),
     }
+}
+
+/// The error must be one, and as the snapshot of this name has it, but for the names that this test alone has.
+#[track_caller]
+fn assert_error(live: &Live, name: &str, ended: &Ended) {
+    ended.one_error();
+    let text = ended.err.replace(&live.tables.prefix, "[NAME]");
+    redacted(|| assert_snapshot!(name, text));
 }
 
 /// What the items of `parcels` must be, as PostgreSQL itself says it of what the source holds.

@@ -86,7 +86,10 @@ impl DynamoSource {
         let catalog = Catalog::new(&self.connector);
         let table = match catalog.table(&self.table).await? {
             Some(table) => Arc::new(table),
-            None => return Err(catalog.missing(&self.table).await),
+            None => {
+                let error = catalog.missing(&self.table).await;
+                return Err(error.with_hint("look at the flow's `table`, and at region and endpoint of the store"));
+            }
         };
         let plan = Plan::of(&self.request, &table, self.connector.config().consistent_reads)
             .map_err(|reason| self.error(StoreErrorKind::Unsupported, reason))?;

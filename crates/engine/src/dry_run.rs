@@ -193,7 +193,9 @@ async fn sample<'a>(
     let share = budget.div_ceil(u64::try_from(parts.len()).unwrap_or(1).max(1));
     let records = scan.description.records.unwrap_or(0);
     let weight = ratio(records, records.min(budget)).max(1.0);
-    let mut found: Vec<FlowFound> = scan.flows.iter().chain(&scan.spilling).map(|flow| FlowFound::new(flow, weight)).collect();
+    // A source may cut into fewer than it is asked for.
+    let slices = if parts.len() < wanted || all { parts.len() } else { wanted_slices(scan, limit) };
+    let mut found: Vec<FlowFound> = scan.flows.iter().chain(&scan.spilling).map(|flow| FlowFound::new(flow, weight, slices)).collect();
     let mut read = 0;
     for part in &parts {
         let most = if all { budget - read } else { share };
@@ -247,6 +249,7 @@ struct FlowFound<'a> {
     flow: &'a ScanFlow,
     /// How many records of the whole one record stands for.
     weight: f64,
+    slices: usize,
     read: u64,
     filtered: u64,
     rejected: u64,
@@ -260,10 +263,11 @@ struct FlowFound<'a> {
 }
 
 impl<'a> FlowFound<'a> {
-    fn new(flow: &'a ScanFlow, weight: f64) -> Self {
+    fn new(flow: &'a ScanFlow, weight: f64, slices: usize) -> Self {
         Self {
             flow,
             weight,
+            slices,
             read: 0,
             filtered: 0,
             rejected: 0,
@@ -326,7 +330,7 @@ impl<'a> FlowFound<'a> {
             from: scan.store.to_string(),
             into: format!("{}: {}", self.flow.store, self.flow.plan.target.resource()),
             mode: self.flow.plan.mode,
-            slices: wanted_slices(scan, limit),
+            slices: self.slices,
             records: scan.description.records.map(|records| records.min(limit.unwrap_or(u64::MAX))),
             exists: target.exists,
             ddl: target.ddl.clone(),

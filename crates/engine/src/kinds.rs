@@ -25,8 +25,8 @@ pub(crate) fn tally<'a>(
     for (row, _) in takers.iter().enumerate().filter(|(_, takers)| **takers == 0) {
         *patterns.entry(pattern(records, row, key)).or_insert(0) += 1;
     }
-    let mut tally = ScanTally::default();
-    tally.shared = u64::try_from(takers.iter().filter(|takers| **takers > 1).count()).unwrap_or(u64::MAX);
+    let shared = u64::try_from(takers.iter().filter(|takers| **takers > 1).count()).unwrap_or(u64::MAX);
+    let mut tally = ScanTally { shared, ..ScanTally::default() };
     patterns.iter().for_each(|(pattern, records)| tally.add_unmatched(pattern, *records));
     tally
 }

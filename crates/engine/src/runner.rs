@@ -260,6 +260,7 @@ impl Runner {
             empty,
             limit: self.limit,
             atomic,
+            uncommitted: false,
             kinds: scan.kinds(),
         })
     }

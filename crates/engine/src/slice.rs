@@ -64,6 +64,8 @@ pub struct SliceWork {
     pub limit: Option<u64>,
     /// Whether the targets make a batch durable together with its checkpoint.
     pub atomic: bool,
+    /// Whether something was written to such targets that is not durable yet.
+    pub uncommitted: bool,
     /// The columns whose values tell kinds of records apart, where records that no flow takes are counted.
     pub kinds: Option<Vec<String>>,
 }
@@ -93,6 +95,16 @@ pub enum SliceStop {
 impl SliceStop {
     pub(crate) fn reading(error: StoreError) -> Self {
         if error.kind().is_retryable() { Self::Read(error) } else { Self::Run(error.into()) }
+    }
+}
+
+impl SliceStop {
+    /// Where the target knows itself how far it has come, what was not committed can simply be written again.
+    fn writing(error: EngineError, atomic: bool) -> Self {
+        match error {
+            EngineError::Store(error) if atomic => Self::reading(error),
+            error => Self::Run(error),
+        }
     }
 }
 
@@ -203,7 +215,7 @@ async fn settle_all(
             given_up.cancel();
         }
     }
-    failure.map_or(Ok(()), |error| Err(error.into()))
+    failure.map_or(Ok(()), |error| Err(SliceStop::writing(error, work.atomic)))
 }
 
 /// Counts a settled batch, makes its rejects durable, and moves the checkpoints of all flows behind it at once:
@@ -231,7 +243,9 @@ async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Sett
         check_equation(&flow.plan, &work.slice.id, checkpoint)?;
     }
     note_spilled(work);
-    if work.atomic {
+    // A slice without cursors restarts whole, so that it is one transaction.
+    work.uncommitted = work.atomic && settled.cursor.is_none();
+    if work.atomic && !work.uncommitted {
         commit(work).await?;
     }
     // A slice without cursors restarts whole, so that its checkpoints would count records twice.
@@ -364,6 +378,9 @@ fn check_equation(plan: &FlowPlan, slice: &SliceId, checkpoint: &Checkpoint) -> 
 
 /// The slice is read to its end: receipts.
 async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
+    if work.uncommitted {
+        commit(&work).await.map_err(|error| SliceStop::writing(error, work.atomic))?;
+    }
     let mut receipts = Vec::with_capacity(work.flows.len());
     for flow in work.flows {
         if let Route::Write(writer) = &flow.route {

@@ -128,11 +128,26 @@ async fn lost_commits_and_lost_answers_change_nothing() {
             trial.ledger.commits.lock().unwrap().extend(vec![CommitFault::None; at]);
             trial.ledger.commits.lock().unwrap().push_back(fault);
             let (summary, error) = trial.run().await;
-            assert!(error.is_some() && summary.outcome == RunOutcome::Failed, "{at} {fault:?} {error:?}");
-            let (summary, error) = trial.resume().await;
             assert!(error.is_none(), "{at} {fault:?} {error:?}");
+            assert!(summary.retries > 0, "the slice is written again from what was committed");
             trial.assert_quiet(&summary);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_stopped_goes_on_from_what_was_committed() {
+    for at in [0, 5, 700] {
+        let trial = Trial::new(true);
+        trial.ledger.commits.lock().unwrap().extend(vec![CommitFault::None; at]);
+        // Beyond the patience of 3 s.
+        trial.ledger.commits.lock().unwrap().extend(vec![CommitFault::Lost; 60]);
+        let (summary, error) = trial.run().await;
+        assert!(error.is_some() && summary.outcome == RunOutcome::Failed, "{at} {error:?}");
+        trial.ledger.commits.lock().unwrap().clear();
+        let (summary, error) = trial.resume().await;
+        assert!(error.is_none(), "{at} {error:?}");
+        trial.assert_quiet(&summary);
     }
 }
 

@@ -106,8 +106,9 @@ impl PostgresTarget {
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let table = catalog::read(&self.store, &lease, &self.request.table).await;
         let table = table.map_err(|error| match error.kind() {
-            StoreErrorKind::NotFound if error.hint().is_none() => {
-                error.with_hint("`whimbrel create` makes it")
+            StoreErrorKind::NotFound => {
+                let others = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                error.with_hint(format!("make it with `whimbrel create` or `whimbrel run --create`{others}"))
             }
             _ => error,
         })?;

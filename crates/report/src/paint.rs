@@ -59,6 +59,6 @@ mod tests {
         assert_eq!(Paint::Plain.bad("no"), "no");
         let coloured = Paint::Coloured.bad("no");
         assert_ne!(coloured, "no");
-        assert_eq!(console::strip_ansi_codes(&coloured), "no");
+        assert!(coloured.starts_with("\u{1b}[") && coloured.contains("no"), "{coloured:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! What a user sees where a server refuses: one error that names who, what and the remedy.
 
-use super::faults::assert_error;
-use super::Live;
+use super::{Live, assert_error};
 use crate::place::Ended;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -47,7 +46,7 @@ fn a_role_without_a_column() {
 #[test]
 fn a_database_that_is_not_there() {
     let Some(live) = Live::with_parcels(11, 6) else { return };
-    let refused = from(&live, &live.database.url_of("no_such_database")).expect(1);
+    let refused = from(&live, &live.database.url_of("no_such_database")).expect(2);
     assert_error(&live, "a_database_that_is_not_there", &refused);
 }
 

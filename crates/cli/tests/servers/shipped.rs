@@ -1,14 +1,20 @@
 //! The migrations that come with whimbrel, from PostgreSQL into DynamoDB.
 
 use super::Live;
-use crate::items;
+use crate::faults::Server;
+use crate::items::{self, Items};
 use crate::place::{Ended, Place, Shipped};
 use serde_json::Value;
 use std::process::Command;
 
 /// Runs a migration, and everything that looks at a run; then compares each count with the source and each item with
-/// that of the embedded demo.
-fn arrives_as_in_the_demo(name: &str, table: &str, surroundings: impl Fn(&Live, &mut Command)) {
+/// what another DynamoDB got.
+fn arrives(
+    name: &str,
+    table: &str,
+    surroundings: impl Fn(&Live, &mut Command),
+    elsewhere: impl FnOnce(&Live) -> Items,
+) {
     let Some(live) = Live::new() else { return };
     let shipped = Shipped::named(name);
     live.database.script(&shipped.script());
@@ -33,9 +39,7 @@ fn arrives_as_in_the_demo(name: &str, table: &str, surroundings: impl Fn(&Live, 
 
     let found = live.tables.items(table);
     assert_eq!(found.len() as u64, total);
-    let demo = Place::new();
-    demo.run(&["demo", name, "--quiet"]).expect(0);
-    items::assert_same(&found, &items::in_file(&demo.path(&format!("data/{name}.dynamodb")), table));
+    items::assert_same(&found, &elsewhere(&live));
 
     let id = summary["run"].as_str().expect("the run's name");
     let status = run(&["status", "--json"]).expect(0).json();
@@ -64,16 +68,31 @@ fn assert_counts_of_source(live: &Live, summary: &Value) -> u64 {
 }
 
 #[test]
-fn ratel() {
-    arrives_as_in_the_demo("ratel", "ratel-local", |_, _| {});
+fn ratel_arrives_as_in_the_embedded_dynamodb() {
+    let embedded = |live: &Live| {
+        let server = Server::start();
+        let spec = Shipped::named("ratel").spec();
+        let run = ["run", &spec, "--env", "live", "--create", "--quiet", "--journal", "elsewhere"];
+        let running = live.place.start_with(&run, |command| {
+            live.surroundings(command);
+            command.env("AWS_ENDPOINT_URL_DYNAMODB", server.endpoint());
+        });
+        running.wait().expect(0);
+        items::of(&server.database, "ratel-local")
+    };
+    arrives("ratel", "ratel-local", |_, _| {}, embedded);
 }
 
 #[test]
-fn cello() {
-    arrives_as_in_the_demo("cello", "cello", |live, command| {
-        let url = live.database.url();
-        let name = url.rsplit_once('/').expect("a database").1.trim_end_matches('?');
-        command.env("PGHOST", live.database.address()).env("PGDATABASE", name);
+fn cello_arrives_as_in_the_demo() {
+    let surroundings = |live: &Live, command: &mut Command| {
+        command.env("PGHOST", live.database.address()).env("PGDATABASE", live.database.name());
         command.env("PGUSER", "postgres").env("PGPASSWORD", "is not asked for");
-    });
+    };
+    let demo = |_: &Live| {
+        let place = Place::new();
+        place.run(&["demo", "cello", "--quiet"]).expect(0);
+        items::in_file(&place.path("data/cello.dynamodb"), "cello")
+    };
+    arrives("cello", "cello", surroundings, demo);
 }
