@@ -195,15 +195,14 @@ impl Bars {
             let bar = self.flows.entry(flow.flow.clone()).or_insert_with(|| {
                 let bar = ProgressBar::new(0).with_style(style(match flow.estimate {
                     Some(_) => "{prefix:24!} {bar:30.green} {human_pos} of {human_len}{msg}",
-                    // How a scan's records divide among its flows is only known in the end.
-                    None => "{prefix:24!} {spinner:.green} {human_pos}{msg}",
+                    // How a scan's records divide among its flows is only known in the end: the bar is their share.
+                    None => "{prefix:24!} {bar:30.green} {human_pos}{msg}",
                 }));
                 bar.set_prefix(flow.flow.to_string());
                 all.insert_before(total, bar)
             });
-            bar.set_length(flow.estimate.unwrap_or(0).max(flow.counts.read));
+            bar.set_length(flow.estimate.or(expected).unwrap_or(0).max(flow.counts.read));
             bar.set_position(flow.counts.read);
-            bar.tick();
             if flow.counts.rejected > 0 {
                 bar.set_message(format!(", {} rejected", count(flow.counts.rejected)));
             }

@@ -132,7 +132,8 @@ fn assert_held(place: &Place) {
         HELD.iter().enumerate().map(|(number, (query, _))| format!("({query}) AS c{number}")).collect();
     let query = format!("SELECT {}", columns.join(", "));
     let spec = "data/contramate-spec/contramate.yaml";
-    let answer = place.run(&["query", spec, &query, "--env", "demo", "--store", "main", "--json"]).expect(0).json();
+    let answer =
+        place.run(&["query", spec, &query, "--env", "demo", "--store", "main", "--json"]).expect(0).json();
     for (number, (query, expected)) in HELD.iter().enumerate() {
         assert_eq!(answer[format!("c{number}")], *expected, "{query}");
     }

@@ -41,6 +41,8 @@ pub(crate) struct Table {
     pub(crate) indexed: bool,
     arn: Option<String>,
     id: Option<String>,
+    /// When it was made, in milliseconds since 1970.
+    made_ms: Option<i64>,
     going: bool,
 }
 
@@ -59,18 +61,22 @@ impl Table {
             indexed: indexes.all(|index| active(index.index_status())),
             arn: description.table_arn().map(str::to_owned),
             id: description.table_id().map(str::to_owned),
+            made_ms: description.creation_date_time().and_then(|made| made.to_millis().ok()),
             going: matches!(status, Some(TableStatus::Deleting)),
         }
     }
 
     /// What the table is: its ARN, which holds account, region and name, and the id that a table of the same
-    /// name made later would not have. The endpoint stands in where a server knows no ids.
+    /// name made later would not have. Endpoint and time of creation stand in where a server knows no ids.
     pub(crate) fn identity(&self, endpoint: Option<&str>) -> Identity {
         let arn = self.arn.as_deref().unwrap_or("table without an ARN");
         Identity::new(match (&self.id, endpoint) {
             (Some(id), _) => format!("{arn} {id}"),
-            (None, Some(endpoint)) => format!("{arn} at {endpoint}"),
-            (None, None) => arn.to_owned(),
+            (None, endpoint) => {
+                let place = endpoint.map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+                let made = self.made_ms.map(|made_ms| format!(" of {made_ms}")).unwrap_or_default();
+                format!("{arn}{place}{made}")
+            }
         })
     }
 

@@ -88,7 +88,9 @@ impl DynamoSource {
             Some(table) => Arc::new(table),
             None => {
                 let error = catalog.missing(&self.table).await;
-                return Err(error.with_hint("look at the flow's `table`, and at region and endpoint of the store"));
+                return Err(
+                    error.with_hint("look at the flow's `table`, and at region and endpoint of the store")
+                );
             }
         };
         let plan = Plan::of(&self.request, &table, self.connector.config().consistent_reads)

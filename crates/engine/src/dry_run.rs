@@ -5,8 +5,8 @@ use crate::flow::{FlowPlan, Reached, fill};
 use crate::kinds::tally;
 use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price;
-pub use crate::reasons::{RejectReason, RejectShown};
 use crate::reasons::Reasons;
+pub use crate::reasons::{RejectReason, RejectShown};
 use crate::run::wanted_slices;
 use crate::slice::log_rejects;
 use arrow::array::RecordBatch;
@@ -195,7 +195,8 @@ async fn sample<'a>(
     let weight = ratio(records, records.min(budget)).max(1.0);
     // A source may cut into fewer than it is asked for.
     let slices = if parts.len() < wanted || all { parts.len() } else { wanted_slices(scan, limit) };
-    let mut found: Vec<FlowFound> = scan.flows.iter().chain(&scan.spilling).map(|flow| FlowFound::new(flow, weight, slices)).collect();
+    let mut found: Vec<FlowFound> =
+        scan.flows.iter().chain(&scan.spilling).map(|flow| FlowFound::new(flow, weight, slices)).collect();
     let mut read = 0;
     for part in &parts {
         let most = if all { budget - read } else { share };

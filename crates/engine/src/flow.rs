@@ -34,6 +34,8 @@ pub struct FlowPlan {
     pub mode: Mode,
     /// The source's key columns.
     pub key: Vec<String>,
+    /// The target's key columns.
+    pub into_key: Vec<String>,
     /// The spec's template for one record, for people.
     pub sample: Option<String>,
     /// In [`Mode::Update`]: the input's columns whose values guard the output columns of the same name; `None`
@@ -133,6 +135,7 @@ impl FlowPlan {
             guards,
             target,
             mode,
+            into_key: flow.into.key.clone(),
             key: source.key.clone(),
             sample: flow.sample.clone(),
             duplicates: Duplicates::Rejected,
@@ -157,6 +160,7 @@ impl FlowPlan {
             target: Arc::clone(&self.target),
             mode: self.mode,
             key: Vec::new(),
+            into_key: self.into_key.clone(),
             sample: None,
             guards: None,
             duplicates: Duplicates::Rejected,
@@ -171,7 +175,13 @@ impl FlowPlan {
     ///
     /// # Errors
     /// The flow's records cannot be put in the order that it names.
-    pub fn rule_on_duplicates(&mut self, flow: &ResolvedFlow, into_key: &[String], spec: &Path) -> Result<()> {
+    pub fn rule_on_duplicates(
+        &mut self,
+        flow: &ResolvedFlow,
+        into_key: &[String],
+        spec: &Path,
+    ) -> Result<()> {
+        self.into_key = into_key.to_vec();
         let table = matches!(flow.from.relation, Relation::Table(_));
         let order = match flow.into.on_duplicate {
             OnDuplicate::Reject => None,
@@ -267,8 +277,9 @@ impl FlowPlan {
         let (taken, refused) = self.take(batch);
         let kept: Vec<usize> = taken.iter().copied().filter(|row| !refused.contains_key(row)).collect();
         let indices: UInt64Array = kept.iter().map(|row| count(*row)).collect::<Vec<_>>().into();
-        let records = take_record_batch(&batch.records, &indices)
-            .map_err(|error| EngineError::Internal(format!("flow `{}`: records to wait: {error}", self.name)))?;
+        let records = take_record_batch(&batch.records, &indices).map_err(|error| {
+            EngineError::Internal(format!("flow `{}`: records to wait: {error}", self.name))
+        })?;
         let originals = batch.originals.as_ref();
         let originals = originals.map(|whole| kept.iter().map(|row| whole.original(*row)).collect());
         Ok(Reached {

@@ -1,7 +1,7 @@
 //! A migration made ready: its stores opened, its flows compiled and gathered into scan groups.
 
-use crate::error::{EngineError, Result};
 use crate::condition;
+use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::needs;
 use crate::spill::SpillSource;
@@ -203,7 +203,9 @@ fn scan_groups<'a>(flows: &'a [ResolvedFlow], stores: &Stores) -> Vec<Vec<&'a Re
             domain(flow, stores).is_none()
                 && (flow.after.contains(&other.name) || other.after.contains(&flow.name))
         };
-        let fits = |group: &Vec<&ResolvedFlow>| group.iter().all(|other| same(other)) && !group.iter().any(|other| waits(other));
+        let fits = |group: &Vec<&ResolvedFlow>| {
+            group.iter().all(|other| same(other)) && !group.iter().any(|other| waits(other))
+        };
         match groups.iter_mut().find(|group| fits(group)) {
             Some(group) => group.push(flow),
             None => groups.push(vec![flow]),
@@ -268,7 +270,8 @@ fn spill_scans(scan: &mut Scan) -> Vec<Scan> {
     let resources: Vec<(StoreName, String)> =
         scan.flows.iter().map(|flow| (flow.store.clone(), flow.plan.target.resource())).collect();
     let waits = |flow: &ScanFlow, own: &(StoreName, String)| {
-        let enforced = |resource: &String| flow.target.parents.iter().any(|parent| parent.resource == *resource);
+        let enforced =
+            |resource: &String| flow.target.parents.iter().any(|parent| parent.resource == *resource);
         resources.iter().any(|other| other != own && other.0 == own.0 && enforced(&other.1))
     };
     let flows = std::mem::take(&mut scan.flows).into_iter().zip(&resources);

@@ -12,9 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt as _, BufReader, Take};
-use whimbrel_model::{Capacity, Cursor, FlowName, Reject, RunId, SliceId, SlicePart, Stage, StoreName, record};
+use whimbrel_model::{
+    Capacity, Cursor, FlowName, Reject, RunId, SliceId, SlicePart, Stage, StoreName, record,
+};
 use whimbrel_store::{
-    BatchStream, Originals, ReadBatch, RunContext, Source, SourceDescription, StoreError, StoreErrorKind, Unreadable,
+    BatchStream, Originals, ReadBatch, RunContext, Source, SourceDescription, StoreError, StoreErrorKind,
+    Unreadable,
 };
 
 /// Under this name a reject's record keeps values that could not be read, by column, in base64.

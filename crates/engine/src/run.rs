@@ -17,9 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whimbrel_spec::resolved::Unmatched;
 use whimbrel_model::{GroupName, RunId, Slice, SliceId, StoreName};
-use whimbrel_store::{Creation, Meter, RunContext, SourceDescription, StoreErrorKind, TargetState, UnitBudget, UnitLimit};
+use whimbrel_spec::resolved::Unmatched;
+use whimbrel_store::{
+    Creation, Meter, RunContext, SourceDescription, StoreErrorKind, TargetState, UnitBudget, UnitLimit,
+};
 
 /// Records that a slice should hold about.
 const SLICE_RECORDS: u64 = 5_000;
@@ -165,7 +167,8 @@ impl<'a> Run<'a> {
 
     async fn work(&mut self) -> Result<()> {
         if !self.record.planned {
-            let making = if self.settings.create { "making missing tables" } else { "looking at the targets" };
+            let making =
+                if self.settings.create { "making missing tables" } else { "looking at the targets" };
             self.settings.progress.begin_step(format!("{making}, cutting the sources into slices"));
             self.plan().await?;
             self.record = found(self.journal, &self.record.id)?;
@@ -173,7 +176,8 @@ impl<'a> Run<'a> {
         self.same_targets().await?;
         self.announce()?;
         let resolved = &self.migration.resolved;
-        let limit = UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
+        let limit =
+            UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
         let used = Tally::of(self.journal, &self.record)?.capacity;
         let folder = self.journal.run_folder(&self.record.id);
         self.migration.scans.iter().filter_map(|scan| scan.spilled.as_ref()).for_each(|spilled| {
@@ -382,7 +386,8 @@ impl<'a> Run<'a> {
         rejects: RejectSummary,
     ) -> Summary {
         let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
-        let missed = self.migration.resolved.unmatched == Unmatched::Reject && !tally.scan.unmatched.is_empty();
+        let missed =
+            self.migration.resolved.unmatched == Unmatched::Reject && !tally.scan.unmatched.is_empty();
         let outcome = match error {
             Some(error) if error.is_pause() => RunOutcome::Paused,
             Some(_) => RunOutcome::Failed,
@@ -469,7 +474,8 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
                 own.partition(|part| part.slice.as_str().starts_with(steps::AFTER_LOAD));
             let again = Arc::new(flow.plan.written_again()?);
             let read = scan.description.clone();
-            let held = SourceDescription { schema: Arc::clone(again.output()), key: Vec::new(), ..read.clone() };
+            let held =
+                SourceDescription { schema: Arc::clone(again.output()), key: Vec::new(), ..read.clone() };
             let again = ScanFlow { plan: again, ..flow.clone() };
             for (suffix, parts, description, flow) in
                 [("", refused, read, flow.clone()), (".after-load", removed, held, again)]

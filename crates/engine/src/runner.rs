@@ -3,11 +3,11 @@
 use crate::duplicates::first_pass::{self, FirstPass, Looked};
 use crate::duplicates::{Claims, KeySet};
 use crate::error::{EngineError, Result};
+use crate::flow::FlowPlan;
 use crate::journal::{Journal, RunRecord, SliceRecord, TargetRecord};
 use crate::migration::{Migration, Scan};
 use crate::rejects::{self, RejectFile};
 use crate::reporter::Reporter;
-use crate::flow::FlowPlan;
 use crate::slice::{FlowWork, Route, SliceContext, SliceStop, SliceWork, run_slice};
 use crate::spill::SpillFile;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -243,7 +243,9 @@ impl Runner {
                 (None, _) if atomic => Checkpoint::default(),
                 (None, journalled) => journalled.map(|(_, kept)| kept.clone()).unwrap_or_default(),
             };
-            flows.push(self.flow_work(&flow.plan, &record.slice.id, resume, Route::Write(Arc::from(writer))).await?);
+            flows.push(
+                self.flow_work(&flow.plan, &record.slice.id, resume, Route::Write(Arc::from(writer))).await?,
+            );
         }
         for flow in &scan.spilling {
             let name = &flow.plan.name;

@@ -15,7 +15,9 @@ use futures::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use whimbrel_model::{Capacity, Checkpoint, Cursor, Receipt, Reject, ScanTally, Slice, SliceId, SpilledSoFar};
+use whimbrel_model::{
+    Capacity, Checkpoint, Cursor, Receipt, Reject, ScanTally, Slice, SliceId, SpilledSoFar, record,
+};
 use whimbrel_store::{Outcome, ReadBatch, RunContext, Source, StoreError, WriteBatch, WriteOutcome, Writer};
 
 /// How many batches of a slice are on their way at once.
@@ -166,7 +168,8 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
         memory: Arc::clone(&context.memory),
         memory_permits: context.memory_permits,
     };
-    let batches = work.source.read(&work.slice.part, after.as_ref(), &context.run).await.map_err(SliceStop::reading)?;
+    let batches =
+        work.source.read(&work.slice.part, after.as_ref(), &context.run).await.map_err(SliceStop::reading)?;
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::spawn(reader.pump(batches, sender));
     let outcome = settle_all(&mut work, context, receiver, &given_up).await;
@@ -344,6 +347,10 @@ impl FlowWork {
                     let mut reject =
                         self.plan.reject(slice, &reached.batch, row, refusal.stage, refusal.reason);
                     reject.original = reached.originals.as_ref().map(|originals| originals.original(row));
+                    if reject.key.is_empty() {
+                        // The source has no key: the target's names the record.
+                        reject.key = record::key_to_json(&reached.records, position, &self.plan.into_key);
+                    }
                     rejects.push(reject);
                     continue;
                 }

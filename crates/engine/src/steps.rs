@@ -67,7 +67,8 @@ async fn remove(
     let slice = SliceId::new(format!("{AFTER_LOAD}{}", file_name(&step.name)));
     let path = rejects::path(&journal.run_folder(run), &flow.plan.name, &slice);
     let mut file = RejectFile::open(path, 0).await?;
-    let mut correction = Correction { records: 0, reject_bytes: 0, slice: slice.clone(), sums: Buckets::default() };
+    let mut correction =
+        Correction { records: 0, reject_bytes: 0, slice: slice.clone(), sums: Buckets::default() };
     let removed = flow.plan.target.removed_by(step, context).await?;
     let mut portions = removed.try_chunks(REJECTS_AT_ONCE);
     loop {
@@ -101,6 +102,7 @@ fn reject(flow: &ScanFlow, slice: &SliceId, removed: Removed) -> Reject {
 /// A step's name as part of a file's: what is no letter or digit becomes a hyphen, and a digest keeps two names
 /// apart that look the same then.
 fn file_name(step: &str) -> String {
-    let plain: String = step.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
+    let plain: String =
+        step.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
     format!("{plain}-{}", &blake3::hash(step.as_bytes()).to_hex()[..8])
 }

@@ -1,9 +1,9 @@
 //! A target in memory whose batches arrive whole with their checkpoints, or not at all, and whose children need
 //! parents.
 
-use async_trait::async_trait;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Map, Value};
@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Checkpoint, Fingerprint, Identity, SliceId, Stage, StoreName, record};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Finding, Held, KeyPattern, LoadStep, Outcome, Parent, ReadRequest, Refusal,
-    Removed, Result, RunContext, Source, Store, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
-    WriteBatch, WriteOutcome, WriteRequest, Writer,
+    Capabilities, Creation, Encoded, Finding, Held, KeyPattern, LoadStep, Outcome, Parent, ReadRequest,
+    Refusal, Removed, Result, RunContext, Source, Store, StoreError, StoreErrorKind, Target, TargetPlan,
+    TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
 };
 
 /// What becomes of a commit when its turn comes.
@@ -146,7 +146,8 @@ impl Target for LedgerTable {
 
     async fn plan(&self, _: &Schema) -> Result<TargetPlan> {
         let parent = Parent { resource: "parents".to_owned(), columns: vec!["parent".to_owned()] };
-        let parents = if self.ledger.enforced && self.table == "children" { vec![parent] } else { Vec::new() };
+        let parents =
+            if self.ledger.enforced && self.table == "children" { vec![parent] } else { Vec::new() };
         Ok(TargetPlan { exists: true, parents, ..TargetPlan::default() })
     }
 
@@ -179,7 +180,8 @@ impl Target for LedgerTable {
     }
 
     async fn load_steps(&self) -> Result<Vec<LoadStep>> {
-        let due = self.table == "children" && !self.ledger.enforced && !*self.ledger.step_done.lock().unwrap();
+        let due =
+            self.table == "children" && !self.ledger.enforced && !*self.ledger.step_done.lock().unwrap();
         let step = LoadStep { name: "foreign key/1".to_owned(), text: "ADD FOREIGN KEY".to_owned() };
         Ok(if due { vec![step] } else { Vec::new() })
     }
@@ -231,9 +233,8 @@ struct LedgerWriter {
 
 impl LedgerWriter {
     fn write_one(&self, (key, parent, whole): (String, Option<String>, String)) -> Outcome {
-        let refused = |reason: &str| {
-            Outcome::Rejected(Refusal { stage: Stage::Write, reason: reason.to_owned() })
-        };
+        let refused =
+            |reason: &str| Outcome::Rejected(Refusal { stage: Stage::Write, reason: reason.to_owned() });
         let tables = self.ledger.tables.lock().unwrap();
         let mut session = self.session.lock().unwrap();
         let held = |table: &str, key: &str| {

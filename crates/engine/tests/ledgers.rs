@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::journal::RunKind;
-use whimbrel_engine::{EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary};
+use whimbrel_engine::{
+    EngineError, Journal, Migration, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
+};
 use whimbrel_model::{Counts, Reject, RunId, StoreName};
 use whimbrel_spec::{Choices, Providers};
 
@@ -88,7 +90,10 @@ impl Trial {
         assert_eq!(summary.outcome, RunOutcome::Incomplete);
         let counts = |name: &str| Counts { bytes: 0, ..summary.flows[&name.into()] };
         assert_eq!(counts("parents"), Counts { read: 3_001, created: 3_001, ..Counts::default() });
-        assert_eq!(counts("children"), Counts { read: 3_001, created: 2_999, rejected: 2, ..Counts::default() });
+        assert_eq!(
+            counts("children"),
+            Counts { read: 3_001, created: 2_999, rejected: 2, ..Counts::default() }
+        );
         assert_eq!(summary.unmatched, BTreeMap::from([("id=*".to_owned(), 3_000)]));
         let tables = self.ledger.tables.lock().unwrap();
         assert_eq!((tables["parents"].len(), tables["children"].len()), (3_001, 2_999));
@@ -123,7 +128,9 @@ async fn children_wait_where_the_target_insists_on_parents() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_commits_and_lost_answers_change_nothing() {
     for enforced in [false, true] {
-        for (at, fault) in [(0, CommitFault::Lost), (5, CommitFault::AnswerLost), (700, CommitFault::AnswerLost)] {
+        for (at, fault) in
+            [(0, CommitFault::Lost), (5, CommitFault::AnswerLost), (700, CommitFault::AnswerLost)]
+        {
             let trial = Trial::new(enforced);
             trial.ledger.commits.lock().unwrap().extend(vec![CommitFault::None; at]);
             trial.ledger.commits.lock().unwrap().push_back(fault);

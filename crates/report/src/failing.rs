@@ -61,7 +61,8 @@ pub fn unmatched(patterns: &BTreeMap<String, u64>, paint: Paint, text: &mut Stri
         let rest: u64 = patterns[SHOWN_PATTERNS..].iter().map(|(_, records)| **records).sum();
         let _ = writeln!(text, "  {:>8}  of {} other patterns", count(rest), patterns.len() - SHOWN_PATTERNS);
     }
-    let _ = writeln!(text, "  Add a flow that takes them, or write `unmatched: ignore` at the top of the spec.");
+    let _ =
+        writeln!(text, "  Add a flow that takes them, or write `unmatched: ignore` at the top of the spec.");
 }
 
 /// Records that several flows take.
@@ -71,7 +72,10 @@ pub fn shared(records: u64, text: &mut String) {
         1 => text.push_str("\n  1 record is taken by more than one flow; each of them counts it.\n"),
         records => {
             let records = count(records);
-            let _ = writeln!(text, "\n  {records} records are taken by more than one flow; each of them counts them.");
+            let _ = writeln!(
+                text,
+                "\n  {records} records are taken by more than one flow; each of them counts them."
+            );
         }
     }
 }

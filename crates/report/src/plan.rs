@@ -57,7 +57,9 @@ fn totals(plan: &DryRun, paint: Paint, text: &mut String) {
     let line = if rejected > 0 { paint.warn(&line) } else { paint.good(&line) };
     let _ = writeln!(text, "  {line}");
     if plan.complete {
-        text.push_str("  Second records of a key and records whose parent never comes are found by the run.\n");
+        text.push_str(
+            "  Second records of a key and records whose parent never comes are found by the run.\n",
+        );
     }
 }
 
@@ -147,12 +149,22 @@ fn issues(flow: &FlowDryRun, paint: Paint, text: &mut String) {
     }
     let _ = writeln!(text, "    {}", paint.warn(&format!("issues ({}):", count(flow.rejected))));
     for reason in flow.reasons.iter().take(SHOWN_REJECTS) {
-        let _ = writeln!(text, "    {:>8}  {} ({})", count(reason.count), failing::cut(&reason.reason), reason.stage);
+        let _ = writeln!(
+            text,
+            "    {:>8}  {} ({})",
+            count(reason.count),
+            failing::cut(&reason.reason),
+            reason.stage
+        );
     }
     failing::list(&flow.rejects, SHOWN_REJECTS, "      ", text);
     let rest = flow.rejected.saturating_sub(u64::try_from(SHOWN_REJECTS).unwrap_or(0));
     if rest > 0 {
-        let _ = writeln!(text, "      and {} more; `plan --json` names the first 1,000 of each flow", count(rest));
+        let _ = writeln!(
+            text,
+            "      and {} more; `plan --json` names the first 1,000 of each flow",
+            count(rest)
+        );
     }
 }
 

@@ -116,7 +116,8 @@ fn rejects(summary: &Summary, paint: Paint, text: &mut String) {
     for (flow, first) in &rejects.first {
         let all = summary.flows.get(flow).map_or(0, |counts| counts.rejected);
         let shown = u64::try_from(first.len()).unwrap_or(u64::MAX);
-        let which = if all > shown { format!(", the first {shown} of {}", count(all)) } else { String::new() };
+        let which =
+            if all > shown { format!(", the first {shown} of {}", count(all)) } else { String::new() };
         let _ = writeln!(text, "  {flow}{which}:");
         failing::list(first, first.len(), "    ", text);
     }

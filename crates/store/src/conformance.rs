@@ -26,7 +26,8 @@ pub fn context() -> RunContext {
 }
 
 async fn read_all(source: &dyn Source, part: &SlicePart, after: Option<&Cursor>) -> Vec<ReadBatch> {
-    let stream = source.read(part, after, &context()).await.expect("a part that the source itself gave is readable");
+    let stream =
+        source.read(part, after, &context()).await.expect("a part that the source itself gave is readable");
     stream.try_collect().await.expect("the stream ends well")
 }
 

@@ -20,8 +20,8 @@ pub use request::{
 };
 pub use source::{BatchStream, Originals, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{
-    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Parent, Refusal, Removed,
-    Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, Writer,
+    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Parent, Refusal,
+    Removed, Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, Writer,
 };
 
 use async_trait::async_trait;

@@ -23,7 +23,7 @@ const TABLE_ROWS: u64 = 1000;
 /// What is asked, and of whom.
 enum Question {
     /// SQL over all stores.
-    All(Query),
+    All(Box<Query>),
     /// One store's own language.
     One(StoreName),
 }
@@ -62,7 +62,7 @@ fn question(
     }
     let query = Query::parse(&args.sql)?;
     let named = query.stores(known)?;
-    Ok((Question::All(query), named))
+    Ok((Question::All(Box::new(query)), named))
 }
 
 async fn ask(
@@ -92,7 +92,7 @@ async fn ask(
     // One row more says whether there are more.
     let asked = shown.map(|shown| usize::try_from(shown.saturating_add(1)).unwrap_or(usize::MAX));
     let answer = match question {
-        Question::All(query) => session.answer(query, asked).await?,
+        Question::All(query) => session.answer(*query, asked).await?,
         Question::One(store) => session.ask_store(&store, &args.sql, asked).await?,
     };
     print(program, args, answer, format, shown).await?;

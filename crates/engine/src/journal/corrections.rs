@@ -51,11 +51,18 @@ impl Journal {
     /// # Errors
     /// The journal fails or is damaged.
     pub fn corrections(&self, run: &RunId) -> Result<Vec<(FlowName, Correction)>, JournalError> {
-        let sql = "SELECT flow, slice, records, reject_bytes, sums FROM corrections WHERE run = ?1 ORDER BY rowid";
+        let sql =
+            "SELECT flow, slice, records, reject_bytes, sums FROM corrections WHERE run = ?1 ORDER BY rowid";
         let mut statement = self.sql(self.connection.prepare(sql))?;
         let read = |row: &Row| {
             let (records, reject_bytes): (i64, i64) = (row.get(2)?, row.get(3)?);
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, records, reject_bytes, row.get::<_, Vec<u8>>(4)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                records,
+                reject_bytes,
+                row.get::<_, Vec<u8>>(4)?,
+            ))
         };
         let rows = self.sql(statement.query_map([run.as_str()], read))?;
         let mut corrections = Vec::new();

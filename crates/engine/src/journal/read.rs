@@ -5,8 +5,8 @@ use super::{Journal, JournalError};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::BTreeMap;
 use whimbrel_model::{
-    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, ScanTally, Slice, SliceId, SlicePart,
-    StoreName,
+    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, GroupName, RunId, ScanTally, Slice, SliceId,
+    SlicePart, StoreName,
 };
 
 const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned, shape";

@@ -58,8 +58,14 @@ impl JournalWriter {
     ) -> Self {
         let (sender, receiver) = mpsc::channel();
         let (waiting, failure) = (Arc::default(), Arc::default());
-        let writing =
-            Writing { connection, path, run, before, waiting: Arc::clone(&waiting), failure: Arc::clone(&failure) };
+        let writing = Writing {
+            connection,
+            path,
+            run,
+            before,
+            waiting: Arc::clone(&waiting),
+            failure: Arc::clone(&failure),
+        };
         std::thread::spawn(move || writing.run(&receiver));
         Self { sender, waiting, failure }
     }
