@@ -154,6 +154,14 @@ impl Tally {
     }
 }
 
+/// The counts of each flow of a run so far, what steps behind the load took back included.
+///
+/// # Errors
+/// The journal fails.
+pub fn counts(journal: &Journal, run: &RunRecord) -> Result<BTreeMap<FlowName, Counts>> {
+    Ok(Tally::of(journal, run)?.flows)
+}
+
 /// What a flow's target should hold after a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {

@@ -309,6 +309,8 @@ async fn a_target_that_keeps_the_checkpoints_itself_has_each_key_once() {
     {
         ledger.commits.lock().unwrap().extend(vec![CommitFault::None; 100 + 77 * round]);
         ledger.commits.lock().unwrap().push_back(fault);
+        // What is lost once is written again at once; only beyond all patience does the run stop.
+        ledger.commits.lock().unwrap().extend(vec![CommitFault::Lost; 60]);
         let (_, error) = if round == 0 { trial.run().await } else { trial.resume(10 - 3 * round).await };
         assert!(matches!(error, Some(EngineError::Store(_))), "{round}: {error:?}");
         ledger.commits.lock().unwrap().clear();

@@ -84,8 +84,8 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
     for target in journal.targets(&record.id)? {
         flows.entry(target.flow).or_default().expected = target.estimate;
     }
-    for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
-        flows.entry(flow.clone()).or_default().counts += checkpoint.counts;
+    for (flow, counts) in whimbrel_engine::summary::counts(journal, record)? {
+        flows.entry(flow).or_default().counts = counts;
     }
     let until = record.ended_ms.unwrap_or_else(now_ms);
     #[expect(clippy::cast_precision_loss, reason = "a duration for people")]
