@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use whimbrel_model::{FlowName, Reject, SliceId, Stage, record};
-use whimbrel_spec::resolved::{Check, OnDuplicate, Relation};
+use whimbrel_model::{ColumnFidelity, FlowName, Logical, Reject, SliceId, Stage, record};
+use whimbrel_spec::resolved::{Check, OnDuplicate, OrderColumn, Relation};
 use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
 use whimbrel_store::{KeyPattern, Mode, Originals, ReadBatch, SourceDescription, Target};
 
@@ -192,6 +192,8 @@ impl FlowPlan {
             })?),
         };
         self.duplicates = match order {
+            // Without a key every record is a row of its own.
+            _ if into_key.is_empty() => Duplicates::Impossible(Vec::new()),
             _ if table && self.transform.tells_apart(into_key, &self.key) => {
                 Duplicates::Impossible(self.key.clone())
             }
@@ -199,6 +201,25 @@ impl FlowPlan {
             None => Duplicates::Rejected,
         };
         Ok(())
+    }
+
+    /// A column of `order` that is compared as text although the target holds something else, and what that is.
+    #[must_use]
+    pub fn ordered_as_text(
+        &self,
+        order: &[OrderColumn],
+        fidelity: &[ColumnFidelity],
+    ) -> Option<(String, String)> {
+        let is_text = |name: &str| {
+            let field = self.output().field_with_name(name);
+            field.is_ok_and(|field| *field.data_type() == DataType::Utf8 && Logical::of(field).is_none())
+        };
+        let texts = ["text", "character", "varchar", "citext", "S", "string"];
+        let arriving = fidelity.iter().filter(|column| order.iter().any(|by| by.column == column.column));
+        let other = arriving
+            .filter(|column| is_text(&column.column))
+            .find(|column| !texts.iter().any(|text| column.into.starts_with(text)))?;
+        Some((other.column.clone(), other.into.clone()))
     }
 
     /// Whether it takes only some of the records, by `where`.

@@ -248,6 +248,16 @@ async fn prepare_scan(
         let planned = target.plan(plan.output()).await;
         let mut target = planned.map_err(|error| placed(error, spec, flow, flow.into.position))?;
         plan.rule_on_duplicates(flow, &target.key, spec)?;
+        if let Some((column, into)) = plan.ordered_as_text(&flow.into.order, &target.fidelity) {
+            let message = format!(
+                "flow `{}`: `order` names `{column}`, which is text here and {into} there: text sorts otherwise",
+                flow.name
+            );
+            let hint =
+                format!("declare what it is, `columns: {{ {column}: … }}`, or cast it in the transform");
+            let error = SpecError::at(SpecErrorKind::Invalid, flow.into.position, message, hint);
+            return Err(error.in_file(spec).into());
+        }
         target.notes.push(plan.duplicates.note());
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }

@@ -148,7 +148,7 @@ impl Target for LedgerTable {
         let parent = Parent { resource: "parents".to_owned(), columns: vec!["parent".to_owned()] };
         let parents =
             if self.ledger.enforced && self.table == "children" { vec![parent] } else { Vec::new() };
-        Ok(TargetPlan { exists: true, parents, ..TargetPlan::default() })
+        Ok(TargetPlan { exists: true, parents, key: vec!["pk".to_owned()], ..TargetPlan::default() })
     }
 
     fn encode(

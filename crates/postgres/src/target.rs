@@ -10,7 +10,7 @@ pub(crate) mod route;
 use crate::catalog::identity;
 use crate::client::{Connections, Lease, Purpose};
 use crate::config::PostgresConfig;
-use crate::encode::{Encoder, unfit};
+use crate::encode::{Encoder, Wire, unfit};
 use crate::ledger::Ledger;
 use crate::writer::{PostgresWriter, SessionParts, Sessions, WriterParts};
 use arrow::array::RecordBatch;
@@ -155,6 +155,26 @@ impl PostgresTarget {
         Ok(all)
     }
 
+    /// Two texts may be one key to a type that reads them in its own way, `Ann` and `ANN` to citext: written as
+    /// text, the one could silently take the place of the other.
+    fn check_key(&self, table: &Table, key: &[String], fidelity: &[ColumnFidelity]) -> Result<()> {
+        if self.request.mode == Mode::Insert {
+            return Ok(());
+        }
+        let is_cast =
+            |name: &str| table.columns.iter().any(|column| column.name == name && column.wire == Wire::Cast);
+        let folded = fidelity.iter().find(|column| {
+            key.contains(&column.column) && is_cast(&column.column) && column.fidelity != Fidelity::Exact
+        });
+        let Some(column) = folded else { return Ok(()) };
+        let context = format!(
+            "two values of the key column `{}` may differ as {} and be one key as {}",
+            column.column, column.from, column.into
+        );
+        let hint = "write with `mode: insert`, which rejects the second, or make the column text";
+        Err(self.error(StoreErrorKind::Unsupported, context).with_hint(hint))
+    }
+
     /// Columns that the table wants filled and nobody fills.
     fn check_filled(&self, table: &Table, encoder: &Encoder) -> Result<()> {
         if self.request.mode == Mode::Update {
@@ -259,6 +279,7 @@ impl Target for PostgresTarget {
         let key = route::key(&self.store, &self.request, &table)?;
         let encoder = route::encoder(&self.store, &self.request, &table, &key, schema)?;
         let fidelity = self.fidelity(&table, schema)?;
+        self.check_key(&table, &key, &fidelity)?;
         self.check_filled(&table, &encoder)?;
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let parents = self.parents(&lease, &table).await?;

@@ -41,6 +41,10 @@ impl Duplicates {
     #[must_use]
     pub fn note(&self) -> String {
         match self {
+            Self::Impossible(columns) if columns.is_empty() => {
+                "the target has no key: every record is a row of its own, and equal records stay apart"
+                    .to_owned()
+            }
             Self::Impossible(columns) => {
                 format!(
                     "keys are distinct: each comes from one value of the source's key, {}",

@@ -27,6 +27,9 @@ pub(crate) fn fidelity(
     }
     let found = match &plain {
         DataType::Null => Some(Fidelity::Exact),
+        DataType::Utf8 if *wire == Wire::Cast && !is_read_as_written(type_name) => Some(Fidelity::Lossy(
+            "PostgreSQL reads the text in its own way, and rounds what it does not hold".to_owned(),
+        )),
         DataType::Utf8 => Some(of_text(logical, wire)),
         DataType::Boolean => of_boolean(wire),
         DataType::Float32 | DataType::Float64 => of_float(wire, plain == DataType::Float64),
@@ -55,6 +58,37 @@ fn logical_of(field: &Field) -> Option<Logical> {
         | DataType::Decimal256(..) => Some(Logical::Number),
         _ => Logical::of(field),
     }
+}
+
+/// Types whose input takes a text as it says or refuses it. Others round (`money`, `interval`, `timetz`, points), cut
+/// (`"char"`), or know words such as `now`.
+fn is_read_as_written(type_name: &str) -> bool {
+    const TYPES: [&str; 20] = [
+        "citext",
+        "inet",
+        "cidr",
+        "macaddr",
+        "macaddr8",
+        "xml",
+        "bit",
+        "bit varying",
+        "pg_lsn",
+        "ltree",
+        "hstore",
+        "int4range",
+        "int8range",
+        "numrange",
+        "int4multirange",
+        "int8multirange",
+        "nummultirange",
+        "tsvector",
+        "txid_snapshot",
+        "isbn",
+    ];
+    let plain = type_name.trim_end_matches("[]");
+    let plain = plain.split('(').next().unwrap_or(plain).trim();
+    let plain = plain.rsplit('.').next().unwrap_or(plain);
+    TYPES.contains(&plain)
 }
 
 fn reversible(how: &str) -> Fidelity {
