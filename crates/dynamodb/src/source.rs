@@ -239,7 +239,10 @@ impl Source for DynamoSource {
             batches: Batches::new(&plan, self.request.batch_records, self.request.batch_bytes),
             failed: None,
         };
-        Ok(futures::stream::unfold(Some(reading), step).boxed())
+        Ok(futures::stream::try_unfold(reading, |mut reading| async move {
+            Ok(reading.next().await?.map(|batch| (batch, reading)))
+        })
+        .boxed())
     }
 }
 
@@ -251,15 +254,6 @@ struct Reading {
     batches: Batches,
     /// Why there are no more pages; what came before is handed over first.
     failed: Option<StoreError>,
-}
-
-async fn step(reading: Option<Reading>) -> Option<(Result<ReadBatch>, Option<Reading>)> {
-    let mut reading = reading?;
-    match reading.next().await {
-        Ok(Some(batch)) => Some((Ok(batch), Some(reading))),
-        Ok(None) => None,
-        Err(error) => Some((Err(error), None)),
-    }
 }
 
 impl Reading {

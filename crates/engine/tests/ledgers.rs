@@ -84,6 +84,12 @@ impl Trial {
         run.unwrap().execute().await.unwrap()
     }
 
+    /// 9,002 numbers in batches of 10, cut into a few slices.
+    fn assert_read_once(&self) {
+        let batches = self.state.batches_read.load(Ordering::SeqCst);
+        assert!((901..=903).contains(&batches), "the numbers are read once: {batches} batches");
+    }
+
     /// 3,001 parents (0, 3, …, 9000), 3,001 children (1, 4, …, 9001) of which one fails its check and the last
     /// has no parent, and 3,000 numbers that are nobody's.
     fn assert_quiet(&self, summary: &Summary) {
@@ -111,8 +117,7 @@ async fn one_scan_feeds_both_tables_and_orphans_are_found_behind_the_load() {
     let (summary, error) = trial.run().await;
     assert!(error.is_none(), "{error:?}");
     trial.assert_quiet(&summary);
-    let batches = trial.state.batches_read.load(Ordering::SeqCst);
-    assert!((901..=903).contains(&batches), "the numbers are read once, in batches of 10: {batches}");
+    trial.assert_read_once();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,8 +126,7 @@ async fn children_wait_where_the_target_insists_on_parents() {
     let (summary, error) = trial.run().await;
     assert!(error.is_none(), "{error:?}");
     trial.assert_quiet(&summary);
-    let batches = trial.state.batches_read.load(Ordering::SeqCst);
-    assert!((901..=903).contains(&batches), "the numbers are read once, in batches of 10: {batches}");
+    trial.assert_read_once();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,7 +190,10 @@ impl Source for PostgresSource {
             copy: Some(Box::pin(copy)),
             lease: Some(lease),
         };
-        Ok(futures::stream::unfold(Some(reading), step).boxed())
+        Ok(futures::stream::try_unfold(reading, |mut reading| async move {
+            Ok(reading.next().await?.map(|batch| (batch, reading)))
+        })
+        .boxed())
     }
 }
 
@@ -217,15 +220,6 @@ struct Reading {
     /// `None`: the server has sent everything. Dropped before the lease, which then sees to the rest.
     copy: Option<CopyStream>,
     lease: Option<Lease>,
-}
-
-async fn step(reading: Option<Reading>) -> Option<(Result<ReadBatch>, Option<Reading>)> {
-    let mut reading = reading?;
-    match reading.next().await {
-        Ok(Some(batch)) => Some((Ok(batch), Some(reading))),
-        Ok(None) => None,
-        Err(error) => Some((Err(error), None)),
-    }
 }
 
 impl Reading {
