@@ -12,13 +12,15 @@ use crate::{count, writer};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId};
+use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId, SlicePart};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, Mode, Nulls, Refusal, Result,
-    RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp, Mode,
+    Nulls, Refusal, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
+    WriteRequest, Writer,
 };
 
 /// A table as the target of one flow.
@@ -415,6 +417,35 @@ impl Target for DynamoTarget {
 
     async fn count(&self, flows: &[Vec<KeyPattern>]) -> Result<Held> {
         count::count(&self.connector, &self.request.table, flows).await
+    }
+
+    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            self.connector.name(),
+            "cannot read records back yet",
+        ))
+    }
+
+    async fn held(
+        &self,
+        _part: &SlicePart,
+        _flows: &[HeldFlow],
+        _context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            self.connector.name(),
+            "cannot read records back yet",
+        ))
+    }
+
+    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            self.connector.name(),
+            "cannot read records back yet",
+        ))
     }
 
     async fn writer(&self, _slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

@@ -10,11 +10,13 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::{Capacity, Checkpoint, Fingerprint, Identity, SliceId, Stage, StoreName, record};
+use whimbrel_model::{
+    Capacity, Checkpoint, Fingerprint, Identity, SliceId, SlicePart, Stage, StoreName, record,
+};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Finding, Held, KeyPattern, LoadStep, Outcome, Parent, ReadRequest,
-    Refusal, Removed, Result, RunContext, Source, Store, StoreError, StoreErrorKind, Target, TargetPlan,
-    TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
+    Capabilities, Creation, Encoded, Finding, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp,
+    Outcome, Parent, ReadRequest, Refusal, Removed, Result, RunContext, Source, Store, StoreError,
+    StoreErrorKind, Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
 };
 
 /// What becomes of a commit when its turn comes.
@@ -177,6 +179,35 @@ impl Target for LedgerTable {
         let tables = self.ledger.tables.lock().unwrap();
         let records = tables.get(&self.table).map_or(0, BTreeMap::len);
         Ok(Held { flows: vec![u64::try_from(records).unwrap()], others: 0 })
+    }
+
+    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            &StoreName::new("ledger"),
+            "cannot read records back yet",
+        ))
+    }
+
+    async fn held(
+        &self,
+        _part: &SlicePart,
+        _flows: &[HeldFlow],
+        _context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            &StoreName::new("ledger"),
+            "cannot read records back yet",
+        ))
+    }
+
+    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
+        Err(StoreError::new(
+            StoreErrorKind::Unsupported,
+            &StoreName::new("ledger"),
+            "cannot read records back yet",
+        ))
     }
 
     async fn load_steps(&self) -> Result<Vec<LoadStep>> {

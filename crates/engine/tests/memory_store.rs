@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Cursor, Identity, SliceId, SlicePart, Stage, StoreName, record};
 use whimbrel_store::{
-    BatchStream, Capabilities, Creation, Encoded, Finding, Held, KeyPattern, Mode, Outcome, ReadBatch,
-    ReadRequest, Refusal, Result, RunContext, Source, SourceDescription, Store, StoreError, StoreErrorKind,
-    Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, WriteRequest, Writer,
+    BatchStream, Capabilities, Creation, Encoded, Finding, Held, HeldBatch, HeldFlow, KeyPattern, LookedUp,
+    Mode, Outcome, ReadBatch, ReadRequest, Refusal, Result, RunContext, Source, SourceDescription, Store,
+    StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, WriteRequest,
+    Writer,
 };
 
 /// What a write does when its turn comes, one entry a write; without an entry it succeeds.
@@ -245,6 +247,23 @@ impl Target for Table {
     async fn count(&self, _: &[Vec<KeyPattern>]) -> Result<Held> {
         let records = u64::try_from(self.state.table.lock().unwrap().len()).unwrap();
         Ok(Held { flows: vec![records], others: 0 })
+    }
+
+    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, "cannot read records back yet"))
+    }
+
+    async fn held(
+        &self,
+        _part: &SlicePart,
+        _flows: &[HeldFlow],
+        _context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, "cannot read records back yet"))
+    }
+
+    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, "cannot read records back yet"))
     }
 
     async fn writer(&self, _: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

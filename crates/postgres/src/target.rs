@@ -24,10 +24,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Identity, SliceId, StoreName, record};
+use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Identity, SliceId, SlicePart, StoreName, record};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, KeyPattern, LoadStep, Mode, Parent, Refusal, Removed, Result,
-    RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp, Mode, Parent,
+    Refusal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
+    WriteRequest, Writer,
 };
 
 /// How many records are written in one transaction.
@@ -364,6 +365,23 @@ impl Target for PostgresTarget {
         let held = count::count(&self.store, &lease, &table, &self.request.scope, flows).await?;
         lease.finish().await?;
         Ok(held)
+    }
+
+    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
+    }
+
+    async fn held(
+        &self,
+        _part: &SlicePart,
+        _flows: &[HeldFlow],
+        _context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
+    }
+
+    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
     }
 
     async fn load_steps(&self) -> Result<Vec<LoadStep>> {

@@ -9,12 +9,14 @@
 pub mod conformance;
 pub mod context;
 pub mod error;
+pub mod held;
 pub mod request;
 pub mod source;
 pub mod target;
 
 pub use context::{BudgetSpent, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
+pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
 pub use request::{
     Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest,
 };

@@ -2,13 +2,16 @@
 
 use crate::context::RunContext;
 use crate::error::Result;
+use crate::held::{HeldBatch, HeldFlow, LookedUp};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde_json::{Map, Value};
-use whimbrel_model::{Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, Identity, SliceId, Stage};
+use whimbrel_model::{
+    Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, Identity, SliceId, SlicePart, Stage,
+};
 
 /// What a target can do, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +217,44 @@ pub trait Target: Send + Sync {
         let encoded = self.encode(records, context).into_iter();
         encoded.map(|encoded| encoded.ok().map(|encoded| encoded.fingerprint.key)).collect()
     }
+
+    /// The fingerprint of each record as the target would hold it, without sending anything; what could not be
+    /// sent is refused as a writer would refuse it. Cheaper than [`Target::encode`] where a store can be.
+    fn fingerprints(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
+        let encoded = self.encode(records, context).into_iter();
+        encoded.map(|encoded| encoded.map(|encoded| encoded.fingerprint)).collect()
+    }
+
+    /// About `wanted` disjoint parts that together are all that the table holds (in scope), for
+    /// [`Target::held`].
+    ///
+    /// # Errors
+    /// The store fails, or it cannot read back.
+    async fn held_parts(&self, wanted: usize) -> Result<Vec<SlicePart>>;
+
+    /// Reads a part of the table back: every record once, whichever flow it belongs to. `flows` are the flows
+    /// into this table that are compared, this target's own among them. Reads what is committed, in the
+    /// strongest consistency that the store has. Memory is bounded by the batches.
+    ///
+    /// # Errors
+    /// The store fails, or it cannot read back.
+    async fn held(
+        &self,
+        part: &SlicePart,
+        flows: &[HeldFlow],
+        context: &RunContext,
+    ) -> Result<BoxStream<'static, Result<HeldBatch>>>;
+
+    /// Reads what the table holds under the keys of these records, as records of this target's flow. A record
+    /// that cannot have a key there is not found.
+    ///
+    /// # Errors
+    /// The store fails, or it cannot read back.
+    async fn look_up(&self, records: &RecordBatch, context: &RunContext) -> Result<LookedUp>;
 
     /// Makes the table where it is missing and waits until it can be written to. May be called twice.
     ///

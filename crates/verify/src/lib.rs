@@ -1,57 +1,20 @@
 //! Proof that what was read arrived. So far: counts, read back from the target.
 
-use serde::Serialize;
 use std::collections::BTreeMap;
+use std::time::Instant;
 use whimbrel_engine::EngineError;
+use whimbrel_engine::journal::now_ms;
 use whimbrel_engine::migration::{Migration, ScanFlow};
 use whimbrel_engine::summary::Expected;
-use whimbrel_model::{FlowName, StoreName};
+use whimbrel_model::{Capacity, FlowName, StoreName};
 use whimbrel_store::KeyPattern;
 
-/// What a verification found.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verification {
-    /// Whether anything differs.
-    pub outcome: Outcome,
-    /// Each flow.
-    pub flows: BTreeMap<FlowName, FlowVerification>,
-    /// The spec's own assertions.
-    pub assertions: Vec<Assertion>,
-}
+mod verification;
 
-/// Whether source and target agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// They agree.
-    Equal,
-    /// They do not.
-    Different,
-}
-
-/// What was found of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FlowVerification {
-    /// Records compared.
-    pub compared: u64,
-    /// Records that the target should hold and does not.
-    pub missing: u64,
-    /// Records that the target holds and should not.
-    pub extra: u64,
-    /// Records with other content.
-    pub different: u64,
-}
-
-/// An assertion of the spec.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Assertion {
-    /// Its name.
-    pub name: String,
-    /// Whether it holds.
-    pub ok: bool,
-    /// What was measured.
-    pub value: String,
-}
+pub use verification::{
+    Assertion, AttributeDifference, Depth, Difference, DifferenceKind, FlowVerification, Outcome, Since,
+    Verification,
+};
 
 /// Counts each flow's records in its target and compares them with what a run says arrived. Flows that the
 /// target cannot tell apart, because no constant is part of their records, are counted together. More records
@@ -63,6 +26,7 @@ pub async fn count(
     migration: &Migration,
     expected: &BTreeMap<FlowName, Expected>,
 ) -> Result<Verification, EngineError> {
+    let begun = Instant::now();
     let mut tables: BTreeMap<(&StoreName, String), Vec<&ScanFlow>> = BTreeMap::new();
     for (_, flow) in migration.flows() {
         tables.entry((&flow.store, flow.plan.target.resource())).or_default().push(flow);
@@ -79,7 +43,18 @@ pub async fn count(
     let fresh = |flow: &FlowName| expected.get(flow).is_some_and(|expected| expected.fresh);
     let differs = flows.iter().any(|(flow, found)| found.missing > 0 || (found.extra > 0 && fresh(flow)));
     let outcome = if differs { Outcome::Different } else { Outcome::Equal };
-    Ok(Verification { outcome, flows, assertions: Vec::new() })
+    Ok(Verification {
+        outcome,
+        depth: Depth::Count,
+        flows,
+        assertions: Vec::new(),
+        differences: Vec::new(),
+        differences_file: None,
+        notes: Vec::new(),
+        seconds: begun.elapsed().as_secs_f64(),
+        capacity: Capacity::default(),
+        ended_ms: now_ms(),
+    })
 }
 
 fn arrived(expected: &BTreeMap<FlowName, Expected>, flow: &ScanFlow) -> u64 {
@@ -112,7 +87,7 @@ fn compare(arrived: u64, held: u64) -> FlowVerification {
         compared: arrived.min(held),
         missing: arrived.saturating_sub(held),
         extra: held.saturating_sub(arrived),
-        different: 0,
+        ..FlowVerification::default()
     }
 }
 

@@ -1,0 +1,159 @@
+//! What a verification found: what `verify --json` prints, a run's folder keeps and a report shows.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use whimbrel_model::{Capacity, FlowName};
+
+/// What a verification found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Verification {
+    /// Whether anything differs, or an assertion does not hold.
+    pub outcome: Outcome,
+    /// How closely was looked.
+    pub depth: Depth,
+    /// Each flow that was compared.
+    pub flows: BTreeMap<FlowName, FlowVerification>,
+    /// The spec's own assertions.
+    pub assertions: Vec<Assertion>,
+    /// The first differences, of each flow and kind some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// The file that holds every difference, one JSON object a line; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differences_file: Option<String>,
+    /// What a person should know: what was not compared, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+    /// Units that reading used.
+    pub capacity: Capacity,
+    /// When it ended, in milliseconds since 1970-01-01 UTC.
+    pub ended_ms: i64,
+}
+
+/// Whether source and target agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// They agree.
+    Equal,
+    /// They do not.
+    Different,
+}
+
+/// How closely a verification looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Depth {
+    /// Only the spec's assertions.
+    Assertions,
+    /// Numbers of records.
+    Count,
+    /// So many records by key, chosen by the seed.
+    Sample {
+        /// Records.
+        records: u64,
+        /// What the choice follows from: the same seed chooses the same records.
+        seed: u64,
+    },
+    /// Every record.
+    All,
+}
+
+/// What was found of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowVerification {
+    /// Records compared.
+    pub compared: u64,
+    /// Records that the target should hold and does not.
+    pub missing: u64,
+    /// Records that the target holds and should not.
+    pub extra: u64,
+    /// Records with other content.
+    pub different: u64,
+    /// Records that others had written before and that the run left as they were; no difference.
+    #[serde(default)]
+    pub kept: u64,
+    /// Records that cannot arrive as the source has them now, or were refused by the run; no difference.
+    #[serde(default)]
+    pub rejected: u64,
+}
+
+impl FlowVerification {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.missing == 0 && self.extra == 0 && self.different == 0
+    }
+}
+
+/// How a record differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// The source has it, the target has not.
+    Missing,
+    /// The target has it, no source does.
+    Extra,
+    /// Both have it, with other content.
+    Different,
+}
+
+/// Which side changed since the run, told by the fingerprints that the run kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Since {
+    /// The target holds what the run wrote: the source has changed.
+    SourceChanged,
+    /// The source holds what the run read: the target has changed.
+    TargetChanged,
+}
+
+/// A record in which source and target differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The flow; `None`: a record of the target that belongs to no flow.
+    pub flow: Option<FlowName>,
+    /// How.
+    pub kind: DifferenceKind,
+    /// The key, as the target holds it.
+    pub key: Map<String, Value>,
+    /// The attributes that differ, by name; of a missing or an extra record all of them.
+    pub attributes: Vec<AttributeDifference>,
+    /// Which side changed since the run, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
+}
+
+/// An attribute that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttributeDifference {
+    /// Its name.
+    pub name: String,
+    /// What the source says it should be, in the target's plain JSON; `None`: it should not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Value>,
+    /// What the target holds; `None`: it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Value>,
+}
+
+/// An assertion of the spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assertion {
+    /// Its name.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// What must hold, `= 0`, for people.
+    pub expected: String,
+    /// What was measured.
+    pub value: String,
+    /// Examples of what does not hold, cut to a readable number and length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
