@@ -1,4 +1,4 @@
-//! The records: posts of a social platform, 285 bytes each as DynamoDB counts them, in eight attributes.
+//! The records: posts of a social platform, about 290 bytes each as DynamoDB counts them, in eight attributes.
 
 use crate::Result;
 use serde_json::{Value, json};
@@ -38,9 +38,14 @@ async fn open(config: &Config) -> Result<Client> {
 
 /// The URL of the database with the rows.
 pub(crate) fn url(server: &str) -> Result<String> {
+    url_of(server, DATABASE)
+}
+
+/// The URL of another database of the server.
+pub(crate) fn url_of(server: &str, database: &str) -> Result<String> {
     let (base, rest) = server.rsplit_once('/').ok_or("a PostgreSQL URL with a database is expected")?;
     let parameters = rest.split_once('?').map_or(String::new(), |(_, parameters)| format!("?{parameters}"));
-    Ok(format!("{base}/{DATABASE}{parameters}"))
+    Ok(format!("{base}/{database}{parameters}"))
 }
 
 /// Makes the rows, where they are not there from an earlier start.
@@ -88,6 +93,28 @@ pub(crate) fn item(k: u64) -> Value {
     })
 }
 
+/// The key of the item of a number.
+pub(crate) fn key(k: u64) -> Value {
+    json!({PARTITION_KEY: {"S": format!("FEED#{k}")}, SORT_KEY: {"S": "METADATA"}})
+}
+
+/// The number that a partition key was made of.
+pub(crate) fn number_of(partition_key: &str) -> Option<u64> {
+    partition_key.strip_prefix("FEED#")?.parse().ok()
+}
+
+/// The table's key, as the API has it.
+pub(crate) fn key_schema() -> Value {
+    let key = |name, role| json!({"AttributeName": name, "KeyType": role});
+    json!([key(PARTITION_KEY, "HASH"), key(SORT_KEY, "RANGE")])
+}
+
+/// The types of the key's attributes.
+pub(crate) fn attribute_definitions() -> Value {
+    let attribute = |name| json!({"AttributeName": name, "AttributeType": "S"});
+    json!([attribute(PARTITION_KEY), attribute(SORT_KEY)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,10 +131,10 @@ mod tests {
 
     #[test]
     fn items_have_the_size_that_is_promised() {
-        for k in [10_000, 99_999, 5_000_000] {
+        for k in [10_000, 99_999, 5_000_000, 1_000_000_001] {
             let item = item(k);
             assert_eq!(item.as_object().unwrap().len(), 8);
-            assert!((280..=295).contains(&size(&item)), "{} bytes", size(&item));
+            assert!((280..=300).contains(&size(&item)), "{} bytes", size(&item));
         }
     }
 

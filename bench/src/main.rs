@@ -6,14 +6,21 @@
 //! little.
 
 mod accept;
+mod connection;
 mod copy;
+mod dynamodb_to_postgres;
 mod hammer;
 mod items;
+mod load;
 mod postgres_to_dynamodb;
 mod process;
+mod program;
+mod replay;
 mod report;
 mod route;
+mod scan;
 mod serve;
+mod template;
 
 use clap::{Parser, Subcommand};
 use route::{Bench, Measurement};
@@ -42,6 +49,9 @@ enum Command {
         /// The port; 0 takes a free one
         #[arg(long, default_value_t = 0)]
         port: u16,
+        /// Items that its table holds from the start; a replay has a table in any case
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
+        items: u64,
     },
 }
 
@@ -49,6 +59,9 @@ enum Command {
 struct Run {
     /// Routes whose names contain one of these texts; all where there is none
     routes: Vec<String>,
+    /// The same; may stand several times
+    #[arg(long = "route", value_name = "TEXT")]
+    route: Vec<String>,
     /// Lists the routes instead
     #[arg(long = "routes")]
     list: bool,
@@ -68,7 +81,7 @@ struct Run {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve { server, port } => serve::serve(server, port),
+        Command::Serve { server, port, items } => serve::serve(server, port, items),
         Command::Run(arguments) => run(arguments),
     };
     match done {
@@ -84,8 +97,9 @@ fn run(arguments: Run) -> Result<()> {
     let chosen: Vec<_> = route::TABLE
         .iter()
         .filter(|route| {
-            let name = route.name();
-            arguments.routes.is_empty() || arguments.routes.iter().any(|text| name.contains(text.as_str()))
+            let (name, mut texts) =
+                (route.name(), arguments.routes.iter().chain(&arguments.route).peekable());
+            texts.peek().is_none() || texts.any(|text| name.contains(text.as_str()))
         })
         .collect();
     if arguments.list || chosen.is_empty() {

@@ -1,12 +1,11 @@
 //! What was measured, as a table and as JSON.
 
-use crate::route::{Figures, Measurement, Outcome};
+use crate::route::{Figures, Limit, Measurement, Outcome};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-const HEADINGS: [&str; 8] =
-    ["route", "records/s", "by wall", "CPU µs/rec", "peak MB", "target max/s", "requests/s", "of limit"];
+const HEADINGS: [&str; 6] = ["route", "records/s", "by wall", "CPU µs/rec", "peak MB", "of limit"];
 
 /// Records a second.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -19,20 +18,28 @@ fn cpu_us(rows: u64, figures: &Figures) -> Option<f64> {
     figures.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / rows as f64)
 }
 
-/// How near whimbrel comes to the slower one of source and target.
-fn ratio(rows: u64, figures: &Figures, measured: &Measurement) -> f64 {
-    rate(rows, figures.run) / measured.source.rows_per_second.min(measured.target.items_per_second)
+/// How near whimbrel comes to a limit.
+fn ratio(rows: u64, figures: &Figures, limit: &Limit) -> f64 {
+    rate(rows, figures.run) / limit.records_per_second.max(1e-9)
+}
+
+/// The least of the limits.
+fn least(measured: &Measurement) -> Option<&Limit> {
+    measured.limits.iter().min_by(|one, other| one.records_per_second.total_cmp(&other.records_per_second))
 }
 
 /// One JSON object.
 pub(crate) fn json(rows: u64, measured: &[Measurement]) -> Value {
     let routes = measured.iter().map(|measured| {
-        let limits = json!({
-            "source_rows_per_second": measured.source.rows_per_second,
-            "source_bytes_per_second": measured.source.bytes_per_second,
-            "target_items_per_second": measured.target.items_per_second,
-            "target_requests_per_second": measured.target.requests_per_second,
-        });
+        let figures = match &measured.outcome {
+            Outcome::Done(figures) => Some(figures),
+            Outcome::Refused(_) | Outcome::Failed(_) => None,
+        };
+        let limit = |limit: &Limit| {
+            let of = figures.map(|figures| ratio(rows, figures, limit));
+            json!({"what": limit.what, "records_per_second": limit.records_per_second, "reached": of})
+        };
+        let limits: Vec<_> = measured.limits.iter().map(limit).collect();
         let mut route = json!({"route": measured.route, "limits": limits});
         match &measured.outcome {
             Outcome::Refused(why) => route["refused"] = json!(why),
@@ -44,7 +51,7 @@ pub(crate) fn json(rows: u64, measured: &[Measurement]) -> Value {
                 route["wall_seconds"] = json!(figures.wall.as_secs_f64());
                 route["cpu_us_per_record"] = json!(cpu_us(rows, figures));
                 route["peak_memory_bytes"] = json!(figures.peak_bytes);
-                route["of_limit"] = json!(ratio(rows, figures, measured));
+                route["of_limit"] = json!(least(measured).map(|limit| ratio(rows, figures, limit)));
             }
         }
         route
@@ -55,17 +62,8 @@ pub(crate) fn json(rows: u64, measured: &[Measurement]) -> Value {
 /// A table for people.
 pub(crate) fn table(rows: u64, measured: &[Measurement]) -> String {
     let mut text = String::new();
-    if let Some(first) = measured.first() {
-        let (per_second, bytes) = (first.source.rows_per_second, first.source.bytes_per_second);
-        // Writing into a string cannot fail, here and below.
-        let _ = writeln!(
-            text,
-            "{} rows of about 285 bytes; PostgreSQL gives at most {} rows/s ({:.0} MB/s)\n",
-            grouped(&rows.to_string()),
-            whole(per_second),
-            bytes / 1e6
-        );
-    }
+    // Writing into a string cannot fail, here and below.
+    let _ = writeln!(text, "{} records of about 290 bytes\n", grouped(&rows.to_string()));
     let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
     lines.extend(measured.iter().map(|measured| line(rows, measured)));
     let width = |column: usize| {
@@ -81,32 +79,43 @@ pub(crate) fn table(rows: u64, measured: &[Measurement]) -> String {
         let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
     for measured in measured {
+        let _ = write!(text, "\n{}: ", measured.route);
         if let Outcome::Refused(why) | Outcome::Failed(why) = &measured.outcome {
-            let _ = write!(text, "\n{}: {why}", measured.route);
+            let _ = write!(text, "{why}; ");
         }
+        let limits = measured.limits.iter().map(|limit| {
+            let rate = whole(limit.records_per_second);
+            match &measured.outcome {
+                Outcome::Done(figures) => {
+                    format!("{} {rate}/s ({:.0} %)", limit.what, ratio(rows, figures, limit) * 100.0)
+                }
+                Outcome::Refused(_) | Outcome::Failed(_) => format!("{} {rate}/s", limit.what),
+            }
+        });
+        text.push_str(&limits.collect::<Vec<_>>().join(", "));
     }
     text.trim_end().to_owned()
 }
 
 fn line(rows: u64, measured: &Measurement) -> Vec<String> {
     let none = || "–".to_owned();
-    let (of, limit) = match &measured.outcome {
+    let of = match &measured.outcome {
         Outcome::Done(figures) => {
             #[expect(clippy::cast_precision_loss, reason = "figures for people")]
             let megabytes = |bytes: u64| format!("{:.0}", bytes as f64 / (1024.0 * 1024.0));
-            let of = [
+            let of_limit = least(measured).map(|limit| ratio(rows, figures, limit) * 100.0);
+            [
                 whole(rate(rows, figures.run)),
                 whole(rate(rows, figures.wall)),
                 cpu_us(rows, figures).map_or_else(none, |us| format!("{us:.1}")),
                 figures.peak_bytes.map_or_else(none, megabytes),
-            ];
-            (of, format!("{:.0} %", ratio(rows, figures, measured) * 100.0))
+                of_limit.map_or_else(none, |percent| format!("{percent:.0} %")),
+            ]
         }
-        Outcome::Refused(_) => (["refused".to_owned(), none(), none(), none()], none()),
-        Outcome::Failed(_) => (["failed".to_owned(), none(), none(), none()], none()),
+        Outcome::Refused(_) => ["refused".to_owned(), none(), none(), none(), none()],
+        Outcome::Failed(_) => ["failed".to_owned(), none(), none(), none(), none()],
     };
-    let target = [measured.target.items_per_second, measured.target.requests_per_second].map(whole);
-    [measured.route.clone()].into_iter().chain(of).chain(target).chain([limit]).collect()
+    [measured.route.clone()].into_iter().chain(of).collect()
 }
 
 fn whole(number: f64) -> String {
@@ -128,16 +137,13 @@ fn grouped(digits: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copy::CopyLimit;
-    use crate::hammer::HammerLimit;
 
     fn measured(outcome: Outcome) -> Measurement {
-        Measurement {
-            route: "a-b".to_owned(),
-            outcome,
-            source: CopyLimit { rows_per_second: 1e6, bytes_per_second: 2e8 },
-            target: HammerLimit { requests_per_second: 2_000.0, items_per_second: 50_000.0 },
-        }
+        let limits = vec![
+            Limit { what: "reading", records_per_second: 1e6 },
+            Limit { what: "writing", records_per_second: 5e4 },
+        ];
+        Measurement { route: "a-b".to_owned(), outcome, limits }
     }
 
     fn figures() -> Figures {
@@ -156,13 +162,19 @@ mod tests {
         assert_eq!(route["records_per_second_wall"], json!(20_000.0));
         assert_eq!(route["cpu_us_per_record"], json!(20.0));
         assert_eq!(route["of_limit"], json!(0.5));
+        assert_eq!(route["limits"][0]["reached"], json!(0.025));
     }
 
     #[test]
     fn the_table_shows_what_was_not_done() {
         let rows = [measured(Outcome::Done(figures())), measured(Outcome::Refused("not yet".to_owned()))];
         let text = table(1_234_567, &rows);
-        assert!(text.starts_with("1,234,567 rows") && text.ends_with("a-b: not yet"), "{text}");
+        assert!(
+            text.starts_with("1,234,567 records")
+                && text.contains("a-b: not yet; reading 1,000,000/s, writing 50,000/s"),
+            "{text}"
+        );
         assert!(text.contains("308,642") && text.contains("refused"), "{text}");
+        assert!(text.contains("reading 1,000,000/s (31 %), writing 50,000/s (617 %)"), "{text}");
     }
 }

@@ -1,8 +1,8 @@
 //! The routes that are measured, and what is known of one afterwards.
 
 use crate::Result;
-use crate::copy::CopyLimit;
-use crate::hammer::HammerLimit;
+use crate::dynamodb_to_postgres::DynamoDbToPostgres;
+use crate::load::Shape;
 use crate::postgres_to_dynamodb::{Mode, PostgresToDynamoDb};
 use crate::serve::Kind;
 use futures::future::BoxFuture;
@@ -17,6 +17,10 @@ pub(crate) const TABLE: &[&dyn Route] = &[
     &PostgresToDynamoDb { mode: Mode::Upsert, server: Kind::Accept },
     &PostgresToDynamoDb { mode: Mode::SkipExisting, server: Kind::Accept },
     &PostgresToDynamoDb { mode: Mode::Update, server: Kind::Accept },
+    &DynamoDbToPostgres { server: Kind::Dynoxide, shape: Shape::Whole },
+    &DynamoDbToPostgres { server: Kind::Dynoxide, shape: Shape::Derived },
+    &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Whole },
+    &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Derived },
 ];
 
 /// From somewhere to somewhere, in some mode.
@@ -36,16 +40,22 @@ pub(crate) struct Bench {
     pub(crate) whimbrel: PathBuf,
     /// The URL of a native PostgreSQL.
     pub(crate) postgres: String,
-    /// What PostgreSQL can give at most, as soon as it is filled and measured.
-    pub(crate) source: Option<CopyLimit>,
+    /// Rows a second that PostgreSQL can give at most, as soon as it is filled and measured.
+    pub(crate) source: Option<f64>,
 }
 
 /// A route that was measured.
 pub(crate) struct Measurement {
     pub(crate) route: String,
     pub(crate) outcome: Outcome,
-    pub(crate) source: CopyLimit,
-    pub(crate) target: HammerLimit,
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// What a part of the way allows when nothing else is done.
+pub(crate) struct Limit {
+    /// What was done, in a few words.
+    pub(crate) what: &'static str,
+    pub(crate) records_per_second: f64,
 }
 
 /// What became of whimbrel.

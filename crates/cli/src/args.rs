@@ -93,11 +93,28 @@ pub enum Command {
         #[command(flatten)]
         values: Values,
     },
+    /// Proves that the targets hold what the sources do, record by record
+    ///
+    /// Without a flag it does what the spec's `verify` asks for, and compares every record where that says nothing.
+    /// Each side is read once; only where sums of fingerprints differ, records are read again and listed by key with
+    /// the attributes that differ. No earlier run is needed. The spec's assertions are carried out as well.
+    Verify(VerifyCommand),
     /// Answers SQL over the stores of a spec; reads only
     ///
     /// Every store is a schema: SELECT count(*) FROM pg.messages m JOIN ddb."Table" t ON t.id = m.id. With --json one
     /// object a line, with all digits of every number.
     Query(QueryArgs),
+    /// Reports what a run did: outcome, counts, throughput, rejects, fidelity, costs, verification
+    ///
+    /// Without --out it prints Markdown, with --json a receipt for programs, signed off by a digest
+    /// (docs/report.md).
+    Report {
+        /// The run, or the beginning or end of its name; default: the latest run
+        run: Option<String>,
+        /// Writes the report into this file; its end says the form: .html, .md or .json. May stand several times
+        #[arg(long, value_name = "PATH")]
+        out: Vec<PathBuf>,
+    },
     /// Prints the JSON Schema of the spec, for editors
     Schema,
 }
@@ -143,18 +160,76 @@ pub struct Values {
 }
 
 /// What is verified after a run.
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct VerifyArgs {
-    /// Reads the target back afterwards; `count` compares the numbers of records
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "count", require_equals = true)]
-    pub verify: Option<Verify>,
+    /// Verifies afterwards, and carries out the spec's assertions: `count` compares the numbers of records, a number
+    /// so many records by key, `all` every record
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all", require_equals = true)]
+    pub verify: Option<VerifyDepth>,
+    /// Writes a report of the run into this file; its end says the form: .html, .md or .json. May stand several times
+    #[arg(long, value_name = "PATH")]
+    pub report: Vec<PathBuf>,
 }
 
-/// How much is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Verify {
+/// How closely is looked, the closest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VerifyDepth {
     /// The numbers of records
     Count,
+    /// So many records by key
+    Sample(u64),
+    /// Every record
+    All,
+}
+
+impl std::str::FromStr for VerifyDepth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "count" => Ok(Self::Count),
+            "all" => Ok(Self::All),
+            number => match number.parse() {
+                Ok(records) if records > 0 => Ok(Self::Sample(records)),
+                _ => Err("`count`, `all` or a number of records is expected".to_owned()),
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for VerifyDepth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count => f.write_str("count"),
+            Self::Sample(records) => write!(f, "{records}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+/// What is verified without a run.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyCommand {
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Compares the numbers of records: what the latest run says arrived, with what is there
+    #[arg(long, group = "depth")]
+    pub count: bool,
+    /// Compares N records, chosen by their keys
+    #[arg(long, value_name = "N", group = "depth", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
+    /// Compares every record, both ways
+    #[arg(long, group = "depth")]
+    pub all: bool,
+    /// Chooses the same sample again
+    #[arg(long, value_name = "SEED", requires = "sample")]
+    pub seed: Option<u64>,
+    /// Writes exactly the records again that are missing or differ, and compares once more; extra records are left
+    #[arg(long, conflicts_with_all = ["count", "sample"])]
+    pub repair: bool,
+    /// Writes a report into this file; its end says the form: .html, .md or .json. May stand several times
+    #[arg(long, value_name = "PATH")]
+    pub report: Vec<PathBuf>,
 }
 
 /// How a run is done.

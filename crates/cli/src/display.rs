@@ -1,183 +1,242 @@
-//! Progress: bars on a terminal, a line every few seconds elsewhere.
+//! Progress: bars and one status line on a terminal, a line every few seconds elsewhere; and warnings in both.
 
 use crate::console::Console;
+use crate::disk;
+use crate::status::{self, Status};
+use crate::warnings::{Notice, Seen, Warnings};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use whimbrel_engine::Progress;
+use whimbrel_engine::activity::Doing;
 use whimbrel_engine::progress::FlowSnapshot;
+use whimbrel_engine::{Progress, memory};
 use whimbrel_model::{Counts, FlowName};
-use whimbrel_report::figures::{count, seconds, share};
+use whimbrel_report::figures::count;
 use whimbrel_store::Meter;
 
 const REDRAW: Duration = Duration::from_millis(200);
+/// Disk and memory need not be looked at with each drawing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Characters of a step that are shown.
 const SHOWN_CHARACTERS: usize = 140;
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How many drawings are looked back at for what the run mostly waits for: 3 seconds.
+const REMEMBERED: usize = 15;
+/// A plea for patience is worth a word for so long.
+const THROTTLED_FOR: Duration = Duration::from_secs(5);
+/// Columns of a line that no terminal limits.
+const UNLIMITED: usize = 1_000;
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What the lines begin with.
+    pub title: String,
+    /// The run.
+    pub progress: Arc<Progress>,
+    /// Its stores.
+    pub meter: Arc<Meter>,
+    /// The journal's folder, whose disk must not be full.
+    pub journal: PathBuf,
+    /// After how long without progress that is said.
+    pub stall_after: Duration,
+}
 
 /// Shows a run until the token is cancelled.
-pub async fn show(
-    console: Console,
-    title: String,
-    progress: Arc<Progress>,
-    meter: Arc<Meter>,
-    stall_after: Duration,
-    ended: CancellationToken,
-) {
-    let mut display = Display::new(console, title, stall_after);
+pub async fn show(console: Console, watched: Watched, ended: CancellationToken) {
+    let mut display = Display::new(console, watched);
     let mut ticks = tokio::time::interval(REDRAW);
     loop {
         tokio::select! {
             () = ended.cancelled() => break,
-            _ = ticks.tick() => display.update(&progress, &meter),
+            _ = ticks.tick() => display.update(Instant::now()),
         }
     }
-    display.finish(&progress, &meter);
+    display.finish();
 }
 
 struct Display {
     console: Console,
-    title: String,
+    watched: Watched,
     began: Instant,
-    /// Records that earlier stretches of the run had accounted for.
-    base: Option<u64>,
     bars: Option<Bars>,
     last_line: Instant,
-    stall_after: Duration,
-    last_change: (u64, Instant),
-    stalled: bool,
+    last_look: Option<Instant>,
+    warnings: Warnings,
+    waits: Waits,
+    /// Pleas for patience, and when there was one more.
+    throttled: (u64, Option<Instant>),
     /// The steps that were said.
     steps: usize,
 }
 
 impl Display {
-    fn new(console: Console, title: String, stall_after: Duration) -> Self {
+    fn new(console: Console, watched: Watched) -> Self {
         let now = Instant::now();
-        let bars = (console.progress && console.live).then(Bars::new);
         Self {
             console,
-            title,
             began: now,
-            base: None,
-            bars,
+            bars: (console.progress && console.live).then(Bars::new),
             last_line: now,
-            stall_after,
-            last_change: (0, now),
-            stalled: false,
+            last_look: None,
+            warnings: Warnings::new(watched.stall_after),
+            waits: Waits::default(),
+            throttled: (0, None),
             steps: 0,
+            watched,
         }
     }
 
-    /// Says each step once, when the run comes to it.
-    fn say_steps(&mut self, progress: &Progress) {
-        if !self.console.progress {
-            return;
+    fn update(&mut self, now: Instant) {
+        self.say_steps();
+        let slices = self.watched.progress.activity().slices(now);
+        self.waits
+            .look(slices.iter().filter_map(|slice| slice.doing.clone()).map(|(doing, _)| doing).collect());
+        let flows = self.watched.progress.snapshot();
+        let throttles = self.watched.meter.throttles();
+        if throttles > self.throttled.0 {
+            self.throttled = (throttles, Some(now));
         }
-        for step in progress.steps_after(self.steps) {
-            self.steps += 1;
-            let mut shown: String = step.replace('\n', " ").chars().take(SHOWN_CHARACTERS).collect();
-            if shown.len() < step.len() {
-                shown.push('…');
-            }
-            let line = self.console.paint().step(&format!("Step {}: {shown}", self.steps));
-            match &self.bars {
-                Some(bars) => bars.say(&line),
-                None => self.console.say(line),
-            }
+        if self.last_look.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_EVERY) {
+            self.last_look = Some(now);
+            self.warn(now, &flows);
         }
-    }
-
-    fn update(&mut self, progress: &Progress, meter: &Meter) {
-        self.say_steps(progress);
-        let flows = progress.snapshot();
         if flows.is_empty() {
             return;
         }
-        let done: u64 = flows.iter().map(|flow| flow.counts.read).sum();
-        let base = *self.base.get_or_insert(done);
-        self.watch(done);
-        let expected = progress.expected_records();
-        let line = self.line(&flows, done, base, expected, meter);
+        let status = self.status(now, &flows);
         match &mut self.bars {
-            Some(bars) => bars.draw(&flows, done, expected, &line),
-            None if self.console.progress && self.last_line.elapsed() >= LINE_EVERY => {
-                self.last_line = Instant::now();
-                self.console.say(format!("{}: {line}", self.title));
+            Some(bars) => bars.draw(&flows, &status),
+            None if self.console.progress && now.saturating_duration_since(self.last_line) >= LINE_EVERY => {
+                self.last_line = now;
+                self.console.say(format!("{}: {}", self.watched.title, status.line(UNLIMITED)));
             }
             None => {}
         }
     }
 
-    /// Says once when nothing has moved for too long.
-    fn watch(&mut self, done: u64) {
-        if done != self.last_change.0 {
-            self.last_change = (done, Instant::now());
-            self.stalled = false;
-        } else if !self.stalled && self.last_change.1.elapsed() >= self.stall_after {
-            self.stalled = true;
-            let text = format!("no progress for {}", seconds(self.stall_after.as_secs_f64()));
-            tracing::warn!("{text}");
-            self.console.say(format!("warning: {}: {text}", self.title));
+    fn status(&self, now: Instant, flows: &[FlowSnapshot]) -> Status {
+        let Watched { progress, meter, .. } = &self.watched;
+        let (rate, left) = progress.pace(now);
+        let throttled = |at: Instant| now.saturating_duration_since(at) < THROTTLED_FOR;
+        Status {
+            extent: progress.extent(),
+            read: flows.iter().map(|flow| flow.counts.read).sum(),
+            rate,
+            left,
+            slices: progress.slices(),
+            oldest: progress.activity().slices(now).into_iter().next(),
+            waits_for: self.waits.mostly(),
+            throttled: self.throttled.1.is_some_and(throttled),
+            rejected: flows.iter().map(|flow| flow.counts.rejected).sum(),
+            retries: meter.retries(),
+            throttles: meter.throttles(),
         }
     }
 
-    fn line(
-        &self,
-        flows: &[FlowSnapshot],
-        done: u64,
-        base: u64,
-        expected: Option<u64>,
-        meter: &Meter,
-    ) -> String {
-        let rejected: u64 = flows.iter().map(|flow| flow.counts.rejected).sum();
-        let elapsed = self.began.elapsed().as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = (done - base) as f64 / elapsed.max(0.001);
-        let mut line = count(done);
-        if let Some(expected) = expected.map(|expected| expected.max(done)).filter(|expected| *expected > 0) {
-            #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-            let (part, left) = (done as f64 / expected as f64, (expected - done) as f64);
-            line = format!("{line} of {} records ({})", count(expected), share(part));
-            if rate > 0.0 && left > 0.0 {
-                line = format!("{line}, about {} left", seconds(left / rate));
+    /// Says each step once, when the run comes to it.
+    fn say_steps(&mut self) {
+        if !self.console.progress {
+            return;
+        }
+        for step in self.watched.progress.steps_after(self.steps) {
+            self.steps += 1;
+            let line = self.console.paint().step(&format!("Step {}: {}", self.steps, one_line(&step)));
+            self.say(&line);
+        }
+    }
+
+    /// Says what has become wrong, and what is well again.
+    fn warn(&mut self, now: Instant, flows: &[FlowSnapshot]) {
+        let Watched { progress, meter, journal, .. } = &self.watched;
+        let waits_for = progress.activity().longest(now).map(|(doing, _)| status::waits_for(&doing, false));
+        let step = || progress.steps_after(0).last().map(|step| format!("at the step: {}", one_line(step)));
+        let memory = progress.activity().budget().map(|budget| (memory::resident_bytes(), budget.expected));
+        let seen = Seen {
+            at: now.saturating_duration_since(self.began),
+            idle: progress.idle(now),
+            waits_for: waits_for.or_else(step),
+            flows: flows.iter().map(|flow| (flow.flow.clone(), flow.counts)).collect(),
+            answers: meter.answers(),
+            throttles: meter.throttles(),
+            memory,
+            space: disk::space(journal),
+        };
+        for notice in self.warnings.watch(&seen) {
+            match notice {
+                Notice::Begins(text) => {
+                    tracing::warn!("{text}");
+                    self.say(&format!("warning: {}: {text}", self.watched.title));
+                }
+                Notice::Ends(text) => {
+                    tracing::info!("a warning ends: {text}");
+                    self.say(&format!("{}: warning over: {text}", self.watched.title));
+                }
             }
         }
-        line = format!("{line}, {}/s", whimbrel_report::figures::units(rate));
-        if rejected > 0 {
-            line = format!("{line}, {} rejected", count(rejected));
-        }
-        if meter.retries() > 0 {
-            line = format!("{line}, {} requests sent again", count(meter.retries()));
-        }
-        if meter.throttles() > 0 {
-            line = format!("{line}, throttled {} times", count(meter.throttles()));
-        }
-        line
     }
 
-    fn finish(mut self, progress: &Progress, meter: &Meter) {
-        self.update(progress, meter);
+    fn say(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => bars.say(line),
+            None => self.console.say(line),
+        }
+    }
+
+    fn finish(mut self) {
+        self.last_look = None;
+        self.update(Instant::now());
         if let Some(bars) = self.bars.take() {
             bars.clear();
         }
     }
 }
 
-/// The bars: one in all, and one for each flow that moves.
+fn one_line(step: &str) -> String {
+    let mut shown: String = step.replace('\n', " ").chars().take(SHOWN_CHARACTERS).collect();
+    if shown.len() < step.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// What the slices waited for at the last few looks.
+#[derive(Debug, Default)]
+struct Waits(VecDeque<Vec<Doing>>);
+
+impl Waits {
+    fn look(&mut self, doing: Vec<Doing>) {
+        self.0.push_back(doing);
+        while self.0.len() > REMEMBERED {
+            self.0.pop_front();
+        }
+    }
+
+    /// What most of them did.
+    fn mostly(&self) -> Option<Doing> {
+        let mut seen: BTreeMap<&Doing, usize> = BTreeMap::new();
+        for doing in self.0.iter().flatten() {
+            *seen.entry(doing).or_default() += 1;
+        }
+        seen.into_iter().max_by_key(|(_, times)| *times).map(|(doing, _)| doing.clone())
+    }
+}
+
+/// One line for each flow that moves, and one for the whole.
 struct Bars {
     all: MultiProgress,
-    total: ProgressBar,
+    status: ProgressBar,
     flows: BTreeMap<FlowName, ProgressBar>,
 }
 
 impl Bars {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let total = all.add(ProgressBar::new(0).with_style(style("{prefix:24!} {bar:30.cyan} {msg}")));
-        total.set_prefix("total");
-        Self { all, total, flows: BTreeMap::new() }
+        let status = all.add(ProgressBar::new(0).with_style(style("{wide_msg}")));
+        Self { all, status, flows: BTreeMap::new() }
     }
 
     /// Says a line above the bars.
@@ -186,26 +245,21 @@ impl Bars {
         let _ = self.all.println(line);
     }
 
-    fn draw(&mut self, flows: &[FlowSnapshot], done: u64, expected: Option<u64>, line: &str) {
-        self.total.set_length(expected.unwrap_or(0).max(done));
-        self.total.set_position(done);
-        self.total.set_message(line.to_owned());
+    fn draw(&mut self, flows: &[FlowSnapshot], status: &Status) {
+        let columns = columns();
+        self.status.set_message(status.line(columns));
+        self.status.tick();
         for flow in flows.iter().filter(|flow| flow.counts != Counts::default()) {
-            let (all, total) = (&self.all, &self.total);
+            let (all, last) = (&self.all, &self.status);
             let bar = self.flows.entry(flow.flow.clone()).or_insert_with(|| {
-                let bar = ProgressBar::new(0).with_style(style(match flow.estimate {
-                    Some(_) => "{prefix:24!} {bar:30.green} {human_pos} of {human_len}{msg}",
-                    // How a scan's records divide among its flows is only known in the end: the bar is their share.
-                    None => "{prefix:24!} {bar:30.green} {human_pos}{msg}",
-                }));
-                bar.set_prefix(flow.flow.to_string());
-                all.insert_before(total, bar)
+                let bar = ProgressBar::new(0);
+                bar.set_prefix(status::shown(flow.flow.as_str()));
+                all.insert_before(last, bar)
             });
-            bar.set_length(flow.estimate.or(expected).unwrap_or(0).max(flow.counts.read));
+            bar.set_style(style(&template(columns)));
+            bar.set_length(flow.estimate.or(status.extent.expected).unwrap_or(0).max(flow.counts.read));
             bar.set_position(flow.counts.read);
-            if flow.counts.rejected > 0 {
-                bar.set_message(format!(", {} rejected", count(flow.counts.rejected)));
-            }
+            bar.set_message(flow_message(flow));
         }
     }
 
@@ -215,6 +269,73 @@ impl Bars {
     }
 }
 
+/// How a flow's line looks in so many columns: name and bar give way first.
+fn template(columns: usize) -> String {
+    match columns {
+        0..40 => "{prefix:10!} {wide_msg}".to_owned(),
+        40..80 => "{prefix:14!} {bar:10.green} {wide_msg}".to_owned(),
+        _ => "{prefix:24!} {bar:30.green} {wide_msg}".to_owned(),
+    }
+}
+
+fn flow_message(flow: &FlowSnapshot) -> String {
+    let read = count(flow.counts.read);
+    let mut text = match flow.estimate {
+        Some(estimate) => format!("{read} of {}", count(estimate.max(flow.counts.read))),
+        // How a scan's records divide among its flows is only known in the end: the bar is their share.
+        None => read,
+    };
+    if flow.counts.rejected > 0 {
+        text.push_str(&format!(", {} rejected", count(flow.counts.rejected)));
+    }
+    text
+}
+
+/// The columns of the terminal on standard error.
+fn columns() -> usize {
+    let (_, columns) = console::Term::stderr().size();
+    // The last column stays free: some terminals begin a new line there.
+    usize::from(columns).saturating_sub(1).max(10)
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_model::StoreName;
+
+    #[test]
+    fn what_is_mostly_waited_for_does_not_flicker() {
+        let mut waits = Waits::default();
+        let (app, main) = (Doing::Reading(StoreName::new("app")), Doing::Writing(StoreName::new("main")));
+        assert_eq!(waits.mostly(), None);
+        for _ in 0..10 {
+            waits.look(vec![main.clone(), main.clone(), app.clone()]);
+        }
+        waits.look(vec![app.clone(), app.clone()]);
+        assert_eq!(waits.mostly(), Some(main));
+        for _ in 0..REMEMBERED {
+            waits.look(vec![app.clone()]);
+        }
+        assert_eq!(waits.mostly(), Some(app));
+    }
+
+    #[test]
+    fn every_width_has_a_line() {
+        for columns in [10, 39, 40, 79, 80, 300] {
+            assert!(ProgressStyle::with_template(&template(columns)).is_ok(), "{columns}");
+        }
+    }
+
+    #[test]
+    fn a_flow_says_what_it_read_and_rejected() {
+        let counts = Counts { read: 1_200, created: 1_190, rejected: 10, ..Counts::default() };
+        let flow = FlowSnapshot { flow: FlowName::new("users"), estimate: Some(5_000), counts };
+        insta::assert_snapshot!(flow_message(&flow), @"1,200 of 5,000, 10 rejected");
+        let counts = Counts { rejected: 0, ..counts };
+        insta::assert_snapshot!(flow_message(&FlowSnapshot { estimate: None, counts, ..flow }), @"1,200");
+    }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod console;
+mod disk;
 mod display;
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -10,7 +11,10 @@ mod failure;
 mod log;
 mod metrics;
 mod prompt;
+mod proof;
 mod rows;
+mod status;
+mod warnings;
 mod workspace;
 
 use crate::args::{Cli, Command};
@@ -71,7 +75,9 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
         Command::Retry { run, accept_spec, verify, values } => {
             commands::resume::retry(&program, &run, accept_spec, verify, &values).await
         }
+        Command::Verify(verify) => commands::verify::verify(&program, &verify).await,
         Command::Query(query) => commands::query::query(&program, &query).await,
+        Command::Report { run, out } => commands::report::report(&program, run.as_deref(), &out),
         Command::Schema => commands::schema::schema(&program),
     }
 }

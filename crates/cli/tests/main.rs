@@ -8,6 +8,8 @@ mod faults;
 mod interruption;
 mod items;
 mod kills;
+mod letters;
+mod logs;
 mod parcels;
 mod place;
 mod query;

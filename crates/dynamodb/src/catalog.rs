@@ -5,7 +5,7 @@ use crate::definition::{Definition, Throughput};
 use crate::error::{Failure, Fault};
 use crate::pacing::{Patience, persistently};
 use crate::types::row::Layout;
-use aws_sdk_dynamodb::types::{IndexStatus, TableDescription, TableStatus};
+use aws_sdk_dynamodb::types::{IndexStatus, PointInTimeRecoveryStatus, TableDescription, TableStatus};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +114,15 @@ impl<'a> Catalog<'a> {
             },
         };
         self.ask(&format!("cannot look at table \"{name}\""), || look().boxed()).await
+    }
+
+    /// Whether DynamoDB can bring the table back to a point in time; `None` where it does not say: servers on
+    /// this machine do not know, and not everybody who may write may ask.
+    pub(crate) async fn is_recoverable(&self, name: &str) -> Option<bool> {
+        let connection = self.connector.connection().await.ok()?;
+        let asked = connection.client.describe_continuous_backups().table_name(name).send().await;
+        let backups = asked.ok()?.continuous_backups_description?.point_in_time_recovery_description?;
+        backups.point_in_time_recovery_status.map(|status| status == PointInTimeRecoveryStatus::Enabled)
     }
 
     /// The names of the tables there are, at most `limit` of them; a look at one proves that the store answers.

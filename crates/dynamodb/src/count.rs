@@ -1,10 +1,11 @@
 //! Counting a flow's items where they lie.
 
+use crate::classes::Classes;
 use crate::client::Connector;
 use crate::error::Failure;
 use crate::pacing::{Pacer, Patience, persistently};
 use crate::types::row::Item;
-use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use aws_sdk_dynamodb::types::Select;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, TryStreamExt as _};
@@ -20,70 +21,34 @@ const SEGMENTS: i32 = 4;
 /// A page of a count: how many of its items belong to whom, and the key that the next page begins after.
 type Page = (Held, Option<Item>);
 
-/// Tells flows' items apart by what is constant in them.
-struct Classes<'a> {
-    patterns: &'a [Vec<KeyPattern>],
-    /// The flows, the one with the longest constants first: an item belongs to the first that fits.
-    order: Vec<usize>,
-    /// The attributes that are looked at, `#c0`, `#c1`, …
-    columns: Vec<&'a str>,
+/// Only what is looked at is sent back, `#c0`, `#c1`, …; `None` where nothing is.
+fn projection(classes: &Classes) -> Option<String> {
+    let names = (0..classes.columns().len()).map(|number| format!("#c{number}"));
+    Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
 }
 
-impl<'a> Classes<'a> {
-    fn of(patterns: &'a [Vec<KeyPattern>]) -> Self {
-        let length = |flow: usize| {
-            let lengths =
-                patterns[flow].iter().map(|pattern| pattern.text.len() + usize::from(pattern.whole));
-            lengths.sum::<usize>()
-        };
-        let mut order: Vec<usize> = (0..patterns.len()).collect();
-        order.sort_by_key(|flow| std::cmp::Reverse(length(*flow)));
-        let mut columns: Vec<&str> =
-            patterns.iter().flatten().map(|pattern| pattern.column.as_str()).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        Self { patterns, order, columns }
-    }
+fn names(classes: &Classes) -> Option<HashMap<String, String>> {
+    let names = classes.columns().iter().enumerate();
+    let names = names.map(|(number, name)| (format!("#c{number}"), name.clone()));
+    Some(names.collect::<HashMap<_, _>>()).filter(|names| !names.is_empty())
+}
 
-    /// Only what is looked at is sent back; `None` where nothing is.
-    fn projection(&self) -> Option<String> {
-        let names = (0..self.columns.len()).map(|number| format!("#c{number}"));
-        Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty())
+/// Counts a page of so many items. Without a projection every item belongs to whoever comes first.
+fn count_page(classes: &Classes, items: &[Item], number: i32) -> Held {
+    let mut held = Held { flows: vec![0; classes.len()], others: 0 };
+    let mut add = |flow: Option<usize>, number: u64| match flow {
+        Some(flow) => held.flows[flow] += number,
+        None => held.others += number,
+    };
+    if classes.columns().is_empty() {
+        add(classes.class(|_| None, |_| true), u64::try_from(number).unwrap_or(0));
+        return held;
     }
-
-    fn names(&self) -> Option<HashMap<String, String>> {
-        let names =
-            self.columns.iter().enumerate().map(|(number, name)| (format!("#c{number}"), (*name).to_owned()));
-        Some(names.collect::<HashMap<_, _>>()).filter(|names| !names.is_empty())
+    for item in items {
+        let text = |column: usize| item.get(&classes.columns()[column])?.as_s().ok().map(String::as_str);
+        add(classes.class(text, |_| true), 1);
     }
-
-    fn class(&self, item: &Item) -> Option<usize> {
-        let fits = |pattern: &KeyPattern| match item.get(&pattern.column) {
-            Some(AttributeValue::S(text)) if pattern.whole => *text == pattern.text,
-            Some(AttributeValue::S(text)) => text.starts_with(&pattern.text),
-            _ => false,
-        };
-        self.order.iter().copied().find(|flow| self.patterns[*flow].iter().all(fits))
-    }
-
-    /// Counts a page. Without a projection every item belongs to whoever comes first.
-    fn count(&self, items: &[Item], number: i32) -> Held {
-        let mut held = Held { flows: vec![0; self.patterns.len()], others: 0 };
-        if self.columns.is_empty() {
-            match self.order.first() {
-                Some(flow) => held.flows[*flow] = counted(number),
-                None => held.others = counted(number),
-            }
-            return held;
-        }
-        for item in items {
-            match self.class(item) {
-                Some(flow) => held.flows[flow] += 1,
-                None => held.others += 1,
-            }
-        }
-        held
-    }
+    held
 }
 
 /// Whether the table holds no item.
@@ -114,8 +79,8 @@ pub(crate) async fn is_empty(connector: &Connector, table: &str) -> Result<bool>
 pub(crate) async fn count(connector: &Connector, table: &str, patterns: &[Vec<KeyPattern>]) -> Result<Held> {
     let connection = connector.connection().await?;
     let client = &connection.client;
-    let classes = &Classes::of(patterns);
-    let select = if classes.columns.is_empty() { Select::Count } else { Select::SpecificAttributes };
+    let classes = &Classes::of(patterns.iter().map(Vec::as_slice));
+    let select = if classes.columns().is_empty() { Select::Count } else { Select::SpecificAttributes };
     let segments = (0..SEGMENTS).map(|segment| {
         let select = select.clone();
         let page = move |after| {
@@ -123,13 +88,13 @@ pub(crate) async fn count(connector: &Connector, table: &str, patterns: &[Vec<Ke
             let scan = scan
                 .segment(segment)
                 .total_segments(SEGMENTS)
-                .set_projection_expression(classes.projection())
-                .set_expression_attribute_names(classes.names())
+                .set_projection_expression(projection(classes))
+                .set_expression_attribute_names(names(classes))
                 .set_exclusive_start_key(after);
             async move {
                 match scan.send().await {
                     Ok(output) => {
-                        Ok((classes.count(output.items(), output.count), output.last_evaluated_key))
+                        Ok((count_page(classes, output.items(), output.count), output.last_evaluated_key))
                     }
                     Err(error) => Err(connection.failure(error).await),
                 }
@@ -146,10 +111,6 @@ fn plus(mut sum: Held, more: &Held) -> Held {
     sum.flows.iter_mut().zip(&more.flows).for_each(|(sum, more)| *sum += more);
     sum.others += more.others;
     sum
-}
-
-fn counted(count: i32) -> u64 {
-    u64::try_from(count).unwrap_or(0)
 }
 
 async fn pages<'r>(
@@ -178,6 +139,7 @@ async fn pages<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_sdk_dynamodb::types::AttributeValue;
 
     fn patterns(constants: &[(&str, &str, bool)]) -> Vec<KeyPattern> {
         let pattern = |(column, text, whole): &(&str, &str, bool)| KeyPattern {
@@ -188,26 +150,21 @@ mod tests {
         constants.iter().map(pattern).collect()
     }
 
-    fn item(pk: &str, sk: &str) -> Item {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
-    }
-
     #[test]
-    fn an_item_belongs_to_the_flow_with_the_longest_constants() {
-        let flows = [
-            patterns(&[("pk", "USER#", false)]),
-            patterns(&[("pk", "USER#", false), ("sk", "METADATA", true)]),
-            patterns(&[("pk", "FEED#", false)]),
-        ];
-        let items = [item("USER#1", "METADATA"), item("USER#1", "METADATA2"), item("OTHER#1", "METADATA")];
-        let held = Classes::of(&flows).count(&items, 3);
-        assert_eq!(held, Held { flows: vec![1, 1, 0], others: 1 });
+    fn pages_are_counted_by_flow() {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let item = |pk: &str| Item::from([("pk".to_owned(), text(pk))]);
+        let flows = [patterns(&[("pk", "USER#", false)]), patterns(&[("pk", "FEED#", false)])];
+        let classes = Classes::of(flows.iter().map(Vec::as_slice));
+        let items = [item("USER#1"), item("USER#2"), item("OTHER#1")];
+        assert_eq!(count_page(&classes, &items, 3), Held { flows: vec![2, 0], others: 1 });
+        assert_eq!(projection(&classes).as_deref(), Some("#c0"));
     }
 
     #[test]
     fn without_constants_everything_is_the_flows_own() {
-        assert_eq!(Classes::of(&[Vec::new()]).count(&[], 7), Held { flows: vec![7], others: 0 });
-        assert_eq!(Classes::of(&[Vec::new()]).projection(), None);
+        let classes = Classes::of([&[][..]]);
+        assert_eq!(count_page(&classes, &[], 7), Held { flows: vec![7], others: 0 });
+        assert_eq!(projection(&classes), None);
     }
 }

@@ -5,11 +5,14 @@
 //! what became of each that it wrote.
 
 mod catalog;
+mod classes;
 mod client;
 mod config;
 mod count;
 mod definition;
 mod error;
+mod gets;
+mod held;
 mod limits;
 mod pacing;
 mod source;

@@ -11,6 +11,10 @@ mod page;
 mod pages;
 mod plan;
 mod sample;
+mod whole;
+
+pub(crate) use page::Page;
+pub(crate) use whole::Segment;
 
 use crate::catalog::{Catalog, Table};
 use crate::client::Connector;
@@ -20,7 +24,7 @@ use access::Access;
 use async_trait::async_trait;
 use batches::{BatchError, Batches};
 use futures::{FutureExt as _, StreamExt as _};
-use page::{Page, PageRequest, key_item};
+use page::{PageRequest, key_item};
 use pages::Pages;
 use plan::{Part, Plan};
 use sample::{SAMPLE_ITEMS, Sample};
@@ -158,16 +162,33 @@ fn parts(known: &Known, wanted: usize, sample: Option<&Sample>) -> Vec<Part> {
             query.keys.keys().map(part).collect()
         }
         Access::Scan => {
-            let counted = known.table.items.unwrap_or(0);
-            let by_items = counted.div_ceil(SEGMENT_ITEMS);
-            let by_bytes = known.table.bytes.unwrap_or(0).div_ceil(SEGMENT_BYTES);
-            let worth = usize::try_from(by_items.max(by_bytes)).unwrap_or(usize::MAX).max(1);
             // What is counted every six hours says nothing of a table that was filled since.
-            let is_uncounted = counted == 0 && sample.is_some_and(|sample| sample.more);
-            let most = wanted.clamp(1, MOST_SEGMENTS);
-            let of = i32::try_from(if is_uncounted { most } else { worth.min(most) }).unwrap_or(1);
-            (0..of).map(|segment| Part::Scan { segment, of }).collect()
+            let is_uncounted = known.table.items.is_none_or(|counted| counted == 0)
+                && sample.is_some_and(|sample| sample.more);
+            segments(if is_uncounted { wanted } else { worth(&known.table).min(wanted) })
         }
+    }
+}
+
+/// How many segments pay, by what DynamoDB counted last.
+fn worth(table: &Table) -> usize {
+    let by_items = table.items.unwrap_or(0).div_ceil(SEGMENT_ITEMS);
+    let by_bytes = table.bytes.unwrap_or(0).div_ceil(SEGMENT_BYTES);
+    usize::try_from(by_items.max(by_bytes)).unwrap_or(usize::MAX).max(1)
+}
+
+/// A scan of the whole table in so many segments.
+fn segments(of: usize) -> Vec<Part> {
+    let of = i32::try_from(of.clamp(1, MOST_SEGMENTS)).unwrap_or(1);
+    (0..of).map(|segment| Part::Scan { segment, of }).collect()
+}
+
+/// The bytes of an item on average, by what DynamoDB counted last; 0 where it has not.
+#[expect(clippy::cast_precision_loss, reason = "an average")]
+fn bytes_per_item(table: &Table) -> f64 {
+    match (table.bytes, table.items) {
+        (Some(bytes), Some(items)) if items > 0 => bytes as f64 / items as f64,
+        _ => 0.0,
     }
 }
 
@@ -227,15 +248,10 @@ impl Source for DynamoSource {
         };
         let request =
             PageRequest { table: self.table.clone(), plan: Arc::clone(&plan), part, after, limit: None };
-        #[expect(clippy::cast_precision_loss, reason = "an average")]
-        let bytes_per_item = match (table.bytes, table.items) {
-            (Some(bytes), Some(items)) if items > 0 => bytes as f64 / items as f64,
-            _ => 0.0,
-        };
         let reading = Reading {
             connector: Arc::clone(&self.connector),
             table: self.table.clone(),
-            pages: Pages::new(&self.connector, request, context, bytes_per_item).start(),
+            pages: Pages::new(&self.connector, request, context, bytes_per_item(&table)).start(),
             batches: Batches::new(&plan, self.request.batch_records, self.request.batch_bytes),
             failed: None,
         };

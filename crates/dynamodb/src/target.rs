@@ -3,8 +3,10 @@
 use crate::catalog::{Catalog, Table};
 use crate::client::Connector;
 use crate::definition::{Definition, KeyRole};
+use crate::held::{self, Flows, LookUp};
 use crate::limits::{BATCH_ITEMS, UNITS_PER_PARTITION};
 use crate::pacing::{MOST_REQUESTS, Pacer};
+use crate::source::Segment;
 use crate::types::ignore::Ignore;
 use crate::types::row::{Encoder, KeyAttribute, Layout, refused};
 use crate::types::{Conversion, conversion};
@@ -16,7 +18,7 @@ use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{ColumnFidelity, Fidelity, Identity, SliceId, SlicePart};
+use whimbrel_model::{ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::{
     Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp, Mode,
     Nulls, Refusal, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
@@ -66,16 +68,24 @@ impl DynamoTarget {
         })
     }
 
+    fn unreadable_ignore(&self, reason: &str) -> StoreError {
+        self.error(StoreErrorKind::Unsupported, format!("`ignore` cannot be read: {reason}"))
+    }
+
     fn remember(&self, layout: &Layout) -> Arc<Layout> {
         let layout = Arc::new(layout.clone());
         *self.layout.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&layout));
         layout
     }
 
+    fn seen_layout(&self) -> Option<Arc<Layout>> {
+        self.layout.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The layout as it was seen, else as the definition has it.
     fn known_layout(&self) -> std::result::Result<Arc<Layout>, Refusal> {
-        if let Some(layout) = &*self.layout.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(Arc::clone(layout));
+        if let Some(layout) = self.seen_layout() {
+            return Ok(layout);
         }
         match self.definition() {
             Ok(Some(definition)) => Ok(Arc::new(Layout::of(&definition))),
@@ -346,6 +356,12 @@ impl Target for DynamoTarget {
         }
         let mut notes = self.notes(table.as_ref(), definition.as_ref());
         notes.extend(self.check_keys(schema, &layout, &conversions)?);
+        if table.is_some() && self.catalog().is_recoverable(&self.request.table).await == Some(false) {
+            notes.push(format!(
+                "point-in-time recovery of table {} is off: what is overwritten there cannot be brought back",
+                self.request.table
+            ));
+        }
         let ddl = match (&table, &definition) {
             (None, Some(definition)) => vec![format!("CreateTable {}", pretty(definition))],
             _ => Vec::new(),
@@ -384,6 +400,18 @@ impl Target for DynamoTarget {
         self.known_layout().and_then(keys).unwrap_or_else(|_| vec![None; records.num_rows()])
     }
 
+    fn fingerprints(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
+        let prints = |layout: Arc<Layout>| {
+            let prepared = self.encoder(records, &layout, context)?.encode(records).into_iter();
+            Ok(prepared.map(|prepared| prepared.map(|prepared| prepared.fingerprint)).collect())
+        };
+        self.known_layout().and_then(prints).unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
+    }
+
     async fn create(&self) -> Result<Creation> {
         let name = &self.request.table;
         let definition = self.definition()?;
@@ -419,33 +447,45 @@ impl Target for DynamoTarget {
         count::count(&self.connector, &self.request.table, flows).await
     }
 
-    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
-        Err(StoreError::new(
-            StoreErrorKind::Unsupported,
-            self.connector.name(),
-            "cannot read records back yet",
-        ))
+    async fn held_parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
+        let table = self.existing(false).await?;
+        Segment::all(&table, wanted)
+            .map_err(|error| self.error(StoreErrorKind::Internal, "a part cannot be kept").caused_by(error))
     }
 
     async fn held(
         &self,
-        _part: &SlicePart,
-        _flows: &[HeldFlow],
-        _context: &RunContext,
+        part: &SlicePart,
+        flows: &[HeldFlow],
+        context: &RunContext,
     ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
-        Err(StoreError::new(
-            StoreErrorKind::Unsupported,
-            self.connector.name(),
-            "cannot read records back yet",
-        ))
+        let name = &self.request.table;
+        let segment = Segment::of(part).ok_or_else(|| {
+            self.error(StoreErrorKind::Mismatch, format!("a part does not belong to table \"{name}\""))
+        })?;
+        let table = self.existing(false).await?;
+        let flows = Flows::of(flows, &table.layout, &context.fingerprint_key)
+            .map_err(|reason| self.unreadable_ignore(&reason))?;
+        let pages = segment.pages(&self.connector, name, &table, context);
+        Ok(held::batches(&self.connector, name, pages, flows))
     }
 
-    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
-        Err(StoreError::new(
-            StoreErrorKind::Unsupported,
-            self.connector.name(),
-            "cannot read records back yet",
-        ))
+    async fn look_up(&self, records: &RecordBatch, context: &RunContext) -> Result<LookedUp> {
+        let known = self.seen_layout();
+        let layout = match known {
+            Some(layout) => layout,
+            None => Arc::new(self.existing(false).await?.layout),
+        };
+        let table = &self.request.table;
+        let encoder = self.encoder(records, &layout, context).map_err(|refusal| {
+            let context = format!("cannot look records up in table \"{table}\": {}", refusal.reason);
+            self.error(StoreErrorKind::Unsupported, context)
+        })?;
+        let columns = records.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+        let flows = Flows::one(columns, &self.request, &layout, &context.fingerprint_key)
+            .map_err(|reason| self.unreadable_ignore(&reason))?;
+        let (connector, layout) = (&*self.connector, &*layout);
+        LookUp { connector, table, layout, encoder: &encoder, context }.of(records, flows).await
     }
 
     async fn writer(&self, _slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

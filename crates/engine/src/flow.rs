@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use whimbrel_model::{ColumnFidelity, FlowName, Logical, Reject, SliceId, Stage, record};
+use whimbrel_model::{ColumnFidelity, Fingerprint, FlowName, Logical, Reject, SliceId, Stage, record};
 use whimbrel_spec::resolved::{Check, OnDuplicate, OrderColumn, Relation};
 use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
-use whimbrel_store::{KeyPattern, Mode, Originals, ReadBatch, SourceDescription, Target};
+use whimbrel_store::{KeyPattern, Mode, Originals, ReadBatch, RunContext, SourceDescription, Target};
 
 /// What is said of SQL that the planner refuses without a better hint.
 const ROW_BY_ROW: &str = "a transform is SELECT … FROM input [WHERE …], a condition what stands behind WHERE: row by row, \
@@ -397,7 +397,18 @@ impl FlowPlan {
             reason,
             record: record::to_json(batch, row),
             original: None,
+            fingerprint: None,
         }
+    }
+
+    /// What tells one of the records that are to be written from every other, as the target would hold it.
+    pub(crate) fn fingerprint(
+        &self,
+        records: &RecordBatch,
+        position: usize,
+        context: &RunContext,
+    ) -> Option<Fingerprint> {
+        self.target.fingerprints(&records.slice(position, 1), context).pop()?.ok()
     }
 }
 

@@ -4,19 +4,23 @@
 //! shows what would happen, [`run`] begins, resumes and replays runs, [`runner`] places slices, [`slice`] works
 //! on one, [`journal`] remembers.
 
+pub mod activity;
 pub mod condition;
 pub mod distinct;
 pub mod dry_run;
 pub mod duplicates;
 pub mod error;
+pub mod evidence;
 pub mod flow;
 pub mod functions;
 pub mod journal;
 mod kinds;
+pub mod latency;
 pub mod meaning;
 pub mod memory;
 pub mod migration;
 pub mod needs;
+pub mod pace;
 pub mod price;
 pub mod progress;
 mod reasons;

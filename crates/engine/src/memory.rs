@@ -31,3 +31,17 @@ pub fn cpu_seconds() -> f64 {
     let hundredths = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok());
     f64::from(hundredths.sum::<u32>()) / 100.0
 }
+
+/// How many files the process has open, and how many of them are sockets; `None` where the system does not tell.
+#[must_use]
+pub fn open_files() -> Option<(u64, u64)> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    let mut open = (0, 0);
+    for entry in entries.flatten() {
+        let socket =
+            std::fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"));
+        open.0 += 1;
+        open.1 += u64::from(socket);
+    }
+    Some(open)
+}

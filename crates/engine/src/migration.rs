@@ -13,7 +13,7 @@ use whimbrel_spec::resolved::{self, FromRequest, NullRule, Unmatched, WriteMode}
 use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
     Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
-    StoreErrorKind, TargetPlan, WriteRequest,
+    StoreErrorKind, Target, TargetPlan, WriteRequest,
 };
 
 /// The stores of a spec, opened, by their names.
@@ -126,6 +126,24 @@ impl Migration {
     /// Every flow with its scan, in order.
     pub fn flows(&self) -> impl Iterator<Item = (&Scan, &ScanFlow)> {
         self.scans.iter().flat_map(|scan| scan.flows.iter().map(move |flow| (scan, flow)))
+    }
+
+    /// The target of a flow, written in another mode.
+    ///
+    /// # Errors
+    /// The flow is none of this migration's, or its store does not know the mode.
+    pub fn target_in(&self, flow: &FlowName, mode: Mode) -> Result<Arc<dyn Target>> {
+        let resolved = self.resolved.flows.iter().find(|other| other.name == *flow);
+        let resolved = resolved
+            .ok_or_else(|| EngineError::Internal(format!("flow `{flow}` is none of this migration")))?;
+        Ok(opened(&self.stores, &resolved.into.store)?.target(write_request(resolved, mode))?)
+    }
+
+    /// How a flow's records are written; `None` where there is no such flow.
+    #[must_use]
+    pub fn write_request(&self, flow: &FlowName) -> Option<WriteRequest> {
+        let flow = self.resolved.flows.iter().find(|other| other.name == *flow)?;
+        Some(write_request(flow, mode(flow)))
     }
 
     /// A digest of what the spec's text does not say: the flows with the values of their variables, and the

@@ -1,10 +1,12 @@
 //! Where slices report to: the journal here, the driver on a cluster.
 
+use crate::activity::Activity;
 use crate::error::{EngineError, Result};
-use crate::journal::JournalWriter;
+use crate::journal::{JournalWriter, Sample, now_ms};
 use crate::progress::Progress;
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use whimbrel_model::{Checkpoint, Counts, FlowName, Receipt, SliceId};
 
 /// Takes checkpoints and receipts.
@@ -39,6 +41,9 @@ pub trait Reporter: Send + Sync {
     /// # Errors
     /// It could not be stored.
     async fn flush(&self) -> Result<()>;
+
+    /// What the slices of this process are doing, for those who watch it.
+    fn activity(&self) -> Arc<Activity>;
 }
 
 /// Reports to the journal of this machine.
@@ -47,7 +52,12 @@ pub struct LocalReporter {
     journal: JournalWriter,
     progress: Arc<Progress>,
     max_reject_rate: Option<f64>,
+    /// When the journal was last told how far the run is.
+    sampled: Mutex<Instant>,
 }
+
+/// How far apart samples of the run are, at least.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Before so many records have been read, their share of rejects says nothing.
 const FEWEST_RECORDS: u64 = 1_000;
@@ -57,7 +67,32 @@ impl LocalReporter {
     /// that share of its records was rejected.
     #[must_use]
     pub fn new(journal: JournalWriter, progress: Arc<Progress>, max_reject_rate: Option<f64>) -> Self {
-        Self { journal, progress, max_reject_rate }
+        let reporter = Self { journal, progress, max_reject_rate, sampled: Mutex::new(Instant::now()) };
+        reporter.sample();
+        reporter
+    }
+
+    /// Keeps how far the run is, where the last sample is old enough.
+    fn sample_from_time_to_time(&self) {
+        {
+            let mut sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+            if sampled.elapsed() < SAMPLE_EVERY {
+                return;
+            }
+            *sampled = Instant::now();
+        }
+        self.sample();
+    }
+
+    fn sample(&self) {
+        let counts = self.progress.totals();
+        let sample = Sample {
+            at_ms: now_ms(),
+            records: counts.accounted(),
+            rejected: counts.rejected,
+            bytes: counts.bytes,
+        };
+        self.journal.sample(sample);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a share compared with a share")]
@@ -72,6 +107,13 @@ impl LocalReporter {
     }
 }
 
+impl Drop for LocalReporter {
+    /// The end of a stretch is seen in its curve.
+    fn drop(&mut self) {
+        self.sample();
+    }
+}
+
 #[async_trait]
 impl Reporter for LocalReporter {
     fn checkpoint(&self, slice: &SliceId, epoch: u64, flows: Vec<(FlowName, Checkpoint)>) -> Result<()> {
@@ -80,6 +122,7 @@ impl Reporter for LocalReporter {
 
     fn progress(&self, flow: &FlowName, slice: &SliceId, counts: &Counts) -> Result<()> {
         self.progress.set(flow, slice, counts);
+        self.sample_from_time_to_time();
         self.check_reject_rate()
     }
 
@@ -95,5 +138,9 @@ impl Reporter for LocalReporter {
 
     async fn flush(&self) -> Result<()> {
         Ok(self.journal.flush().await?)
+    }
+
+    fn activity(&self) -> Arc<Activity> {
+        Arc::clone(self.progress.activity())
     }
 }

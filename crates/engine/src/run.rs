@@ -1,5 +1,6 @@
 //! Beginning, resuming and replaying runs.
 
+use crate::activity::Reading;
 use crate::duplicates;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRecord};
@@ -338,12 +339,18 @@ impl<'a> Run<'a> {
         progress.expect_records(scans.map(|scan| estimate(scan, limit)).sum());
         let slices = self.journal.slices(&self.record.id)?;
         let done = slices.iter().filter(|slice| slice.done).count();
-        progress.expect_slices(u64::try_from(slices.len()).unwrap_or(0), u64::try_from(done).unwrap_or(0));
         for record in &slices {
+            let position = record.checkpoints.iter().map(|(_, kept)| kept.position).min().unwrap_or(0);
+            let scan = self.migration.scan(&record.slice.group);
+            let again = scan.is_some_and(|scan| scan.spilled.is_some());
+            let reading = if again { Reading::Again } else { Reading::First };
+            progress.activity().at(&record.slice.id, reading, position);
             for (flow, checkpoint) in &record.checkpoints {
                 progress.set(flow, &record.slice.id, &checkpoint.counts);
             }
         }
+        // Last of all: from here on this stretch of the run has a rate.
+        progress.expect_slices(u64::try_from(slices.len()).unwrap_or(0), u64::try_from(done).unwrap_or(0));
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The local runner: so many slices at a time, each from its last checkpoint, until all have receipts.
 
+use crate::activity::{Reading, Running};
 use crate::duplicates::first_pass::{self, FirstPass, Looked};
 use crate::duplicates::{Claims, KeySet};
 use crate::error::{EngineError, Result};
@@ -67,6 +68,7 @@ impl Runner {
             journal.targets(&run.id)?.into_iter().map(|target| (target.flow.clone(), target)).collect();
         let permits = u32::try_from(settings.memory_bytes / 1024).unwrap_or(u32::MAX).max(1);
         let memory = Arc::new(Semaphore::new(usize::try_from(permits).unwrap_or(usize::MAX)));
+        reporter.activity().lend(&memory, permits);
         Ok(Self {
             run_folder: journal.run_folder(&run.id),
             epoch: tokio::sync::Mutex::new(run.epoch),
@@ -146,10 +148,14 @@ impl Runner {
     async fn look(&self, pass: &FirstPass, slice: &Slice) -> Result<()> {
         let mut patience = Patience::new(self.context.run.retry_for);
         let (scan, mut at) = (self.scan(&slice.group)?, Looked::default());
+        let running = self.running(scan, slice);
         loop {
             let epoch = *self.epoch.lock().await;
             let before = at.position;
-            let error = match pass.look(scan, slice, &mut at).await {
+            let reading = running.reads();
+            let looked = pass.look(scan, slice, &mut at).await;
+            drop(reading);
+            let error = match looked {
                 Ok(()) => return Ok(()),
                 Err(SliceStop::Run(error)) => return Err(error),
                 Err(SliceStop::Read(error)) => error,
@@ -159,6 +165,7 @@ impl Runner {
                 patience.reset();
             }
             at.again();
+            let _pausing = running.pauses(error.store());
             self.wait_for(error, epoch, &slice.group, &mut patience).await?;
         }
     }
@@ -175,21 +182,26 @@ impl Runner {
     async fn work(&self, slice: &Slice) -> Result<()> {
         let mut patience = Patience::new(self.context.run.retry_for);
         let mut record = self.record(slice).await?;
+        let running = self.running(self.scan(&slice.group)?, slice);
         loop {
             let epoch = *self.epoch.lock().await;
             let before = position(&record);
-            let stopped = match self.slice_work(&record, epoch).await {
+            let stopped = match self.slice_work(&record, epoch, &running).await {
                 Ok(work) => run_slice(work, &self.context).await,
                 // Nothing is written yet: a store that cannot be asked now may answer later.
                 Err(EngineError::Store(error)) if error.kind().is_retryable() => Err(SliceStop::Read(error)),
                 Err(error) => Err(SliceStop::Run(error)),
             };
             let error = match stopped {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    running.complete();
+                    return Ok(());
+                }
                 Err(SliceStop::Run(error)) => return Err(error),
                 Err(SliceStop::Read(error)) => error,
             };
             tracing::warn!(slice = %slice.id, %error, "a store failed; the slice goes on from its checkpoint");
+            let _pausing = running.pauses(error.store());
             record = self.record(slice).await?;
             if position(&record) > before {
                 patience.reset();
@@ -224,7 +236,20 @@ impl Runner {
         record.ok_or_else(|| EngineError::Internal(format!("slice {} left the journal", slice.id)))
     }
 
-    async fn slice_work(&self, record: &SliceRecord, epoch: u64) -> Result<SliceWork> {
+    /// The slice as those who watch see it.
+    fn running(&self, scan: &Scan, slice: &Slice) -> Arc<Running> {
+        let flows = scan.flows.iter().chain(&scan.spilling);
+        let targets = flows.map(|flow| (flow.plan.name.clone(), flow.store.clone())).collect();
+        let reading = if scan.spilled.is_some() { Reading::Again } else { Reading::First };
+        self.context.reporter.activity().begin(&slice.id, reading, &scan.store, targets)
+    }
+
+    async fn slice_work(
+        &self,
+        record: &SliceRecord,
+        epoch: u64,
+        running: &Arc<Running>,
+    ) -> Result<SliceWork> {
         let scan = self.scan(&record.slice.group)?;
         let mut flows = Vec::new();
         let mut empty = true;
@@ -233,6 +258,7 @@ impl Runner {
             let target = self.targets.get(&flow.plan.name).ok_or_else(|| self.unknown(&flow.plan.name))?;
             let created = target.made || target.empty;
             empty &= created;
+            let _opening = running.writes(&flow.plan.name);
             let writer = flow.plan.target.writer(&record.slice.id, created, &self.context.run).await?;
             let journalled = record.checkpoints.iter().find(|(name, _)| *name == flow.plan.name);
             atomic |= flow.plan.target.capabilities().atomic_batch;
@@ -264,6 +290,7 @@ impl Runner {
             atomic,
             uncommitted: false,
             kinds: scan.kinds(),
+            running: Arc::clone(running),
         })
     }
 

@@ -4,6 +4,7 @@
 //! few at a time; their outcomes are taken in the order of the batches, so that the checkpoint is always the
 //! low-water mark: everything up to its cursor has a durable outcome.
 
+use crate::activity::{BatchPlace, Doing, Running, Stage};
 use crate::duplicates::Claims;
 use crate::error::{EngineError, Result};
 use crate::flow::{FlowPlan, Reached};
@@ -70,6 +71,8 @@ pub struct SliceWork {
     pub uncommitted: bool,
     /// The columns whose values tell kinds of records apart, where records that no flow takes are counted.
     pub kinds: Option<Vec<String>>,
+    /// The slice as those who watch see it.
+    pub running: Arc<Running>,
 }
 
 /// What a process lends to all its slices.
@@ -124,6 +127,7 @@ struct Numbered {
     batch: ReadBatch,
     /// Held until the batch is durable.
     permit: OwnedSemaphorePermit,
+    place: BatchPlace,
 }
 
 /// What became of a batch: per flow what reached it and what the writer answered; nothing yet where batches are
@@ -140,6 +144,7 @@ struct Settled {
     flows: Vec<(Reached, Option<WriteOutcome>)>,
     /// The share of the byte budget, held until the batch is durable.
     _permit: OwnedSemaphorePermit,
+    place: BatchPlace,
 }
 
 /// Works on a slice until its end.
@@ -167,9 +172,12 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
         given_up: given_up.clone(),
         memory: Arc::clone(&context.memory),
         memory_permits: context.memory_permits,
+        running: Arc::clone(&work.running),
     };
+    let opening = work.running.reads();
     let batches =
         work.source.read(&work.slice.part, after.as_ref(), &context.run).await.map_err(SliceStop::reading)?;
+    drop(opening);
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::spawn(reader.pump(batches, sender));
     let outcome = settle_all(&mut work, context, receiver, &given_up).await;
@@ -227,6 +235,7 @@ async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Sett
     if work.atomic {
         write_in_order(work, &mut settled).await?;
     }
+    work.running.reading_used(settled.capacity);
     if let Some(first) = work.flows.first_mut() {
         first.resume.capacity += settled.capacity;
         first.resume.scan.merge(&settled.tally);
@@ -235,7 +244,9 @@ async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Sett
         if let Route::Spill(file) = &mut flow.route {
             file.append(&reached.records).await?;
         }
-        let rejects = flow.count(&work.slice.id, reached, written.unwrap_or_default());
+        let written = written.unwrap_or_default();
+        work.running.writing_used(&flow.plan.name, written.capacity);
+        let rejects = flow.count(&work.slice.id, reached, written, &context.run);
         flow.rejects.append(&rejects).await?;
         log_rejects(&rejects);
         let checkpoint = &mut flow.resume;
@@ -259,6 +270,7 @@ async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Sett
     for flow in &work.flows {
         context.reporter.progress(&flow.plan.name, &work.slice.id, &flow.resume.counts)?;
     }
+    work.running.at(settled.position);
     Ok(())
 }
 
@@ -279,11 +291,14 @@ fn note_spilled(work: &mut SliceWork) {
 
 /// Writes a batch behind the one before it; nothing of it is durable yet.
 async fn write_in_order(work: &SliceWork, settled: &mut Settled) -> Result<()> {
+    settled.place.to(Stage::Writing);
     for (flow, (reached, written)) in work.flows.iter().zip(&mut settled.flows) {
         if let Route::Write(writer) = &flow.route {
+            let writing = work.running.writes(&flow.plan.name);
             let (seq, cursor) = (settled.seq, settled.cursor.clone());
             let claims = flow.claims.as_ref();
             *written = Some(write(writer, claims, reached, seq, cursor, settled.contested).await?);
+            writing.written();
         }
     }
     Ok(())
@@ -300,6 +315,7 @@ async fn commit(work: &SliceWork) -> Result<()> {
         Route::Spill(_) => None,
     });
     let writers: Vec<_> = writers.collect();
+    let _committing = work.flows.first().map(|flow| work.running.writes(&flow.plan.name));
     let commits = writers.iter().map(|(writer, checkpoint)| writer.commit(checkpoint, writers.len()));
     futures::future::try_join_all(commits).await?;
     Ok(())
@@ -329,7 +345,13 @@ async fn write(
 
 impl FlowWork {
     /// Adds a batch's outcomes to the counts and sums; answers with its rejects.
-    fn count(&mut self, slice: &SliceId, reached: Reached, written: WriteOutcome) -> Vec<Reject> {
+    fn count(
+        &mut self,
+        slice: &SliceId,
+        reached: Reached,
+        written: WriteOutcome,
+        context: &RunContext,
+    ) -> Vec<Reject> {
         let Checkpoint { counts, sums, capacity, .. } = &mut self.resume;
         let mut rejects = reached.rejects;
         counts.read += reached.read;
@@ -347,6 +369,7 @@ impl FlowWork {
                     let mut reject =
                         self.plan.reject(slice, &reached.batch, row, refusal.stage, refusal.reason);
                     reject.original = reached.originals.as_ref().map(|originals| originals.original(row));
+                    reject.fingerprint = self.plan.fingerprint(&reached.records, position, context);
                     if reject.key.is_empty() {
                         // The source has no key: the target's names the record.
                         reject.key = record::key_to_json(&reached.records, position, &self.plan.into_key);
@@ -366,7 +389,8 @@ impl FlowWork {
 pub(crate) fn log_rejects(rejects: &[Reject]) {
     for reject in rejects {
         let key = serde_json::Value::Object(reject.key.clone());
-        tracing::warn!(flow = %reject.flow, stage = %reject.stage, %key, reason = %reject.reason, "rejected");
+        // A reason quotes values of the record; it stands in the rejects file and in the summary.
+        tracing::warn!(flow = %reject.flow, stage = %reject.stage, %key, "rejected");
     }
 }
 
@@ -391,6 +415,7 @@ async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(
     let mut receipts = Vec::with_capacity(work.flows.len());
     for flow in work.flows {
         if let Route::Write(writer) = &flow.route {
+            let _finishing = work.running.writes(&flow.plan.name);
             writer.finish().await?;
         }
         receipts.push(Receipt {
@@ -400,6 +425,7 @@ async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(
             last: flow.resume,
         });
     }
+    let _keeping = work.running.waits(Doing::Journal);
     Ok(context.reporter.done(&work.slice.id, receipts).await?)
 }
 
@@ -413,6 +439,7 @@ struct Reader {
     given_up: CancellationToken,
     memory: Arc<Semaphore>,
     memory_permits: u32,
+    running: Arc<Running>,
 }
 
 impl Reader {
@@ -422,12 +449,14 @@ impl Reader {
         sender: mpsc::Sender<Numbered>,
     ) -> std::result::Result<(), SliceStop> {
         while self.limit.is_none_or(|limit| self.position < limit) {
+            let reading = self.running.reads();
             let next = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(EngineError::Interrupted.into()),
                 () = self.given_up.cancelled() => return Err(EngineError::Interrupted.into()),
                 next = batches.next() => next,
             };
+            drop(reading);
             let Some(batch) = next else { break };
             let numbered = self.number(batch.map_err(SliceStop::reading)?).await?;
             if sender.send(numbered).await.is_err() {
@@ -440,10 +469,13 @@ impl Reader {
 
     async fn number(&mut self, mut batch: ReadBatch) -> Result<Numbered> {
         let kib = u32::try_from(batch.bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.memory_permits);
+        let waiting = self.running.waits(Doing::Memory);
         let permit = Arc::clone(&self.memory)
             .acquire_many_owned(kib)
             .await
             .map_err(|_| EngineError::Internal("the byte budget was closed".to_owned()))?;
+        drop(waiting);
+        let place = self.running.batch(batch.bytes);
         let mut rows = u64::try_from(batch.records.num_rows()).unwrap_or(u64::MAX);
         if let Some(left) = self.limit.map(|limit| limit - self.position).filter(|left| *left < rows) {
             let keep = usize::try_from(left).unwrap_or(usize::MAX);
@@ -452,7 +484,7 @@ impl Reader {
             rows = left;
         }
         self.seq += 1;
-        let numbered = Numbered { seq: self.seq, before: self.position, batch, permit };
+        let numbered = Numbered { seq: self.seq, before: self.position, batch, permit, place };
         self.position += rows;
         Ok(numbered)
     }
@@ -479,6 +511,7 @@ struct BatchWork {
     ahead: u64,
     reserved: tokio::sync::Mutex<u64>,
     given_up: CancellationToken,
+    running: Arc<Running>,
 }
 
 impl BatchWork {
@@ -501,6 +534,7 @@ impl BatchWork {
             ahead: if work.empty { RESERVED_BATCHES } else { 0 },
             reserved: tokio::sync::Mutex::new(work.sent_before),
             given_up,
+            running: Arc::clone(&work.running),
         }
     }
 
@@ -508,25 +542,36 @@ impl BatchWork {
         if self.given_up.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let Numbered { seq, before, batch, permit } = numbered;
+        let Numbered { seq, before, batch, permit, place } = numbered;
+        place.to(Stage::Transforming);
         let rows = u64::try_from(batch.records.num_rows()).unwrap_or(u64::MAX);
         self.reserve(before + rows, rows).await?;
         let contested = before < self.sent_before;
-        let (slice, read) = (&self.slice, &batch);
+        let (slice, read, place_now) = (&self.slice, &batch, &place);
         let writes = self.flows.iter().map(|BatchFlow { plan, writer, spills, claims }| async move {
             if *spills {
                 return Ok((plan.set_aside(slice, read)?, None));
             }
+            let transforming = self.running.waits(Doing::Transforming);
             let mut reached = plan.reach(slice, read)?;
             if let Some(claims) = claims {
                 claims.sift(seq, &mut reached).await?;
             }
+            drop(transforming);
             let Some(writer) = writer else { return Ok((reached, None)) };
             let cursor = read.cursor.clone();
+            place_now.to(Stage::Writing);
+            let writing = self.running.writes(&plan.name);
             let written = write(writer, claims.as_ref(), &reached, seq, cursor, contested).await?;
+            writing.written();
             Ok::<_, EngineError>((reached, Some(written)))
         });
         let flows = futures::future::try_join_all(writes).await?;
+        place.to(if flows.iter().any(|(_, written)| written.is_none()) {
+            Stage::Ready
+        } else {
+            Stage::Settled
+        });
         let tally = match &self.kinds {
             Some(columns) => kinds::tally(&batch.records, columns, flows.iter().map(|(reached, _)| reached)),
             None => ScanTally::default(),
@@ -540,6 +585,7 @@ impl BatchWork {
             tally,
             flows,
             _permit: permit,
+            place,
         })
     }
 
@@ -550,6 +596,7 @@ impl BatchWork {
         }
         let mut reserved = self.reserved.lock().await;
         if upto > *reserved {
+            let _keeping = self.running.waits(Doing::Journal);
             let ahead = upto + self.ahead * rows;
             self.reporter.reserve(&self.slice, ahead).await?;
             *reserved = ahead;

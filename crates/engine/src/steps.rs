@@ -96,6 +96,7 @@ fn reject(flow: &ScanFlow, slice: &SliceId, removed: Removed) -> Reject {
         reason: removed.reason,
         record: removed.record,
         original: None,
+        fingerprint: Some(removed.fingerprint),
     }
 }
 

@@ -48,6 +48,11 @@ impl Canonical {
         self.buffer.clear();
     }
 
+    /// Appends what another buffer holds: a value that was made aside.
+    pub fn append(&mut self, other: &Self) {
+        self.buffer.extend(&other.buffer);
+    }
+
     /// NULL.
     pub fn null(&mut self) {
         self.buffer.push(tag::NULL);

@@ -1,7 +1,9 @@
 //! Fingerprints of records, and their sums in buckets.
 
 use crate::canonical::Canonical;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 
 /// The secret that keys a migration's fingerprints, so that nobody can prepare two records that collide.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +51,40 @@ pub struct Fingerprint {
     pub record: u128,
 }
 
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}:{:032x}", self.key, self.record)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = DamagedFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, DamagedFingerprint> {
+        let half = |text: &str| u128::from_str_radix(text, 16).map_err(|_| DamagedFingerprint);
+        let (key, record) = text.split_once(':').ok_or(DamagedFingerprint)?;
+        Ok(Self { key: half(key)?, record: half(record)? })
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A stored fingerprint that could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a stored fingerprint is damaged")]
+pub struct DamagedFingerprint;
+
 /// How many buckets a flow has.
 pub const BUCKETS: usize = 4096;
 
@@ -82,6 +118,23 @@ impl Buckets {
             *sum = sum.wrapping_add(*more);
         }
         self.records += other.records;
+    }
+
+    /// Takes all of the other's records out again, which need not be among these.
+    pub fn take_out(&mut self, other: &Self) {
+        if other.sums.is_empty() {
+            return;
+        }
+        for (sum, less) in self.dense().iter_mut().zip(&other.sums) {
+            *sum = sum.wrapping_sub(*less);
+        }
+        self.records = self.records.saturating_sub(other.records);
+    }
+
+    /// The sum of bucket `number`.
+    #[must_use]
+    pub fn sum(&self, number: usize) -> u128 {
+        self.sums.get(number).copied().unwrap_or(0)
     }
 
     /// How many records were counted in.
@@ -143,7 +196,8 @@ impl fmt::Debug for Buckets {
 }
 
 /// The bucket that a key hash falls into: its upper twelve bits.
-fn bucket(key: u128) -> usize {
+#[must_use]
+pub fn bucket(key: u128) -> usize {
     usize::try_from(key >> 116).unwrap_or(0)
 }
 
@@ -198,6 +252,16 @@ mod tests {
         let (a, b) = (record("a", "1"), record("b", "1"));
         assert_eq!(sums(&[a, a]).differing(&sums(&[])).len(), 1, "XOR would hide this");
         assert_eq!(sums(&[a, b]).differing(&sums(&[b])), vec![bucket(a.key)]);
+    }
+
+    #[test]
+    fn what_is_taken_out_was_never_there() {
+        let records: Vec<_> = (0..100).map(|i| record(&i.to_string(), "v")).collect();
+        let mut all = sums(&records);
+        all.take_out(&sums(&records[40..]));
+        assert_eq!(all, sums(&records[..40]));
+        let text = serde_json::to_string(&records[0]).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), records[0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!
 //! This crate does no I/O and knows no database.
 
+pub mod attribute;
 pub mod canonical;
 pub mod capacity;
 pub mod counts;
@@ -20,7 +21,7 @@ pub mod slice;
 pub use capacity::Capacity;
 pub use counts::Counts;
 pub use fidelity::{ColumnFidelity, Fidelity};
-pub use fingerprint::{Buckets, Fingerprint, FingerprintKey};
+pub use fingerprint::{BUCKETS, Buckets, Fingerprint, FingerprintKey, bucket};
 pub use ids::{FlowName, GroupName, Identity, RunId, SliceId, StoreName};
 pub use logical::Logical;
 pub use reject::{Reject, Stage};

@@ -1,6 +1,6 @@
 //! Records that did not arrive.
 
-use crate::{FlowName, SliceId};
+use crate::{Fingerprint, FlowName, SliceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -51,4 +51,8 @@ pub struct Reject {
     /// The record as its store holds it, where its columns are not the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<Value>,
+    /// The fingerprint of what the target would have held, where that can be said: a verification leaves the
+    /// record out by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
 }

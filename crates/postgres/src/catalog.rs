@@ -3,6 +3,7 @@
 use crate::client::{Lease, first_value};
 use crate::config::PostgresConfig;
 use crate::error::from_driver;
+use crate::source::Filter;
 use crate::sql::{self, Relation};
 use crate::template::{Query, identifier};
 use crate::types::{ColumnType, ReadAs, Scalar};
@@ -104,6 +105,8 @@ pub(crate) struct Layout {
     pub is_unique: bool,
     /// Whether the planner's sample of the relation is cheap.
     pub can_sample: bool,
+    /// What of the request's condition the server is told, as SQL.
+    pub filter: Option<String>,
     pub notes: Vec<String>,
 }
 
@@ -171,10 +174,40 @@ pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadReque
         layout.notes.retain(|note| note != table::NO_KEY);
     }
     settle_collations(store, lease, &mut layout).await?;
+    if let Some(condition) = request.condition.as_ref().filter(|_| !request.wants_all) {
+        let is_utf8 = lease.server().keeps_utf8;
+        let filter = Filter { columns: &layout.columns, alias: sql::ALIAS, is_utf8 };
+        layout.filter = filter.sql(condition);
+    }
     if layout.slice_key.is_empty() && !matches!(layout.relation, Relation::Table { .. }) {
         layout.notes.push("a query without slice_by: one slice, restarted whole".to_owned());
     }
     Ok(layout)
+}
+
+/// The columns that somebody looks at, with those that slices and records are named by. Where one is asked for that
+/// is not there all are kept: whoever reports it names those that there are.
+fn only_wanted(mut columns: Vec<Column>, request: &ReadRequest, key: &[String]) -> Vec<Column> {
+    let Some(wanted) = &request.wanted else { return columns };
+    if !wanted.iter().all(|name| columns.iter().any(|column| column.name == *name)) {
+        return columns;
+    }
+    let in_key = |name: &String| {
+        let by = |written: &String| written == name || bare(written) == name;
+        key.contains(name) || request.slice_by.iter().any(by)
+    };
+    let first = columns.first().cloned();
+    columns.retain(|column| wanted.contains(&column.name) || in_key(&column.name));
+    // Records are counted also where nobody looks at them.
+    if columns.is_empty() {
+        columns.extend(first);
+    }
+    columns
+}
+
+/// `c.id` inside of a query is the column `id` outside of it.
+fn bare(written: &str) -> &str {
+    written.rsplit('.').next().unwrap_or(written).trim_matches('"')
 }
 
 /// Finds out what equal texts are, where that matters.
@@ -220,6 +253,7 @@ async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &Rea
         holds_null: true,
     });
     let columns = read_as::columns(store, lease, "the query", found.collect(), request).await?;
+    let columns = only_wanted(columns, request, &[]);
     Ok(Layout {
         relation: Relation::Query(query),
         schema: schema(&columns),
@@ -228,6 +262,7 @@ async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &Rea
         slice_key: Vec::new(),
         is_unique: false,
         can_sample: false,
+        filter: None,
         notes: Vec::new(),
     })
 }
@@ -235,11 +270,9 @@ async fn query_layout(store: &StoreName, lease: &Lease, sql: &str, request: &Rea
 fn slice_key(store: &StoreName, layout: &Layout, slice_by: &[String]) -> Result<Vec<KeyColumn>> {
     let key_column = |written: &String| {
         let by_name = |name: &str| layout.columns.iter().position(|column| column.name == name);
-        // `c.id` inside of a query is the column `id` outside of it.
-        let last = written.rsplit('.').next().unwrap_or(written).trim_matches('"');
         let (at, inside) = match by_name(written) {
             Some(at) => (Some(at), identifier(written)),
-            None => (by_name(last), written.clone()),
+            None => (by_name(bare(written)), written.clone()),
         };
         at.and_then(|at| KeyColumn::new(&layout.columns, at, inside)).ok_or_else(|| {
             let names: Vec<_> = layout.columns.iter().map(|column| column.name.as_str()).collect();
@@ -289,7 +322,7 @@ fn schema(columns: &[Column]) -> SchemaRef {
 /// How many records there are: counted where they are few, else as the planner estimates.
 pub(crate) async fn records(store: &StoreName, lease: &Lease, layout: &Layout) -> Result<u64> {
     let failed = |error| from_driver(store, "cannot estimate the number of records", error);
-    let from = sql::from(layout, "TRUE");
+    let from = format!("{} WHERE {}", sql::from(layout, "TRUE"), sql::filter(layout));
     let plan = lease
         .client()
         .simple_query(&format!("EXPLAIN (FORMAT JSON) SELECT 1 {from}"))

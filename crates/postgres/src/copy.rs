@@ -1,6 +1,6 @@
 //! `COPY … TO STDOUT (FORMAT binary)`: rows out of a byte stream, however it is cut.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, and the length of the extension area.
@@ -22,6 +22,30 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// A row of fields as they stand in it, each behind its length.
+    pub(crate) fn of_fields(count: usize, fields: &[u8]) -> Self {
+        let mut bytes = BytesMut::with_capacity(2 + fields.len());
+        bytes.put_i16(i16::try_from(count).unwrap_or(i16::MAX));
+        bytes.put_slice(fields);
+        Self { bytes: bytes.freeze() }
+    }
+
+    /// A row of fields that came one by one, `None` for NULL.
+    pub(crate) fn of_values<'a>(values: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Self {
+        let mut bytes = BytesMut::new();
+        bytes.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
+        for value in values {
+            match value.map(|value| (i32::try_from(value.len()).unwrap_or(i32::MAX), value)) {
+                None => bytes.put_i32(-1),
+                Some((length, value)) => {
+                    bytes.put_i32(length);
+                    bytes.put_slice(value);
+                }
+            }
+        }
+        Self { bytes: bytes.freeze() }
+    }
+
     /// What it took on the wire.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()

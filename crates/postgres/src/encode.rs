@@ -3,11 +3,14 @@
 
 mod cell;
 mod elements;
+mod meaning;
 mod moment;
 mod numeric;
 mod wire;
 
 pub(crate) use cell::plain_type;
+pub(crate) use elements::elements_of;
+pub(crate) use meaning::Meaning;
 pub(crate) use wire::{Form, Wire, shown};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -31,6 +34,8 @@ pub(crate) struct Filled {
     pub is_not_null: bool,
     /// Whether fingerprints leave it out.
     pub is_ignored: bool,
+    /// Whether a text that ends with spaces is refused.
+    pub refuses_blanks: bool,
 }
 
 /// Where a column's values come from.
@@ -120,9 +125,8 @@ impl Encoder {
         !self.key.is_empty()
     }
 
-    /// One result a record, in order.
-    pub(crate) fn encode(&self, records: &RecordBatch, key: &FingerprintKey) -> Rows {
-        let count = records.num_rows();
+    /// The columns' values in the layout that they are encoded from.
+    fn arrays(&self, records: &RecordBatch) -> Result<Vec<ArrayRef>, Refusal> {
         let arrays = self.columns.iter().map(|column| match &column.from {
             From::Column(at) => {
                 let array = records.columns().get(*at).map(cell::plain);
@@ -133,7 +137,33 @@ impl Encoder {
             }
             From::Constant(value) => Ok(Arc::clone(value)),
         });
-        let arrays = match arrays.collect::<Result<Vec<_>, Refusal>>() {
+        arrays.collect()
+    }
+
+    /// The fingerprints of the rows with these numbers, in that order; what could not be sent is refused.
+    pub(crate) fn fingerprints(
+        &self,
+        records: &RecordBatch,
+        rows: impl IntoIterator<Item = usize>,
+        key: &FingerprintKey,
+    ) -> Vec<Result<Fingerprint, Refusal>> {
+        let arrays = match self.arrays(records) {
+            Ok(arrays) => arrays,
+            Err(refusal) => return rows.into_iter().map(|_| Err(refusal.clone())).collect(),
+        };
+        let (mut out, mut scratch) = (BytesMut::new(), Scratch::default());
+        let one = |row| {
+            out.clear();
+            self.row(&arrays, row, &mut out, &mut scratch).map_err(unfit)?;
+            Ok(key.fingerprint(&scratch.key, &scratch.record))
+        };
+        rows.into_iter().map(one).collect()
+    }
+
+    /// One result a record, in order.
+    pub(crate) fn encode(&self, records: &RecordBatch, key: &FingerprintKey) -> Rows {
+        let count = records.num_rows();
+        let arrays = match self.arrays(records) {
             Ok(arrays) => arrays,
             Err(refusal) => return Rows { bytes: BytesMut::new(), rows: vec![Err(refusal); count] },
         };
@@ -182,6 +212,13 @@ impl Encoder {
             let before = canonical.bytes().len();
             let at = out.len();
             out.put_i32(-1);
+            if column.refuses_blanks
+                && let cell::Cell::Text(text) = cell::cell(array, row)
+                && text.ends_with(' ')
+            {
+                let wide = "ends with spaces, which a character type of fixed length does not keep";
+                return Err(format!("`{}` {wide}", column.name));
+            }
             let is_value = column
                 .wire
                 .put(array, row, column.form, out, canonical)

@@ -21,6 +21,9 @@ use whimbrel_store::{
 
 mod batches;
 mod boundaries;
+mod filter;
+
+pub(crate) use filter::Filter;
 
 /// A table, view or query.
 pub(crate) struct PostgresSource {
@@ -175,18 +178,41 @@ impl Source for PostgresSource {
         let lease = self.connections.lease(Purpose::Read).await?;
         let layout = self.known_layout(&lease).await?;
         let part = self.rest(&layout, part, after)?;
-        let statements = sql::shape(&layout, &part).zip(sql::select(&layout, &part));
+        let is_ordered = part.is_ordered();
+        self.stream(lease, &layout, &part, is_ordered).await
+    }
+}
+
+impl PostgresSource {
+    /// Reads a part in whatever order the server finds best, and what is committed now.
+    pub(crate) async fn read_unordered(&self, part: &SlicePart) -> Result<BatchStream> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let layout = self.known_layout(&lease).await?;
+        let part = self.rest(&layout, part, None)?;
+        self.stream(lease, &layout, &part, false).await
+    }
+
+    async fn stream(
+        &self,
+        lease: Lease,
+        layout: &Layout,
+        part: &Part,
+        is_ordered: bool,
+    ) -> Result<BatchStream> {
+        let select =
+            if is_ordered { sql::select(layout, part) } else { sql::select_unordered(layout, part) };
+        let statements = sql::shape(layout, part).zip(select);
         let (shape, select) = statements.ok_or_else(|| self.foreign("a key with U+0000"))?;
-        self.check_drift(&lease, &layout, &shape).await?;
+        self.check_drift(&lease, layout, &shape).await?;
         let doing = format!("cannot read {}", layout.relation.name());
         let copy = lease.client().copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)")).await;
         let copy = copy.map_err(|error| from_driver(&self.store, doing.clone(), error))?;
-        let hidden = if part.is_ordered() { layout.hidden_fields() } else { 0 };
+        let hidden = if is_ordered { layout.hidden_fields() } else { 0 };
         let reading = Reading {
             store: self.store.clone(),
             doing,
             decoder: CopyDecoder::new(layout.columns.len() + hidden),
-            batches: Batches::new(&layout, &part, &self.request),
+            batches: Batches::new(layout, part, &self.request, is_ordered),
             copy: Some(Box::pin(copy)),
             lease: Some(lease),
         };

@@ -154,7 +154,7 @@ fn texts(value: &Value, count: usize) -> Option<Vec<String>> {
 const MOST_TIES: usize = 700;
 
 /// The name under which a relation is read.
-const ALIAS: &str = "input";
+pub(crate) const ALIAS: &str = "input";
 
 /// A column outside of the relation.
 fn outside(column: &KeyColumn) -> String {
@@ -201,13 +201,22 @@ pub(crate) fn from(layout: &Layout, inside: &str) -> String {
     }
 }
 
+/// What of the request's condition the server is told.
+pub(crate) fn filter(layout: &Layout) -> &str {
+    layout.filter.as_deref().unwrap_or("TRUE")
+}
+
 /// `FROM … WHERE …` of a part.
 fn from_part(layout: &Layout, part: &Part) -> Option<String> {
     match &layout.relation {
         Relation::Query(query) if query.has_slice() => {
-            Some(from(layout, &condition(part, &layout.slice_key, |column| column.inside.clone())?))
+            let inside = condition(part, &layout.slice_key, |column| column.inside.clone())?;
+            Some(format!("{} WHERE {}", from(layout, &inside), filter(layout)))
         }
-        _ => Some(format!("{} WHERE {}", from(layout, "TRUE"), condition(part, &layout.slice_key, outside)?)),
+        _ => {
+            let part = condition(part, &layout.slice_key, outside)?;
+            Some(format!("{} WHERE {part} AND {}", from(layout, "TRUE"), filter(layout)))
+        }
     }
 }
 
@@ -218,16 +227,26 @@ pub(crate) fn shape(layout: &Layout, part: &Part) -> Option<String> {
     Some(format!("SELECT {} {}", columns.join(", "), from_part(layout, part)?))
 }
 
+/// The query of a part's columns, in no order.
+pub(crate) fn select_unordered(layout: &Layout, part: &Part) -> Option<String> {
+    Some(format!("SELECT {} {}", fields(layout).join(", "), from_part(layout, part)?))
+}
+
+/// The columns as they are asked for.
+pub(crate) fn fields(layout: &Layout) -> Vec<String> {
+    let column =
+        |column: &Column| column.read_as.selected.sql(&format!("{ALIAS}.{}", identifier(&column.name)));
+    layout.columns.iter().map(column).collect()
+}
+
 /// The query of a part. In an ordered part hidden fields follow the columns: the number of its key's group
 /// where keys may repeat, and the key as text where the columns do not tell it.
 pub(crate) fn select(layout: &Layout, part: &Part) -> Option<String> {
-    let column =
-        |column: &Column| column.read_as.selected.sql(&format!("{ALIAS}.{}", identifier(&column.name)));
-    let mut fields: Vec<_> = layout.columns.iter().map(column).collect();
-    let from = from_part(layout, part)?;
     if !part.is_ordered() {
-        return Some(format!("SELECT {} {from}", fields.join(", ")));
+        return select_unordered(layout, part);
     }
+    let mut fields = fields(layout);
+    let from = from_part(layout, part)?;
     let key: Vec<_> = layout.slice_key.iter().map(outside).collect();
     let mut order = key.join(", ");
     if layout.numbers_groups() {
@@ -283,11 +302,12 @@ pub(crate) fn boundaries(layout: &Layout, part: &Part, wanted: usize, sample: Sa
     let condition = condition(part, &layout.slice_key, outside)?;
     Some(format!(
         "SELECT {} FROM (SELECT {}, row_number() OVER (ORDER BY {}) AS n, count(*) OVER () AS total \
-         {from}{pages} WHERE {condition}{records}) AS keys \
+         {from}{pages} WHERE {condition} AND {}{records}) AS keys \
          WHERE n < total AND n * {wanted} / total > (n - 1) * {wanted} / total ORDER BY n",
         texts.join(", "),
         numbered.join(", "),
         key.join(", "),
+        filter(layout),
     ))
 }
 

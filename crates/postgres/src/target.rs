@@ -3,9 +3,13 @@
 pub(crate) mod catalog;
 mod count;
 mod definition;
+mod differences;
 mod fit;
+mod held;
 mod load;
+mod look_up;
 pub(crate) mod route;
+mod shown;
 
 use crate::catalog::identity;
 use crate::client::{Connections, Lease, Purpose};
@@ -19,12 +23,13 @@ use async_trait::async_trait;
 use catalog::Table;
 use definition::Definition;
 use futures::stream::BoxStream;
+use look_up::LookUp;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Identity, SliceId, SlicePart, StoreName, record};
+use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart, StoreName};
 use whimbrel_store::{
     Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp, Mode, Parent,
     Refusal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
@@ -59,6 +64,8 @@ pub(crate) struct PostgresTarget {
     planned: Mutex<Option<Arc<Planned>>>,
     /// The table as a writer has last seen it.
     seen: tokio::sync::OnceCell<Arc<Table>>,
+    /// How records were looked up last.
+    look_up: Mutex<Option<Arc<LookUp>>>,
 }
 
 /// What the plan has found out.
@@ -86,6 +93,7 @@ impl PostgresTarget {
             request: Arc::new(request),
             planned: Mutex::default(),
             seen: tokio::sync::OnceCell::new(),
+            look_up: Mutex::default(),
         }
     }
 
@@ -97,8 +105,29 @@ impl PostgresTarget {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The table as it was when records were first written or read back.
+    async fn seen(&self) -> Result<Arc<Table>> {
+        let seen = self.seen.get_or_try_init(|| async { Ok(Arc::new(self.read_table().await?)) }).await?;
+        Ok(Arc::clone(seen))
+    }
+
+    fn reading<'a>(&'a self, table: &'a Table) -> held::Reading<'a> {
+        let (store, connections, request) = (&self.store, &self.connections, &*self.request);
+        held::Reading { store, connections, table, request }
+    }
+
+    /// What encodes records of a schema, as far as the table is known.
+    fn known_encoder(&self, schema: &SchemaRef) -> Result<Encoder> {
+        match (self.planned(), self.seen.get()) {
+            (Some(planned), _) if planned.schema == *schema => Ok(planned.encoder.clone()),
+            (_, Some(table)) => self.encoder_for(table, schema),
+            (Some(planned), None) => self.encoder_for(&planned.table, schema),
+            (None, None) => Err(self.error(StoreErrorKind::Internal, "the table has not been looked at yet")),
+        }
+    }
+
     fn encoder_for(&self, table: &Table, schema: &Schema) -> Result<Encoder> {
-        let key = route::key(&self.store, &self.request, table)?;
+        let key = route::key(&self.store, &self.request, table, schema)?;
         route::encoder(&self.store, &self.request, table, &key, schema)
     }
 
@@ -140,6 +169,15 @@ impl PostgresTarget {
                     format!("column `{name}` ({from}) cannot go into {} ({into}): {reason}", table.sql);
                 self.error(StoreErrorKind::Unsupported, context)
             })?;
+            // A text that ends with spaces is a reject, unless that is given up.
+            let gives_up = matches!(column.wire, Wire::Text { is_padded: true, .. })
+                && !route::is_padded_already(field)
+                && self.request.allow_lossy.contains(name);
+            let found = if gives_up {
+                Fidelity::Lossy("spaces at the end of a text are not kept".to_owned())
+            } else {
+                found
+            };
             if let (Fidelity::Lossy(what), false) = (&found, self.request.allow_lossy.contains(name)) {
                 let context = format!("column `{name}` would lose something on the way: {what}");
                 return Err(self.error(StoreErrorKind::Unsupported, context).with_hint(format!(
@@ -163,7 +201,7 @@ impl PostgresTarget {
             return Ok(());
         }
         let is_cast =
-            |name: &str| table.columns.iter().any(|column| column.name == name && column.wire == Wire::Cast);
+            |name: &str| table.columns.iter().any(|column| column.name == name && column.wire.is_cast());
         let folded = fidelity.iter().find(|column| {
             key.contains(&column.column) && is_cast(&column.column) && column.fidelity != Fidelity::Exact
         });
@@ -173,6 +211,22 @@ impl PostgresTarget {
             column.column, column.from, column.into
         );
         let hint = "write with `mode: insert`, which rejects the second, or make the column text";
+        Err(self.error(StoreErrorKind::Unsupported, context).with_hint(hint))
+    }
+
+    /// Rules rewrite statements, and one that merges a batch cannot be rewritten: better said now than at the first
+    /// write.
+    fn check_rules(&self, table: &Table) -> Result<()> {
+        let is_update = self.request.mode == Mode::Update;
+        let inserts = if is_update { &[][..] } else { &table.insert_rules[..] };
+        let rules: Vec<_> =
+            inserts.iter().chain(&table.update_rules).map(|name| format!("`{name}`")).collect();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let context = format!("what is written into {} is rewritten by rules: {}", table.sql, rules.join(", "));
+        let hint = "rules and whimbrel's statements exclude each other: use a trigger in their place, or take them \
+             off for the load, ALTER TABLE … DISABLE RULE …";
         Err(self.error(StoreErrorKind::Unsupported, context).with_hint(hint))
     }
 
@@ -226,6 +280,16 @@ impl PostgresTarget {
         notes
     }
 
+    /// How a table that is there differs from what would be made.
+    async fn differences(&self, table: &Table, schema: Option<&Schema>) -> Result<Vec<String>> {
+        let none = Schema::empty();
+        if schema.is_none() && self.writing.schema_file.is_none() {
+            return Ok(Vec::new());
+        }
+        let definition = Definition::new(&self.store, &self.request, &self.writing, schema.unwrap_or(&none))?;
+        differences::differences(&self.store, &self.connections, &definition, table).await
+    }
+
     /// The table as it is, or as it will be: made in a transaction that is undone.
     async fn table_to_be(&self, schema: &Schema) -> Result<(Table, Vec<String>, bool)> {
         let lease = self.connections.lease(Purpose::Catalog).await?;
@@ -277,7 +341,8 @@ impl Target for PostgresTarget {
 
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
         let (table, ddl, exists) = self.table_to_be(schema).await?;
-        let key = route::key(&self.store, &self.request, &table)?;
+        self.check_rules(&table)?;
+        let key = route::key(&self.store, &self.request, &table, schema)?;
         let encoder = route::encoder(&self.store, &self.request, &table, &key, schema)?;
         let fidelity = self.fidelity(&table, schema)?;
         self.check_key(&table, &key, &fidelity)?;
@@ -297,30 +362,41 @@ impl Target for PostgresTarget {
         records: &RecordBatch,
         context: &RunContext,
     ) -> Vec<std::result::Result<Encoded, Refusal>> {
-        let table = self.seen.get().map(|table| (**table).clone());
-        let planned = self.planned();
-        let encoder = match (&planned, table) {
-            (Some(planned), _) if planned.schema == *records.schema_ref() => Ok(planned.encoder.clone()),
-            (_, Some(table)) => self.encoder_for(&table, records.schema_ref()),
-            (Some(planned), None) => self.encoder_for(&planned.table, records.schema_ref()),
-            (None, None) => Err(self.error(StoreErrorKind::Internal, "the table has not been looked at yet")),
-        };
-        let encoder = match encoder {
+        let encoder = match self.known_encoder(records.schema_ref()) {
             Ok(encoder) => encoder,
             Err(error) => return vec![Err(unfit(error.to_string())); records.num_rows()],
         };
         let rows = encoder.encode(records, &context.fingerprint_key);
+        let previews = shown::previews(&encoder, &rows, records.num_rows(), records.schema_ref());
+        let mut previews = previews.into_iter();
         let encoded = |row: usize| {
+            let preview = previews.next().unwrap_or_default();
             let fields = rows.fields(row).map_err(Clone::clone)?;
             let fingerprint = rows.fingerprint(row).ok_or_else(|| unfit("it has no key".to_owned()))?;
             Ok(Encoded {
-                preview: Value::Object(record::to_json(records, row)),
+                preview: Value::Object(preview),
                 bytes: u64::try_from(fields.len()).unwrap_or(u64::MAX),
                 capacity: Capacity::default(),
                 fingerprint,
             })
         };
         (0..records.num_rows()).map(encoded).collect()
+    }
+
+    fn keys(&self, records: &RecordBatch, context: &RunContext) -> Vec<Option<u128>> {
+        let fingerprints = self.fingerprints(records, context).into_iter();
+        fingerprints.map(|fingerprint| fingerprint.ok().map(|fingerprint| fingerprint.key)).collect()
+    }
+
+    fn fingerprints(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
+        match self.known_encoder(records.schema_ref()) {
+            Ok(encoder) => encoder.fingerprints(records, 0..records.num_rows(), &context.fingerprint_key),
+            Err(error) => vec![Err(unfit(error.to_string())); records.num_rows()],
+        }
     }
 
     async fn create(&self) -> Result<Creation> {
@@ -331,11 +407,11 @@ impl Target for PostgresTarget {
         if let Some(table) = catalog::find(&self.store, &lease, &name).await? {
             lease.finish().await?;
             let made = self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&table.oid);
-            return Ok(if made {
-                Creation::Created(name)
-            } else {
-                Creation::Existed { name, differences: Vec::new() }
-            });
+            if made {
+                return Ok(Creation::Created(name));
+            }
+            let differences = self.differences(&table, schema.as_deref()).await?;
+            return Ok(Creation::Existed { name, differences });
         }
         let schema = schema.ok_or_else(|| {
             self.error(
@@ -367,21 +443,35 @@ impl Target for PostgresTarget {
         Ok(held)
     }
 
-    async fn held_parts(&self, _wanted: usize) -> Result<Vec<SlicePart>> {
-        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
+    async fn held_parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
+        let table = self.seen().await?;
+        self.reading(&table).parts(wanted).await
     }
 
     async fn held(
         &self,
-        _part: &SlicePart,
-        _flows: &[HeldFlow],
-        _context: &RunContext,
+        part: &SlicePart,
+        flows: &[HeldFlow],
+        context: &RunContext,
     ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
-        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
+        let table = self.seen().await?;
+        let reading = self.reading(&table);
+        reading.query(flows)?.read(&reading, part, context).await
     }
 
-    async fn look_up(&self, _records: &RecordBatch, _context: &RunContext) -> Result<LookedUp> {
-        Err(StoreError::new(StoreErrorKind::Unsupported, &self.store, "cannot read records back yet"))
+    async fn look_up(&self, records: &RecordBatch, context: &RunContext) -> Result<LookedUp> {
+        let table = self.seen().await?;
+        let reading = self.reading(&table);
+        let lease = look_up::lease(&reading).await?;
+        let known = self.look_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let look_up = match known.filter(|known| known.schema == *records.schema_ref()) {
+            Some(known) => known,
+            None => Arc::new(LookUp::new(&reading, records.schema_ref(), &lease).await?),
+        };
+        *self.look_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look_up));
+        let found = look_up.look_up(&self.store, &lease, records, context).await?;
+        lease.finish().await?;
+        Ok(found)
     }
 
     async fn load_steps(&self) -> Result<Vec<LoadStep>> {
@@ -418,7 +508,7 @@ impl Target for PostgresTarget {
     }
 
     async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
-        let table = self.seen.get_or_try_init(|| async { Ok(Arc::new(self.read_table().await?)) }).await?;
+        let table = self.seen().await?;
         let parts = SessionParts {
             store: self.store.clone(),
             connections: Arc::clone(&self.connections),
@@ -427,7 +517,7 @@ impl Target for PostgresTarget {
         Ok(Box::new(PostgresWriter::new(WriterParts {
             store: self.store.clone(),
             request: Arc::clone(&self.request),
-            table: Arc::clone(table),
+            table,
             created,
             context: context.clone(),
             session: self.writing.sessions.join(&parts, slice, &self.request.flow, context),

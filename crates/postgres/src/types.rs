@@ -243,6 +243,11 @@ impl ReadAs {
         self.selected != Selected::PLAIN
     }
 
+    /// The binary form that is sent for a column.
+    pub(crate) const fn sent(column_type: ColumnType) -> Self {
+        Self::new(column_type, Selected::PLAIN)
+    }
+
     /// An array that no list can hold.
     pub(crate) const fn whole_text() -> Self {
         Self::TEXT

@@ -64,7 +64,7 @@ impl PostgresWriter {
             return Ok(Arc::clone(route));
         }
         let WriterParts { store, request, table, .. } = &self.parts;
-        let key = route::key(store, request, table)?;
+        let key = route::key(store, request, table, records.schema_ref())?;
         let encoder = route::encoder(store, request, table, &key, records.schema_ref())?;
         let guard_encoder = guard_schema.as_deref().map(|schema| self.guard_encoder(schema)).transpose()?;
         // The encoder orders its columns by name, and so are the guards staged.

@@ -4,6 +4,7 @@
 mod conformance;
 mod epochs;
 mod failures;
+mod held;
 mod server;
 mod slices;
 mod tables;

@@ -15,12 +15,12 @@ use whimbrel_model::logical;
 use whimbrel_store::{ReadBatch, Relation, Store as _, StoreErrorKind};
 
 /// A type, values of it as SQL literals, and an expression that makes one at random (`n` counts from 1).
-type Case = (&'static str, &'static [&'static str], &'static str);
+pub type Case = (&'static str, &'static [&'static str], &'static str);
 
 /// How many values at random each type has.
 const RANDOM: usize = 60;
 
-const CASES: [Case; 62] = [
+pub const CASES: [Case; 62] = [
     ("boolean", &["true", "false"], "random() < 0.5"),
     ("smallint", &["-32768", "32767", "0"], "((random() - 0.5) * 65535)::int2"),
     ("integer", &["-2147483648", "2147483647"], "((random() - 0.5) * 4294967295)::int4"),
@@ -198,7 +198,7 @@ const CASES: [Case; 62] = [
     ("oidvector", &["1 2"], "(n::text || ' 2')::oidvector"),
 ];
 
-const DEFINITIONS: &str = "CREATE TYPE mood AS ENUM ('happy', 'so so'); \
+pub const DEFINITIONS: &str = "CREATE TYPE mood AS ENUM ('happy', 'so so'); \
     CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE address AS (n int, street text, host inet); \
     CREATE DOMAIN addresses AS address; CREATE DOMAIN host AS inet; CREATE DOMAIN matrix AS int[][]";
 
@@ -242,7 +242,7 @@ fn has_lists(type_name: &str) -> bool {
 }
 
 /// Old servers lack some types.
-async fn has_type(fixture: &Fixture, name: &str) -> bool {
+pub async fn has_type(fixture: &Fixture, name: &str) -> bool {
     let sql = format!("SELECT (to_regtype('{name}') IS NOT NULL)::int");
     fixture.store.query_scalar_i64(&sql).await.expect("an answer") == Some(1)
 }

@@ -4,6 +4,7 @@
 //! [`Query`] is the text, parsed: it knows which stores it names, so that only those need to be opened.
 //! [`Session`] answers it. `docs/query.md` says what a user may expect.
 
+mod binding;
 mod condition;
 mod error;
 mod names;
@@ -13,9 +14,11 @@ mod scan;
 mod session;
 mod statement;
 mod table;
+mod whole;
 
+pub use binding::Bindings;
 pub use error::{QueryError, Result};
 pub use numbers::{Numbers, OPEN_SCALE};
 pub use rows::{json_row, text_of};
-pub use session::{Answer, Declared, Session, Settings, declared};
+pub use session::{Answer, Declared, Session, Settings, TableColumns, declared};
 pub use statement::Query;

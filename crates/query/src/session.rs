@@ -5,6 +5,7 @@ use crate::names::Written;
 use crate::numbers::Numbers;
 use crate::statement::{Query, place};
 use crate::table::{Place, Reading, StoreTable};
+use crate::whole::in_one_store;
 use arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{
@@ -24,8 +25,10 @@ use whimbrel_engine::functions;
 use whimbrel_engine::migration::Stores;
 use whimbrel_model::StoreName;
 use whimbrel_spec::ResolvedFlow;
-use whimbrel_spec::resolved;
-use whimbrel_store::{ReadRequest, Relation, RunContext, SourceDescription, StoreError, StoreErrorKind};
+use whimbrel_spec::resolved::{self, ParameterValue};
+use whimbrel_store::{
+    Parameter, ReadRequest, Relation, RunContext, Source, SourceDescription, StoreError, StoreErrorKind,
+};
 
 /// A column that no table has: a store that answers with it has whatever it is asked for.
 const ANY_COLUMN: &str = "whimbrel:any";
@@ -94,6 +97,15 @@ impl std::fmt::Debug for Answer {
     }
 }
 
+/// The columns of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumns {
+    /// Their names; `None` where records have no fixed columns.
+    pub columns: Option<Vec<String>>,
+    /// Those whose values name a record; empty where there are none.
+    pub key: Vec<String>,
+}
+
 /// A table with what its store says of it.
 struct Described {
     reference: TableReference,
@@ -140,7 +152,8 @@ impl Session {
             register(&context, reference, table).map_err(|error| QueryError::planning(&error))?;
         }
         let planned = context.state().statement_to_plan(query.statement).await;
-        let plan = planned.map_err(|error| QueryError::planning(&error))?;
+        let bound = planned.and_then(|plan| plan.replace_params_with_values(&query.bindings.values()));
+        let plan = bound.map_err(|error| QueryError::planning(&error))?;
         let reads =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&plan).map_err(|error| QueryError::planning(&error))?;
@@ -162,18 +175,81 @@ impl Session {
         Ok(Answer { schema, batches: until_error(batches.boxed()) })
     }
 
+    /// Answers a query where its data is, where that can be: one that names a single store's tables goes to that
+    /// store whole, if the store has a language of its own and understands it. Columns without a name of their own may
+    /// be called otherwise there, and text sorts by the store's collation.
+    ///
+    /// # Errors
+    /// As [`Session::answer`].
+    pub async fn answer_in_place(&self, query: Query, limit: Option<usize>) -> Result<Answer> {
+        let Some((store, sql)) = in_one_store(&query, &self.names) else {
+            return self.answer(query, limit).await;
+        };
+        let (source, schema) = match self.own_source(&store, &sql, &query.bindings.parameters, limit).await {
+            Ok(opened) => opened,
+            // It has other words for this, or none.
+            Err(QueryError::Store(error)) if is_refusal(error.kind()) => {
+                return self.answer(query, limit).await;
+            }
+            Err(error) => return Err(error),
+        };
+        self.read_source(store, source, schema, limit).await
+    }
+
     /// Asks one store in its own language. Exact numbers stay the text that they are.
     ///
     /// # Errors
     /// The store is not there, has no language of its own, or fails.
     pub async fn ask_store(&self, name: &StoreName, sql: &str, limit: Option<usize>) -> Result<Answer> {
+        self.ask_store_bound(name, sql, &BTreeMap::new(), limit).await
+    }
+
+    /// The same, with values that `$name` stands for.
+    ///
+    /// # Errors
+    /// As [`Session::ask_store`].
+    pub async fn ask_store_bound(
+        &self,
+        name: &StoreName,
+        sql: &str,
+        parameters: &BTreeMap<String, ParameterValue>,
+        limit: Option<usize>,
+    ) -> Result<Answer> {
+        let (source, schema) = self.own_source(name, sql, parameters, limit).await?;
+        self.read_source(name.clone(), source, schema, limit).await
+    }
+
+    /// The columns of a table, by its name in the store.
+    ///
+    /// # Errors
+    /// The store or the table is not there, or the store fails.
+    pub async fn columns(&self, name: &StoreName, table: &str) -> Result<TableColumns> {
+        let store = Arc::clone(self.store(name)?);
+        let columns = self.declared.get(&(name.clone(), table.to_owned())).cloned().unwrap_or_default();
+        let place = Place { store, table: table.to_owned(), columns };
+        let source = place.source(BTreeSet::from([ANY_COLUMN.to_owned()]), None, None)?;
+        let SourceDescription { schema, key, .. } = source.describe().await?;
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        let has_any = schema.column_with_name(ANY_COLUMN).is_some();
+        Ok(TableColumns { columns: (!has_any).then(|| names.collect()), key })
+    }
+
+    /// The reading side of a query in a store's own language, and its columns.
+    async fn own_source(
+        &self,
+        name: &StoreName,
+        sql: &str,
+        parameters: &BTreeMap<String, ParameterValue>,
+        limit: Option<usize>,
+    ) -> Result<(Arc<dyn Source>, SchemaRef)> {
         let store = self.store(name)?;
         store.begin_epoch().await?;
+        let parameters = parameters.iter().map(|(name, value)| (name.clone(), Parameter(value.0.clone())));
         let source = store.source(ReadRequest {
             relation: Relation::Query(sql.to_owned()),
             slice_by: Vec::new(),
             columns: BTreeMap::new(),
-            parameters: BTreeMap::new(),
+            parameters: parameters.collect(),
             wanted: None,
             condition: None,
             wants_all: false,
@@ -181,12 +257,21 @@ impl Session {
             batch_bytes: 2 * 1024 * 1024,
         })?;
         let schema = source.describe().await?.schema;
+        Ok((source, schema))
+    }
+
+    async fn read_source(
+        &self,
+        store: StoreName,
+        source: Arc<dyn Source>,
+        schema: SchemaRef,
+        limit: Option<usize>,
+    ) -> Result<Answer> {
         let parts = source.slices(1).await?;
         let mut streams = Vec::with_capacity(parts.len());
         for part in &parts {
             streams.push(source.read(part, None, &self.settings.context).await?);
         }
-        let store = name.clone();
         let batches = futures::stream::iter(streams).flatten().map(move |batch| {
             let batch = batch?;
             match batch.unreadable.first() {
@@ -339,6 +424,11 @@ fn register(
     };
     schema.register_table(place.table.to_string(), table)?;
     Ok(())
+}
+
+/// Whether a store would not answer the query, rather than could not.
+fn is_refusal(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Unsupported | StoreErrorKind::Mismatch | StoreErrorKind::NotFound)
 }
 
 type Batches = BoxStream<'static, Result<RecordBatch>>;

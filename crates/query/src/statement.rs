@@ -1,5 +1,6 @@
 //! The SQL of a user, parsed: it reads, and names tables of stores.
 
+use crate::binding::Bindings;
 use crate::error::{QueryError, Result};
 use crate::names::Names;
 use datafusion::common::TableReference;
@@ -18,6 +19,8 @@ pub struct Query {
     /// The tables that it names, as SQL takes the names.
     pub(crate) tables: Vec<TableReference>,
     pub(crate) explains: bool,
+    /// What its variables stand for.
+    pub(crate) bindings: Bindings,
 }
 
 impl Query {
@@ -26,6 +29,14 @@ impl Query {
     /// # Errors
     /// It is no SQL, more than one statement, or would change something.
     pub fn parse(sql: &str) -> Result<Self> {
+        Self::bound(sql, &Bindings::default())
+    }
+
+    /// Parses SQL in which variables stand for values and for tables.
+    ///
+    /// # Errors
+    /// As [`Query::parse`].
+    pub fn bound(sql: &str, bindings: &Bindings) -> Result<Self> {
         let builder = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {});
         let parsed = builder.build().and_then(|mut parser| parser.parse_statements());
         let mut statements = parsed.map_err(|error| QueryError::planning(&error))?;
@@ -35,10 +46,11 @@ impl Query {
                 "give one query at a time: SELECT … FROM store.table",
             )
         };
-        let statement = statements.pop_front().ok_or_else(one)?;
+        let mut statement = statements.pop_front().ok_or_else(one)?;
         if !statements.is_empty() {
             return Err(one());
         }
+        bindings.name_tables(&mut statement);
         let mut names = Names::default();
         let explains = look(&statement, &mut names)?;
         let (tables, _) =
@@ -47,7 +59,7 @@ impl Query {
             !(matches!(table, TableReference::Bare { .. }) && names.functions.contains(table.table()))
         };
         let tables = tables.into_iter().filter(is_table).collect();
-        Ok(Self { statement, names, tables, explains })
+        Ok(Self { statement, names, tables, explains, bindings: bindings.clone() })
     }
 
     /// Whether the answer is a plan for people to read, in lines.

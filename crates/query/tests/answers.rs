@@ -3,13 +3,15 @@
 use crate::memory::{Asked, MemoryStore, Table, ask, ask_limited, fixed, session};
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field};
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use whimbrel_model::logical::with_source_type;
 use whimbrel_model::{Logical, StoreName};
-use whimbrel_query::{Declared, Numbers, Session};
+use whimbrel_query::{Bindings, Declared, Numbers, Query, Session, json_row};
+use whimbrel_spec::resolved::ParameterValue;
 use whimbrel_store::{Comparison, Condition, Literal};
 
 const MEMORY: usize = 64 * 1024 * 1024;
@@ -192,4 +194,52 @@ async fn queries_without_tables_and_whimbrels_functions_work() {
     assert!(plan.contains("StoreScan: pg.users, columns=[id, name], slices=3, asked for="), "{plan}");
     let rows = ask(&session, "DESCRIBE pg.users").await.unwrap();
     assert_eq!(rows[0]["column_name"], json!("id"));
+}
+
+#[tokio::test]
+async fn what_one_store_understands_is_answered_there() {
+    let counted = |number: i64| {
+        fixed(
+            vec![(
+                Field::new("n", DataType::Int64, false),
+                Arc::new(Int64Array::from(vec![number])) as ArrayRef,
+            )],
+            1,
+        )
+    };
+    let known = "SELECT count(*) AS n FROM users WHERE name = $who";
+    let pg = MemoryStore::new("pg", vec![("users", users()), (known, counted(-1))]);
+    let ddb = ddb();
+    let session = both(&pg, &ddb);
+    let bindings = Bindings {
+        parameters: BTreeMap::from([("who".to_owned(), ParameterValue("user 7".to_owned()))]),
+        tables: BTreeMap::from([("table".to_owned(), "users".to_owned())]),
+    };
+    for (sql, in_place, n) in [
+        (r#"SELECT count(*) AS n FROM pg.users WHERE name = $who"#, true, -1),
+        (r#"SELECT count(*) AS n FROM pg.users WHERE name = $who"#, false, 1),
+        (r#"SELECT count(id) AS n FROM pg."${table}" WHERE name = $who"#, true, 1),
+        (r#"SELECT count(*) AS n FROM pg.users u, ddb."Items" i WHERE name = $who"#, true, 3),
+    ] {
+        let query = Query::bound(sql, &bindings).unwrap();
+        let answer = match in_place {
+            true => session.answer_in_place(query, None).await.unwrap(),
+            false => session.answer(query, None).await.unwrap(),
+        };
+        let batches: Vec<_> = answer.batches.try_collect().await.unwrap();
+        let rows: Vec<Value> = batches.iter().map(|batch| Value::Object(json_row(batch, 0))).collect();
+        assert_eq!(rows, [json!({ "n": n })], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_says_its_columns_and_key() {
+    let (pg, ddb) = (pg(), ddb());
+    let session = both(&pg, &ddb);
+    let users = session.columns(&StoreName::new("pg"), "users").await.unwrap();
+    assert_eq!(users.columns, Some(vec!["id".to_owned(), "name".to_owned()]));
+    let items = session.columns(&StoreName::new("ddb"), "Items").await.unwrap();
+    assert_eq!((items.columns, items.key), (None, vec!["pk".to_owned()]));
+    let error = session.columns(&StoreName::new("pg"), "user").await.unwrap_err();
+    assert_eq!(error.to_string(), "store `pg`: there is no table user");
 }

@@ -103,9 +103,14 @@ struct MemorySource {
 
 impl MemorySource {
     fn table(&self) -> Result<(&str, &Table)> {
-        let Relation::Table(name) = &self.request.relation else {
-            let context = "there is no query language here";
-            return Err(StoreError::new(StoreErrorKind::Unsupported, &self.store.name, context));
+        let name = match &self.request.relation {
+            Relation::Table(name) => name,
+            // The language of such a store has one word for each query that it knows.
+            Relation::Query(sql) if self.store.tables.contains_key(sql.as_str()) => sql,
+            Relation::Query(_) => {
+                let context = "there is no query language here";
+                return Err(StoreError::new(StoreErrorKind::Unsupported, &self.store.name, context));
+            }
         };
         let found = self.store.tables.get(name.as_str());
         found.map(|table| (name.as_str(), table)).ok_or_else(|| {

@@ -53,6 +53,13 @@ pub fn usd(value: f64) -> String {
     if value == 0.0 || value >= 1.0 { format!("${value:.2}") } else { format!("${value:.4}") }
 }
 
+/// A count as a figure to divide and to draw; beyond 2^53 it is rounded.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a figure for people and for drawing")]
+pub fn float(value: u64) -> f64 {
+    value as f64
+}
+
 /// A share: `99.8 %`. All is only what is all, none what is none.
 #[must_use]
 pub fn share(value: f64) -> String {

@@ -30,6 +30,8 @@ pub(crate) struct TemplateAt {
 pub(crate) struct SqlAt {
     pub(crate) text: String,
     pub(crate) span: TextSpan,
+    /// Whether `"${name}"` is the name of a table.
+    pub(crate) names_tables: bool,
 }
 
 /// Checks a tree against the schema.
@@ -110,7 +112,10 @@ impl<'a> Checker<'a> {
             Some(text) if !words.is_empty() && others().next().is_some() => Err(SpecError::invalid(
                 node.position,
                 format!("`{name}` must be {}, not `{}`", type_names(all.iter().copied()), shorten(text)),
-                format!("write `{name}: [{}]`", shorten(text)),
+                match others().any(|other| types(&other["type"]).any(|other| other == "array")) {
+                    true => format!("write `{name}: [{}]`", shorten(text)),
+                    false => suggest(text, "its words", words.iter().map(|(word, _)| *word)),
+                },
             )),
             Some(text) if !words.is_empty() => {
                 let available = words.iter().filter(|(_, schema)| schema.get("x-not-yet").is_none());
@@ -216,8 +221,9 @@ impl<'a> Checker<'a> {
         let kind = outer.get("x-text").or_else(|| schema.get("x-text")).and_then(Value::as_str);
         match kind {
             Some("template") => self.template(text, span),
-            Some("sql") => {
-                self.texts.sql.push(SqlAt { text: text.to_owned(), span });
+            Some(sql @ ("sql" | "table_sql")) => {
+                let names_tables = sql == "table_sql";
+                self.texts.sql.push(SqlAt { text: text.to_owned(), span, names_tables });
                 Ok(())
             }
             Some("scope") => self.scope_value(text, span, name),
@@ -246,7 +252,9 @@ impl<'a> Checker<'a> {
     /// A name in it is checked like a parameter's in SQL.
     fn scope_value(&mut self, text: &str, span: TextSpan, name: &str) -> Result<()> {
         match scope_part(text) {
-            Some(ScopePart::Variable(_)) => self.texts.sql.push(SqlAt { text: text.to_owned(), span }),
+            Some(ScopePart::Variable(_)) => {
+                self.texts.sql.push(SqlAt { text: text.to_owned(), span, names_tables: false });
+            }
             Some(ScopePart::Text(_)) => {}
             None => {
                 let message = format!("`{name}` cannot be `{}`", shorten(text));

@@ -5,10 +5,10 @@
 mod flows;
 mod stores;
 mod variables;
+mod verify;
 
 use crate::check::Texts;
 use crate::error::{Position, Result, SpecError};
-use crate::names::suggest;
 use crate::spec::Spec;
 
 /// Checks that the spec holds together.
@@ -17,7 +17,7 @@ pub(crate) fn check(spec: &Spec, texts: &Texts) -> Result<()> {
     variables::check(spec, texts, &mut findings);
     stores::check(spec, &mut findings);
     flows::check(spec, &mut findings);
-    verify(spec, &mut findings);
+    verify::check(spec, &mut findings);
     findings.first()
 }
 
@@ -35,26 +35,6 @@ impl Findings {
         match self.errors.into_iter().min_by_key(SpecError::position) {
             Some(error) => Err(error),
             None => Ok(()),
-        }
-    }
-}
-
-fn verify(spec: &Spec, findings: &mut Findings) {
-    let document = spec.document();
-    let groups = document.flows.values().filter_map(|flow| flow.group.as_deref());
-    let names: Vec<&str> = document.flows.keys().map(String::as_str).chain(groups).collect();
-    for (index, rule) in document.verify.iter().enumerate() {
-        let index = index.to_string();
-        if !rule.count {
-            let at = spec.position(&["verify", &index]);
-            findings.add(at, "a verify rule has no kind", "write `{ count: true }`, or leave the rule out");
-        }
-        for (at, name) in rule.only.iter().flatten().enumerate() {
-            if !names.contains(&name.as_str()) {
-                let at = spec.position(&["verify", &index, "only", &at.to_string()]);
-                let message = format!("there is no flow and no group `{name}`");
-                findings.add(at, message, suggest(name, "flows and groups", names.iter().copied()));
-            }
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod check;
 mod coherence;
+mod column_path;
 mod defaults;
 mod duration;
 pub mod elements;

@@ -10,8 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use whimbrel_model::{FlowName, GroupName, StoreName};
 
+mod verify;
+
 pub use crate::elements::Unmatched;
 pub use crate::elements::into::{NullRule, OnDuplicate, OrderColumn, WriteMode};
+pub use verify::{AssertKind, AssertRule, ColumnPlace, Expected, Relate, VerifyQuery, VerifyRule};
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.
 #[derive(Clone, Debug)]
@@ -207,18 +210,6 @@ pub struct IntoRequest {
     pub batch_bytes: Option<u64>,
     /// Where `into` stands in the file.
     pub position: Position,
-}
-
-/// What is verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VerifyRule {
-    /// Both sides of each flow hold as many records.
-    Count {
-        /// What a report calls the rule.
-        name: Option<String>,
-        /// Flows and groups; empty: all.
-        only: Vec<String>,
-    },
 }
 
 /// When a run gives up.

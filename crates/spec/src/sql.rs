@@ -8,7 +8,9 @@ pub(crate) enum Finding<'a> {
     Parameter { name: &'a str, at: usize },
     /// `$1`.
     Numbered { at: usize },
-    /// `${`, also inside quotes: whoever writes it there means a variable.
+    /// `"${name}"`, the whole of a quoted name.
+    Named { name: &'a str, at: usize },
+    /// `${`, also inside other quotes: whoever writes it there means a variable.
     Spliced { at: usize },
 }
 
@@ -28,7 +30,10 @@ pub(crate) fn scan(sql: &str) -> Vec<Finding<'_>> {
             }
             '"' | '`' => {
                 let length = quoted(rest, next, false);
-                spliced(&rest[..length], at, &mut findings);
+                match named(&rest[..length]) {
+                    Some(name) => findings.push(Finding::Named { name, at: at + 1 }),
+                    None => spliced(&rest[..length], at, &mut findings),
+                }
                 length
             }
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
@@ -52,6 +57,12 @@ pub(crate) fn scan(sql: &str) -> Vec<Finding<'_>> {
 
 fn spliced<'a>(quoted: &str, at: usize, findings: &mut Vec<Finding<'a>>) {
     findings.extend(quoted.match_indices("${").map(|(inner, _)| Finding::Spliced { at: at + inner }));
+}
+
+/// The variable, where a name in double quotes is nothing but one.
+fn named(quoted: &str) -> Option<&str> {
+    let variable = quoted.strip_prefix("\"${")?.strip_suffix("}\"")?;
+    (!variable.is_empty() && name(variable) == variable).then_some(variable)
 }
 
 fn is_name(c: char) -> bool {
@@ -134,6 +145,7 @@ mod tests {
         let name = |finding| match finding {
             Finding::Parameter { name, .. } => name,
             Finding::Numbered { .. } => "NUMBERED",
+            Finding::Named { .. } => "NAMED",
             Finding::Spliced { .. } => "SPLICED",
         };
         scan(sql).into_iter().map(name).collect()
@@ -147,7 +159,8 @@ mod tests {
         assert_eq!(names("$$ $a $$ || $tag$ $b $$ $tag$ || $c"), ["c"]);
         assert_eq!(names("tab$le + x$y.z + $é"), ["é"]);
         assert_eq!(names("$1 + ${a} + $ + $"), ["NUMBERED", "SPLICED"]);
-        assert_eq!(names("'x ${a}' || \"${b}\" -- ${c}"), ["SPLICED", "SPLICED"]);
+        assert_eq!(names("'x ${a}' || \"${b}\" -- ${c}"), ["SPLICED", "NAMED"]);
+        assert_eq!(names("\"${b} \" || \"${b:-c}\" || \"${}\" || '\"${b}\"'"), ["SPLICED"; 4]);
     }
 
     #[test]

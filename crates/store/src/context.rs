@@ -84,6 +84,7 @@ impl UnitBudget {
 pub struct Meter {
     retries: AtomicU64,
     throttles: AtomicU64,
+    answers: AtomicU64,
     capacity: Mutex<Capacity>,
 }
 
@@ -98,8 +99,9 @@ impl Meter {
         self.throttles.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Units were used.
+    /// A request was answered, and used units.
     pub fn used(&self, capacity: Capacity) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         *self.capacity.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += capacity;
     }
 
@@ -111,6 +113,11 @@ impl Meter {
     /// Answers that asked for patience so far.
     pub fn throttles(&self) -> u64 {
         self.throttles.load(Ordering::Relaxed)
+    }
+
+    /// Answers of metered stores so far, beside those that asked for patience.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Units used so far.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use whimbrel_engine::journal::now_ms;
 use whimbrel_model::{Capacity, FlowName};
 
 /// What a verification found.
@@ -14,11 +15,17 @@ pub struct Verification {
     pub depth: Depth,
     /// Each flow that was compared.
     pub flows: BTreeMap<FlowName, FlowVerification>,
+    /// Records of the targets that belong to no flow; differences, where every flow is compared.
+    #[serde(default)]
+    pub others: u64,
     /// The spec's own assertions.
     pub assertions: Vec<Assertion>,
     /// The first differences, of each flow and kind some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
+    /// Records that were written again, before what is said here was found.
+    #[serde(default)]
+    pub repaired: u64,
     /// The file that holds every difference, one JSON object a line; `None` where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences_file: Option<String>,
@@ -31,6 +38,27 @@ pub struct Verification {
     pub capacity: Capacity,
     /// When it ended, in milliseconds since 1970-01-01 UTC.
     pub ended_ms: i64,
+}
+
+impl Verification {
+    /// A verification without a comparison: nothing differs, nothing was compared.
+    #[must_use]
+    pub fn of_assertions() -> Self {
+        Self {
+            outcome: Outcome::Equal,
+            depth: Depth::Assertions,
+            flows: BTreeMap::new(),
+            others: 0,
+            assertions: Vec::new(),
+            differences: Vec::new(),
+            repaired: 0,
+            differences_file: None,
+            notes: Vec::new(),
+            seconds: 0.0,
+            capacity: Capacity::default(),
+            ended_ms: now_ms(),
+        }
+    }
 }
 
 /// Whether source and target agree.

@@ -5,7 +5,7 @@ mod sample;
 use super::Program;
 use super::plan::plan_of;
 use super::run::{Ended, Task, conclude, execute};
-use crate::args::{RunArgs, SpecArgs, System, Values, Verify, VerifyArgs};
+use crate::args::{RunArgs, SpecArgs, System, Values, VerifyArgs, VerifyDepth};
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace, open_postgres};
 use serde_json::json;
@@ -152,7 +152,7 @@ fn arguments(spec: PathBuf) -> RunArgs {
         create: true,
         limit: None,
         new: false,
-        verify: VerifyArgs { verify: Some(Verify::Count) },
+        verify: VerifyArgs { verify: Some(VerifyDepth::All), report: Vec::new() },
     }
 }
 

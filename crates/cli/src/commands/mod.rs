@@ -7,10 +7,12 @@ pub mod demo;
 pub mod list;
 pub mod plan;
 pub mod query;
+pub mod report;
 pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod verify;
 
 use crate::args::Common;
 use crate::console::Console;

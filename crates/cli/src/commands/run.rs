@@ -1,11 +1,12 @@
 //! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
 
 use super::Program;
-use crate::args::{RunArgs, SpecArgs, Values, Verify, VerifyArgs};
+use crate::args::{RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
 use crate::console::Console;
 use crate::display;
 use crate::failure::{Exit, Failure, Result};
 use crate::metrics::Metrics;
+use crate::proof::{Proof, Wanted};
 use crate::workspace::{Opened, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,6 +33,10 @@ pub struct Kept {
     limit: Option<u64>,
     create: bool,
     batch_size: Option<u32>,
+    #[serde(default)]
+    verify: Option<String>,
+    #[serde(default)]
+    report: Vec<PathBuf>,
 }
 
 impl Kept {
@@ -47,6 +52,8 @@ impl Kept {
             limit: args.limit,
             create: args.create,
             batch_size,
+            verify: args.verify.verify.map(|depth| depth.to_string()),
+            report: args.verify.report.clone(),
         }
     }
 
@@ -63,6 +70,9 @@ impl Kept {
             region: given.region.clone().or(self.region),
         };
         let spec = SpecArgs { spec, only: self.only, values };
+        let kept: Option<VerifyDepth> = self.verify.and_then(|depth| depth.parse().ok());
+        let report = if verify.report.is_empty() { self.report } else { verify.report };
+        let verify = VerifyArgs { verify: verify.verify.or(kept), report };
         RunArgs { spec, create: self.create, limit: self.limit, new: false, verify }
     }
 }
@@ -189,7 +199,9 @@ pub async fn execute(
     };
     let _metrics = match program.common.metrics {
         Some(address) => {
-            let metrics = Metrics::new(&resolved.migration, Arc::clone(&progress), Arc::clone(&meter));
+            let journal = journal.folder().to_owned();
+            let metrics =
+                Metrics::new(&resolved.migration, &id, journal, Arc::clone(&progress), Arc::clone(&meter));
             Some(metrics.serve(address).await?)
         }
         None => None,
@@ -198,6 +210,7 @@ pub async fn execute(
     let begun = match task {
         Task::Begin(kind) => {
             let kept = Kept::of(args, program.common.batch_size, &resolved.secrets);
+            whimbrel_report::keep_plan(&migration, None, &journal.run_folder(&id))?;
             Run::begin(migration, journal, id, kind, json!(kept), settings).await
         }
         Task::Resume { record, accept_spec } => {
@@ -213,10 +226,10 @@ pub async fn execute(
         failure: error.map(|error| Failure::from(error).hiding(&resolved.secrets)),
         verification: None,
     };
-    if let (Some(Verify::Count), None) = (args.verify.verify, &done.failure) {
+    if let (Some(depth), None) = (args.verify.verify, &done.failure) {
         let verified = tokio::select! {
             () = stop.cancelled() => Err(EngineError::Interrupted.into()),
-            verified = verify(program, workspace, opened, journal, &record) => verified,
+            verified = verify(program, workspace, opened, journal, depth, stop.clone()) => verified,
         };
         match verified {
             Ok(verification) => done.verification = Some(verification),
@@ -224,6 +237,9 @@ pub async fn execute(
         }
     }
     interrupt.abort();
+    for path in &args.verify.report {
+        opened.hide(super::report::of_run(program, journal, &record, path))?;
+    }
     Ok(done)
 }
 
@@ -236,9 +252,14 @@ async fn shown(
     meter: Arc<Meter>,
 ) -> std::result::Result<(Summary, Option<EngineError>), EngineError> {
     let ended = CancellationToken::new();
-    let (title, stall_after) = (resolved.migration.clone(), resolved.limits.stall_after);
-    let display = display::show(program.console, title, progress, meter, stall_after, ended.clone());
-    let display = tokio::spawn(display);
+    let watched = display::Watched {
+        title: resolved.migration.clone(),
+        progress,
+        meter,
+        journal: program.common.journal.clone(),
+        stall_after: resolved.limits.stall_after,
+    };
+    let display = tokio::spawn(display::show(program.console, watched, ended.clone()));
     let executed = run.execute().await;
     ended.cancel();
     if display.await.is_err() {
@@ -252,16 +273,16 @@ async fn verify(
     workspace: &Workspace,
     opened: &Opened,
     journal: &Journal,
-    record: &RunRecord,
+    depth: VerifyDepth,
+    stop: CancellationToken,
 ) -> Result<Verification> {
-    let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
-    let expected = opened.hide(whimbrel_engine::summary::expected(journal, record))?;
-    opened.hide(whimbrel_verify::count(&migration, &expected).await)
+    let wanted = Wanted { depth: Some(depth), ..Wanted::default() };
+    Proof::prepare(program, &workspace.resolved, opened, journal, wanted, stop).await?.carry_out().await
 }
 
 /// The first signal lets what is in flight finish; the second ends the process at once, which loses nothing
 /// either, since a kill does not.
-async fn stop_on_signal(console: Console, stop: CancellationToken) {
+pub async fn stop_on_signal(console: Console, stop: CancellationToken) {
     signal().await;
     console.say("\nstopping: what is in flight is finished first; once more to stop at once");
     stop.cancel();

@@ -6,9 +6,9 @@
 
 use super::page::Page;
 use super::plan::Plan;
-use crate::types::read::{Attribute, Reading, Text, Values, dynamodb_json};
+use crate::types::read::{Attribute, Place, Reading, Text, Values, dynamodb_json};
 use arrow::array::RecordBatch;
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -253,28 +253,5 @@ impl<'de> Visitor<'de> for ItemVisitor<'_> {
             }
         }
         Ok(seen)
-    }
-}
-
-/// An attribute's name, as the place of its column.
-struct Place<'a>(&'a HashMap<String, usize>);
-
-impl<'de> DeserializeSeed<'de> for Place<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Place<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an attribute's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.get(name).copied())
     }
 }

@@ -27,13 +27,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A page.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     body: String,
     items: Vec<Range<usize>>,
     /// The position behind the page, in DynamoDB JSON; `None`: the part ends with it.
     pub(super) last_key: Option<Map<String, Value>>,
     /// Read units that it used; `None` where the server does not say.
-    pub(super) read_units: Option<f64>,
+    pub(crate) read_units: Option<f64>,
     /// How many items were looked at, those left out by a filter included.
     pub(super) scanned: u64,
 }
@@ -62,7 +62,7 @@ struct ConsumedCapacity {
 impl Page {
     /// # Errors
     /// The body is not what the API says.
-    pub(super) fn of(body: Vec<u8>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn of(body: Vec<u8>) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let body = String::from_utf8(body)?;
         let parsed: Body<'_> = serde_json::from_str(&body)?;
         let start = body.as_ptr().addr();
@@ -78,12 +78,12 @@ impl Page {
     }
 
     /// How many items there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
 
     /// An item in DynamoDB JSON; empty where there is none of that number.
-    pub(super) fn item(&self, number: usize) -> &str {
+    pub(crate) fn item(&self, number: usize) -> &str {
         self.items.get(number).and_then(|range| self.body.get(range.clone())).unwrap_or_default()
     }
 }

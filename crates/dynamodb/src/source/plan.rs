@@ -110,6 +110,19 @@ impl Plan {
         Ok(Self { schema, columns, cursor_key, access, filter, consistent: consistent && !global, key })
     }
 
+    /// Everything as it is, by a scan that sees every write that was answered before.
+    pub(super) fn whole() -> Self {
+        Self {
+            schema: Arc::new(Schema::empty()),
+            columns: Vec::new(),
+            key: Vec::new(),
+            cursor_key: Vec::new(),
+            access: Access::Scan,
+            filter: None,
+            consistent: true,
+        }
+    }
+
     /// What a person should know of the way records are found.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();

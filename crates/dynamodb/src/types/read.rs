@@ -19,7 +19,8 @@
 //! refused with its reason, and never read as NULL. The names of maps are sorted, as maps have no order.
 
 mod attribute;
+mod canonical;
 mod column;
 
-pub(crate) use attribute::{Attribute, Text, dynamodb_json};
+pub(crate) use attribute::{Attribute, Place, Text, dynamodb_json};
 pub(crate) use column::{Reading, Values};

@@ -235,22 +235,39 @@ impl<'a> Encoder<'a> {
 
     /// The key hashes alone; `None` where a record has no usable key.
     pub(crate) fn keys(&self, records: &RecordBatch) -> Vec<Option<u128>> {
+        self.key_values(records)
+            .into_iter()
+            .map(|values| values.map(|values| self.key_hash(&values)))
+            .collect()
+    }
+
+    /// The keys alone, each with its hash, as the SDK takes them; `None` where a record has no usable key.
+    pub(crate) fn key_items(&self, records: &RecordBatch) -> Vec<Option<(u128, Item)>> {
+        let names = || self.layout.key.iter().map(|key| key.name.clone());
+        let item = |values: Vec<AttributeValue>| (self.key_hash(&values), names().zip(values).collect());
+        self.key_values(records).into_iter().map(|values| values.map(item)).collect()
+    }
+
+    fn key_hash(&self, values: &[AttributeValue]) -> u128 {
+        let key = canonical_key(values.iter().map(Some));
+        self.fingerprint_key.fingerprint(&key, &Canonical::default()).key
+    }
+
+    /// The values of each record's key, in the table's order.
+    fn key_values(&self, records: &RecordBatch) -> Vec<Option<Vec<AttributeValue>>> {
         let Some(columns) = self.key.iter().copied().collect::<Option<Vec<usize>>>() else {
             return vec![None; records.num_rows()];
         };
         let cells = columns.iter().map(|column| cells(&self.columns[*column], records));
         let Ok(cells) = cells.collect::<Result<Vec<_>, _>>() else { return vec![None; records.num_rows()] };
-        let nothing = Canonical::default();
-        let hash = |row: usize| {
+        let values = |row: usize| {
             let value = |(cells, key): (&Cells, &KeyAttribute)| {
                 let value = (!cells.is_null(row)).then(|| cells.value(row).ok()).flatten()?;
                 limits::key_value(&value, key.kind, key.role).ok().map(|()| value)
             };
-            let values = cells.iter().zip(&self.layout.key).map(value).collect::<Option<Vec<_>>>()?;
-            let key = canonical_key(values.iter().map(Some));
-            Some(self.fingerprint_key.fingerprint(&key, &nothing).key)
+            cells.iter().zip(&self.layout.key).map(value).collect()
         };
-        (0..records.num_rows()).map(hash).collect()
+        (0..records.num_rows()).map(values).collect()
     }
 
     fn row(&self, cells: &[Cells], row: usize, scratch: &mut Scratch) -> Result<Prepared, Refusal> {

@@ -6,10 +6,10 @@ use super::request::{Attempt, Verdict};
 use super::update::{Change, Guards};
 use crate::client::Connection;
 use crate::error::Fault;
+use crate::gets::{Gets, Tally};
 use crate::pacing::{Impatience, Patience};
 use crate::types::row::{Encoder, Prepared, write_units};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 use whimbrel_model::{Capacity, Stage};
 use whimbrel_store::{Mode, Outcome, Refusal, Result, StoreError};
@@ -72,7 +72,7 @@ pub(super) struct Delivery<'a> {
     pub(super) stop: CancellationToken,
     /// Ends everything that is not sent yet: another request of the batch has failed.
     given_up: CancellationToken,
-    used: Mutex<Capacity>,
+    tally: Tally,
 }
 
 impl<'a> Delivery<'a> {
@@ -92,7 +92,7 @@ impl<'a> Delivery<'a> {
             contested,
             stop: parts.context.stop.child_token(),
             given_up: CancellationToken::new(),
-            used: Mutex::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -126,14 +126,23 @@ impl<'a> Delivery<'a> {
     }
 
     pub(super) fn capacity(&self) -> Capacity {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.used()
     }
 
     /// Units were used, for which an estimate was set aside.
     pub(super) fn settle(&self, estimate: Capacity, used: Capacity) {
-        self.parts.context.budget.settle(estimate, used);
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += used;
-        self.parts.context.meter.used(used);
+        self.tally.settle(&self.parts.context, estimate, used);
+    }
+
+    /// Looks at what keys hold.
+    pub(super) fn gets(&self) -> Gets<'_> {
+        Gets {
+            connection: self.connection,
+            table: &self.parts.request.table,
+            layout: &self.parts.layout,
+            context: &self.parts.context,
+            tally: &self.tally,
+        }
     }
 
     pub(super) fn failed(&self, impatience: Impatience) -> StoreError {

@@ -1,16 +1,11 @@
 //! Reading what the keys of records hold, where a write was refused or its answer lost.
 
 use super::delivery::{Course, Delivery, rejected};
-use super::request::units;
 use super::update::AfterRefusal;
-use crate::error::Failure;
 use crate::limits::{self, BATCH_GETS};
-use crate::pacing::{Impatience, Patience, persistently};
+use crate::pacing::{Impatience, Patience};
 use crate::types::row::Item;
-use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
-use futures::FutureExt as _;
 use std::collections::HashMap;
-use whimbrel_model::Capacity;
 use whimbrel_store::{Mode, Outcome};
 
 /// An update that the store refuses so often though the item is as it was read is given up.
@@ -66,72 +61,11 @@ impl Delivery<'_> {
     ) -> Result<HashMap<u128, Item>, Impatience> {
         let mut found = HashMap::new();
         for rows in rows.chunks(BATCH_GETS) {
-            let mut keys: Vec<Item> =
-                self.rows(rows).map(|(_, row)| self.encoder.key_item(&row.prepared)).collect();
+            let keys = self.rows(rows).map(|(_, row)| self.encoder.key_item(&row.prepared)).collect();
             // What lies there is taken to be about as large as what was to be written.
-            let estimate: u64 = self.rows(rows).map(|(_, row)| limits::read_units(row.prepared.bytes)).sum();
-            while !keys.is_empty() {
-                let (items, rest) = self.get_within_budget(keys, estimate, patience).await?;
-                if items.is_empty() && !rest.is_empty() {
-                    patience.wait(Failure::gave_back("keys were given back unprocessed")).await?;
-                } else {
-                    patience.progressed();
-                }
-                for item in items {
-                    let key = self.parts.layout.key_of(&item);
-                    let key = self.parts.context.fingerprint_key.fingerprint(&key, &key).key;
-                    found.insert(key, item);
-                }
-                // What was asked for and is in neither list is not there.
-                keys = rest;
-            }
+            let estimate = self.rows(rows).map(|(_, row)| limits::read_units(row.prepared.bytes)).sum();
+            found.extend(self.gets().held(keys, estimate, patience).await?);
         }
         Ok(found)
     }
-
-    async fn get_within_budget(
-        &self,
-        keys: Vec<Item>,
-        estimate: u64,
-        patience: &mut Patience<'_>,
-    ) -> Result<(Vec<Item>, Vec<Item>), Impatience> {
-        #[expect(clippy::cast_precision_loss, reason = "a hundred items cost ten thousand units at the most")]
-        let estimate = Capacity { read_units: estimate as f64, write_units: 0.0 };
-        self.parts.context.budget.reserve(estimate).map_err(|_| Impatience::Spent("max_read_units"))?;
-        let answer = persistently(patience, || self.get(keys.clone()).boxed()).await;
-        let used = match &answer {
-            Ok(answer) => answer.used.unwrap_or(estimate),
-            Err(_) => Capacity::default(),
-        };
-        self.settle(estimate, used);
-        answer.map(|answer| (answer.items, answer.rest))
-    }
-
-    /// `BatchGetItem` of the newest state.
-    async fn get(&self, keys: Vec<Item>) -> Result<Got, Failure> {
-        let built = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-        let wanted = built.map_err(|error| Failure::protocol(&error.to_string()))?;
-        let request =
-            self.connection.client.batch_get_item().request_items(&self.parts.request.table, wanted);
-        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
-            Ok(output) => {
-                let consumed = output.consumed_capacity.unwrap_or_default();
-                let used = Capacity { read_units: units(&consumed), write_units: 0.0 };
-                let items = output.responses.unwrap_or_default().into_values().flatten().collect();
-                let rest = output.unprocessed_keys.unwrap_or_default();
-                let rest = rest.into_values().flat_map(|keys| keys.keys).collect();
-                Ok(Got { items, rest, used: (!consumed.is_empty()).then_some(used) })
-            }
-            Err(error) => Err(self.connection.failure(error).await),
-        }
-    }
-}
-
-/// The answer to a `BatchGetItem`.
-struct Got {
-    /// What was found.
-    items: Vec<Item>,
-    /// The keys that were not looked at.
-    rest: Vec<Item>,
-    used: Option<Capacity>,
 }

@@ -6,6 +6,7 @@
 
 use super::delivery::{Delivery, Row};
 use crate::error::{Failure, Fault};
+use crate::gets::units;
 use crate::limits::STATEMENT_BYTES;
 use crate::types::json;
 use crate::types::row::Item;
@@ -71,6 +72,13 @@ impl Attempt {
             consumed: Some(Capacity::default()),
             ..Self::default()
         }
+    }
+
+    /// The request of a single row failed.
+    pub(super) fn alone(row: usize, failure: Failure) -> Self {
+        let mut attempt = Self::default();
+        attempt.add(row, failure);
+        attempt
     }
 
     /// With what the store says it used.
@@ -282,11 +290,7 @@ impl Delivery<'_> {
             .return_consumed_capacity(self.wanted_capacity());
         match request.send().await {
             Ok(output) => Attempt::written(&[number]).consumed(output.consumed_capacity.as_slice()),
-            Err(error) => {
-                let mut attempt = Attempt::default();
-                attempt.add(number, self.connection.failure(error).await);
-                attempt
-            }
+            Err(error) => Attempt::alone(number, self.connection.failure(error).await),
         }
     }
 }
@@ -315,11 +319,6 @@ fn statement_failure(response: &BatchStatementResponse) -> Option<Failure> {
     let error = response.error()?;
     let code = error.code().map(|code| code.as_str()).unwrap_or_default();
     Some(Failure::answered(200, code, error.message().unwrap_or_default()))
-}
-
-/// The units of an answer together.
-pub(super) fn units(consumed: &[ConsumedCapacity]) -> f64 {
-    consumed.iter().filter_map(ConsumedCapacity::capacity_units).sum()
 }
 
 #[cfg(test)]

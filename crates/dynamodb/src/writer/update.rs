@@ -233,11 +233,7 @@ impl Delivery<'_> {
         };
         match request.send().await {
             Ok(output) => Attempt::written(&[number]).consumed(output.consumed_capacity.as_slice()),
-            Err(error) => {
-                let mut attempt = Attempt::default();
-                attempt.add(number, self.connection.failure(error).await);
-                attempt
-            }
+            Err(error) => Attempt::alone(number, self.connection.failure(error).await),
         }
     }
 

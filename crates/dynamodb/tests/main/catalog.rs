@@ -1,4 +1,5 @@
 use crate::fixture::{Table, definition_file, endpoint, records, request, store_at, store_with, table_name};
+use crate::proxy::{Act, Proxy};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Value, json};
 use whimbrel_dynamodb::{DynamoConfig, DynamoStore};
@@ -117,6 +118,24 @@ async fn the_plan_of_a_table_that_is_there() {
         "{:?}",
         plan.notes
     );
+}
+
+#[tokio::test]
+async fn a_plan_says_where_point_in_time_recovery_is_off() {
+    const OFF: &str = r#"{"ContinuousBackupsDescription": {"ContinuousBackupsStatus": "ENABLED",
+        "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "DISABLED"}}}"#;
+    const ON: &str = r#"{"ContinuousBackupsDescription": {"ContinuousBackupsStatus": "ENABLED",
+        "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "ENABLED"}}}"#;
+    let table = Table::new().await;
+    let forbidden = Act::Refuse { status: 400, code: "AccessDeniedException" };
+    for (answer, expected) in [(Act::Answer(OFF), true), (Act::Answer(ON), false), (forbidden, false)] {
+        let proxy = Proxy::start(&endpoint(), vec![("DescribeContinuousBackups", answer)]).await;
+        let target = store_at(&proxy.url).target(request(&table.name, Mode::Upsert)).unwrap();
+        let plan = target.plan(&text(&["id"])).await.unwrap();
+        let note = plan.notes.iter().any(|note| note.contains("point-in-time recovery"));
+        assert_eq!(note, expected, "{:?}", plan.notes);
+        assert_eq!(proxy.seen("DescribeContinuousBackups"), 1);
+    }
 }
 
 #[tokio::test]

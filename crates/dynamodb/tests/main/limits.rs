@@ -169,7 +169,7 @@ async fn sets() {
     let twice = AttributeValue::Ns(vec!["1".into(), "1.0".into()]);
     assert!(!server_takes(&table.name, "x", twice).await, "the server refuses it too");
     let (target, good) = encode("number_set", "[1, 2.5, -1]");
-    assert_eq!(good.unwrap().preview["value"].to_string(), "[1,2.5,-1]");
+    assert_eq!(good.unwrap().preview["value"].to_string(), "[-1,1,2.5]");
     let writer = target.writer(&whimbrel_model::SliceId::new("t.0"), true, &context()).await.unwrap();
     let records = set("[1, 2.5, -1]");
     let batch = whimbrel_store::WriteBatch { records, seq: 1, cursor: None, contested: false, guards: None };

@@ -7,6 +7,7 @@ mod catalog;
 mod conformance;
 mod faults;
 mod fixture;
+mod held;
 mod limits;
 mod modes;
 mod proxy;

@@ -22,6 +22,8 @@ pub enum Act {
     DropRequest,
     /// It is carried out after some milliseconds.
     Delay(u64),
+    /// It is not carried out, and answered so.
+    Answer(&'static str),
     /// Items and statements that hold this text are left out and given back.
     GiveBackHot(&'static str),
 }
@@ -120,7 +122,7 @@ fn items_of(body: &str) -> usize {
     let statements = body["Statements"].as_array().map(Vec::len);
     let tables = body["RequestItems"].as_object();
     let items = |tables: &serde_json::Map<String, Value>| {
-        tables.values().map(|items| items.as_array().map_or(0, Vec::len)).sum()
+        tables.values().filter_map(|items| items.as_array().or(items["Keys"].as_array())).map(Vec::len).sum()
     };
     statements.or(tables.map(items)).unwrap_or(1)
 }
@@ -235,6 +237,7 @@ impl Proxy {
                     give_back(upstream, &head, &text, |_, item| !item.to_string().contains(hot)).await
                 }
                 Some(Act::DropRequest) => return,
+                Some(Act::Answer(body)) => (200, body.as_bytes().to_vec()),
                 Some(Act::Delay(milliseconds)) => {
                     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
                     forward(upstream, &head, &body).await
@@ -285,6 +288,9 @@ async fn give_back(
             .collect();
         return (200, json!({"Responses": responses}).to_string().into_bytes());
     }
+    if request["RequestItems"].as_object().is_some_and(|tables| tables.values().all(Value::is_object)) {
+        return give_back_keys(upstream, head, request, keep).await;
+    }
     let tables = request["RequestItems"].as_object_mut().unwrap();
     let (table, items) = tables.iter_mut().next().unwrap();
     let table = table.clone();
@@ -295,6 +301,27 @@ async fn give_back(
     *items = Value::Array(values(kept));
     let mut answer = carried_out(upstream, head, &request, any).await;
     answer["UnprocessedItems"] = if back.is_empty() { json!({}) } else { json!({table: values(back)}) };
+    (200, answer.to_string().into_bytes())
+}
+
+/// Of a `BatchGetItem`: looks at the keys that are kept and gives back the rest.
+async fn give_back_keys(
+    upstream: &str,
+    head: &str,
+    mut request: Value,
+    keep: impl Fn(usize, &Value) -> bool,
+) -> (u16, Vec<u8>) {
+    let mut back = request["RequestItems"].clone();
+    let (table, wanted) = request["RequestItems"].as_object_mut().unwrap().iter_mut().next().unwrap();
+    let keys = wanted["Keys"].as_array().unwrap().clone();
+    let (kept, rest): (Vec<_>, Vec<_>) =
+        keys.into_iter().enumerate().partition(|(number, key)| keep(*number, key));
+    let values = |keys: Vec<(usize, Value)>| keys.into_iter().map(|(_, key)| key).collect::<Value>();
+    let any = !kept.is_empty();
+    back[table]["Keys"] = values(rest);
+    wanted["Keys"] = values(kept);
+    let mut answer = carried_out(upstream, head, &request, any).await;
+    answer["UnprocessedKeys"] = back;
     (200, answer.to_string().into_bytes())
 }
 

@@ -76,6 +76,7 @@ impl Claims {
             let mut reject =
                 self.plan.reject(&self.slice, &reached.batch, row, Stage::Write, second.to_owned());
             reject.original = reached.originals.as_ref().map(|originals| originals.original(row));
+            reject.fingerprint = self.plan.fingerprint(&reached.records, position, &self.context);
             reached.rejects.push(reject);
         }
         self.keep(reached, own)

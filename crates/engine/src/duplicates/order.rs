@@ -74,11 +74,11 @@ impl Order {
         Ok(Self { columns: ordered, converter })
     }
 
-    /// Bytes that compare as the records do, one a record.
+    /// Bytes that compare as the records do, one a record: those of a later record are greater.
     ///
     /// # Errors
     /// The records are of another schema, which is a mistake of ours.
-    pub(super) fn sort_bytes(
+    pub fn sort_bytes(
         &self,
         records: &RecordBatch,
     ) -> Result<Vec<Box<[u8]>>, arrow::error::ArrowError> {

@@ -2,17 +2,19 @@
 //!
 //! [`Journal`] opens it, answers questions and begins or ends runs. While a run goes on, one thread writes
 //! ([`writer`]): checkpoints and their sums in one transaction, several times a second.
-//! The format's version is SQLite's `user_version`; a file of a newer format is refused, an older one would be
-//! brought up here.
+//! The format's version is SQLite's `user_version`; a file of a newer format is refused, an older one is
+//! brought up.
 
 mod corrections;
 mod read;
 mod records;
+mod samples;
 mod schema;
 pub mod writer;
 
 pub use corrections::Correction;
 pub use records::{NewRun, RunKind, RunRecord, SliceRecord, TargetRecord};
+pub use samples::{MOST_SAMPLES, Sample, Stretch};
 pub use writer::{BeforeCommit, JournalWriter};
 
 use rusqlite::{Connection, OpenFlags, params};

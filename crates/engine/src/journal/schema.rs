@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format that this whimbrel writes.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 /// `whbl`, so that no other SQLite file is taken for a journal.
 const APPLICATION_ID: i64 = 0x7768_626c;
 
@@ -58,6 +58,15 @@ CREATE TABLE resources (
 ) STRICT;
 ";
 
+/// What format 3 added to format 2.
+const SAMPLES: &str = "
+CREATE TABLE samples (
+    run TEXT NOT NULL REFERENCES runs, stretch INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    records INTEGER NOT NULL, rejected INTEGER NOT NULL, bytes INTEGER NOT NULL
+) STRICT;
+CREATE INDEX samples_of_run ON samples (run, stretch);
+";
+
 /// Makes the tables in a new file, or checks that an old one is ours and of this format.
 pub fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let wrap = |source| sqlite(path, source);
@@ -78,6 +87,7 @@ fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalErr
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(wrap)?;
     if tables == 0 {
         connection.execute_batch(TABLES).map_err(wrap)?;
+        connection.execute_batch(SAMPLES).map_err(wrap)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
         return connection.pragma_update(None, "user_version", VERSION).map_err(wrap);
     }
@@ -86,6 +96,10 @@ fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalErr
     }
     match pragma("user_version")? {
         VERSION => Ok(()),
+        2 => {
+            connection.execute_batch(SAMPLES).map_err(wrap)?;
+            connection.pragma_update(None, "user_version", VERSION).map_err(wrap)
+        }
         found => Err(JournalError::Version { path: path.to_owned(), found }),
     }
 }

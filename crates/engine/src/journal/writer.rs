@@ -5,7 +5,7 @@
 //! is on the disk waits for the answer of [`JournalWriter::reserve`], [`JournalWriter::done`] or
 //! [`JournalWriter::flush`]; such a wait ends the gathering.
 
-use super::{JournalError, sqlite};
+use super::{JournalError, Sample, samples, sqlite};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ enum Message {
     Reserve { slice: SliceId, records: u64, answer: Answer },
     Done { slice: SliceId, receipts: Vec<Receipt>, answer: Answer },
     Flush { answer: Answer },
+    Sample(Sample),
 }
 
 /// Checkpoints that may wait for the thread. Beyond, one is passed over: the slice's next one says more.
@@ -107,6 +108,12 @@ impl JournalWriter {
         self.answered(|answer| Message::Done { slice: slice.clone(), receipts, answer }).await
     }
 
+    /// Keeps how far the run is. Nothing rests on it.
+    pub fn sample(&self, sample: Sample) {
+        // A thread that has ended is found out by whoever hands over a checkpoint.
+        let _ = self.sender.send(Message::Sample(sample));
+    }
+
     /// Answers when everything handed over before is durable.
     ///
     /// # Errors
@@ -137,6 +144,7 @@ struct Portion {
     reserved: BTreeMap<SliceId, u64>,
     done: Vec<(SliceId, Vec<Receipt>)>,
     answers: Vec<Answer>,
+    samples: Vec<Sample>,
 }
 
 impl Portion {
@@ -158,6 +166,10 @@ impl Portion {
                 self.answers.push(answer);
             }
             Message::Flush { answer } => self.answers.push(answer),
+            Message::Sample(sample) => {
+                self.samples.push(sample);
+                return false;
+            }
         }
         true
     }
@@ -248,6 +260,7 @@ fn store(connection: &mut Connection, run: &RunId, portion: &Portion) -> rusqlit
             transaction.prepare_cached("UPDATE slices SET done = 1 WHERE run = ?1 AND id = ?2")?;
         statement.execute(params![run.as_str(), slice.as_str()])?;
     }
+    samples::store(&transaction, run, &portion.samples)?;
     transaction.commit()
 }
 

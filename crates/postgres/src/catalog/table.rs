@@ -1,6 +1,6 @@
 //! A table by the name that the spec gives it.
 
-use super::{Found, KeyColumn, Layout, read_as, schema};
+use super::{Found, KeyColumn, Layout, only_wanted, read_as, schema};
 use crate::client::Lease;
 use crate::error::from_driver;
 use crate::sql::{Relation, Ties};
@@ -15,6 +15,8 @@ const LISTED: usize = 8;
 /// What a name stands for.
 pub(crate) struct Resolved {
     pub(crate) oid: u32,
+    /// Its name without its schema.
+    pub(crate) name: String,
     /// Schema and name, quoted.
     pub(crate) sql: String,
     pub(crate) kind: char,
@@ -36,9 +38,10 @@ pub(super) async fn layout(
     request: &ReadRequest,
 ) -> Result<Layout> {
     let table = resolve(store, lease, name).await?;
-    let found = table_columns(store, lease, &table).await?;
+    let found = table_columns(store, lease, &table, request).await?;
     let columns = read_as::columns(store, lease, &format!("table {}", table.sql), found, request).await?;
     let key = key(store, lease, &table).await?;
+    let columns = only_wanted(columns, request, &key);
     let key_column = |name: &String| {
         let at = columns.iter().position(|column| column.name == *name)?;
         KeyColumn::new(&columns, at, identifier(name))
@@ -71,6 +74,7 @@ pub(super) async fn layout(
         // A key holds for a table itself, not for tables that inherit from it and are read with it.
         is_unique,
         can_sample: has_ctid,
+        filter: None,
         notes,
     })
 }
@@ -115,6 +119,7 @@ pub(crate) async fn resolve(store: &StoreName, lease: &Lease, name: &str) -> Res
     let resolved = Resolved {
         oid: row.try_get(0).map_err(failed)?,
         sql: format!("{}.{}", identifier(&schema), identifier(&table)),
+        name: table,
         kind: kind.chars().next().unwrap_or('?'),
         has_children: row.try_get(4).map_err(failed)?,
         is_row_secured: row.try_get(5).map_err(failed)?,
@@ -153,7 +158,12 @@ async fn not_found(store: &StoreName, lease: &Lease, name: &str) -> StoreError {
     error.with_hint(format!("there are {}{more}", tables.join(", ")))
 }
 
-async fn table_columns(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<Found>> {
+async fn table_columns(
+    store: &StoreName,
+    lease: &Lease,
+    table: &Resolved,
+    request: &ReadRequest,
+) -> Result<Vec<Found>> {
     let failed = |error| from_driver(store, format!("cannot read the columns of {}", table.sql), error);
     // Since PostgreSQL 18 a column is marked as not NULL also where that was never checked.
     let sql = "SELECT attname::text, atttypid, atttypmod, attnotnull AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint c \
@@ -165,7 +175,8 @@ async fn table_columns(store: &StoreName, lease: &Lease, table: &Resolved) -> Re
     let mut forbidden = Vec::new();
     for row in rows {
         let name: String = row.try_get(0).map_err(failed)?;
-        if !row.try_get::<_, bool>(4).map_err(failed)? {
+        let is_wanted = request.wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
+        if is_wanted && !row.try_get::<_, bool>(4).map_err(failed)? {
             forbidden.push(name.clone());
         }
         let is_not_null: bool = row.try_get(3).map_err(failed)?;

@@ -42,6 +42,8 @@ pub(crate) struct Server {
     pub version_number: u32,
     /// Whether the server vouches for text being UTF-8: its own encoding is not SQL_ASCII.
     pub text_is_utf8: bool,
+    /// Whether the server itself keeps text as UTF-8, and orders it so where it orders by bytes.
+    pub keeps_utf8: bool,
     pub is_standby: bool,
     pub user: String,
     pub database: String,
@@ -107,6 +109,7 @@ fn server_of(store: &StoreName, facts: &[SimpleQueryMessage]) -> Result<Server> 
         version: text(1)?.to_owned(),
         version_number: text(2)?.parse().map_err(|_| protocol())?,
         text_is_utf8: text(3)? != "SQL_ASCII",
+        keeps_utf8: text(3)? == "UTF8",
         is_standby: text(6)? == "t",
         user: text(7)?.to_owned(),
         database: text(8)?.to_owned(),

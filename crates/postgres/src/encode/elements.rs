@@ -116,7 +116,7 @@ pub(super) fn put_vector(
 }
 
 /// The elements of `["a", 1, null]` or `{a,1,NULL}`.
-fn elements_of(text: &str) -> Result<Vec<Option<String>>, String> {
+pub(crate) fn elements_of(text: &str) -> Result<Vec<Option<String>>, String> {
     let trimmed = text.trim();
     if trimmed.starts_with('[')
         && let Ok(Value::Array(values)) = json::parse(trimmed)
@@ -209,6 +209,22 @@ pub(super) fn with_literal(
     }
     text.push('}');
     put(&text)
+}
+
+/// Calls with a list of numbers as a vector is written, `[1,2.5]`.
+pub(super) fn with_brackets(
+    value: Cell<'_>,
+    put: &mut dyn FnMut(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    let Cell::List { values, start, end } = value else { return Err("is no list".to_owned()) };
+    let mut texts = Vec::with_capacity(end - start);
+    for at in start..end {
+        with_text(cell(values, at), &mut |text| {
+            texts.push(text.to_owned());
+            Ok(())
+        })?;
+    }
+    put(&format!("[{}]", texts.join(",")))
 }
 
 #[cfg(test)]

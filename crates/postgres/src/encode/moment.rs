@@ -63,6 +63,12 @@ pub(crate) fn parse_time(text: &str) -> Result<i64, &'static str> {
     if rest.is_empty() { Ok(us) } else { Err(NO_TIME) }
 }
 
+/// Reads `12:30:00.25+02`: microseconds of the day and seconds east of UTC; without a zone it is UTC.
+pub(crate) fn parse_zoned_time(text: &str) -> Result<(i64, i64), &'static str> {
+    let (us, zone) = time_of_day(text.trim())?;
+    Ok((us, offset(zone.trim_start())?.unwrap_or(0)))
+}
+
 fn two_digits(text: &str) -> Option<(i64, &str)> {
     let (digits, rest) = text.split_at_checked(2)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {

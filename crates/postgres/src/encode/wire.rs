@@ -1,6 +1,7 @@
 //! How a column of a table takes its values: the form on the wire and what it does not hold.
 
 use super::cell::{Cell, cell};
+use super::meaning::Meaning;
 use super::{elements, moment, numeric};
 use arrow::array::ArrayRef;
 use bytes::{BufMut as _, BytesMut};
@@ -52,7 +53,7 @@ pub(crate) enum Wire {
     /// An array, with its element's type.
     Array(Box<Wire>, u32),
     /// As text, which PostgreSQL itself casts to the column's type.
-    Cast,
+    Cast(Meaning),
 }
 
 /// A form that the spec asks for.
@@ -97,6 +98,11 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 impl Wire {
+    /// Whether PostgreSQL itself reads the values out of text.
+    pub(crate) fn is_cast(&self) -> bool {
+        matches!(self, Self::Cast(_))
+    }
+
     /// Appends a row's value in both forms: PostgreSQL's, without its length, and the canonical one. `false`:
     /// it is NULL. The reason of a refusal follows the column's name.
     pub(crate) fn put(
@@ -143,12 +149,12 @@ impl Wire {
             Self::Float4 => {
                 let value = single(value)?;
                 out.put_f32(value);
-                canonical.number(&float_text(value.into(), || value.to_string()));
+                put_float(value.into(), || value.to_string(), canonical);
             }
             Self::Float8 => {
                 let value = double(value)?;
                 out.put_f64(value);
-                canonical.number(&float_text(value, || value.to_string()));
+                put_float(value, || value.to_string(), canonical);
             }
             Self::Numeric(limit) => put_number(value, *limit, out, canonical)?,
             Self::Text { limit, is_padded } => {
@@ -161,7 +167,7 @@ impl Wire {
                 }
                 put_text(text, None, false, out, canonical)
             })?,
-            Self::Cast => with_text(value, &mut |text| put_text(text, None, false, out, canonical))?,
+            Self::Cast(meaning) => put_cast(value, meaning, out, canonical)?,
             Self::Bytea => put_bytes(value, out, canonical)?,
             Self::Uuid => put_uuid(value, out, canonical)?,
             Self::Json => put_json(value, false, out, canonical)?,
@@ -224,6 +230,15 @@ fn float_text(value: f64, text: impl Fn() -> String) -> String {
         if value > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() }
     } else {
         text()
+    }
+}
+
+/// A float by its value, but for the sign of zero: to a float that is another bit.
+fn put_float(value: f64, text: impl Fn() -> String, canonical: &mut Canonical) {
+    if value == 0.0 && value.is_sign_negative() {
+        canonical.text("-0");
+    } else {
+        canonical.number(&float_text(value, text));
     }
 }
 
@@ -298,7 +313,11 @@ fn put_number(
 ) -> Result<(), String> {
     let mut put = |text: &str| -> Result<(), String> {
         numeric::put(text, limit, out).map_err(|reason| format!("{reason}: {}", shown(text)))?;
-        canonical.number(text);
+        canonical.number(match text {
+            "inf" => "Infinity",
+            "-inf" => "-Infinity",
+            text => text,
+        });
         Ok(())
     };
     match value {
@@ -356,6 +375,26 @@ fn put_text(
     out.put_slice(meant.as_bytes());
     canonical.text(meant);
     Ok(())
+}
+
+/// Appends a text that PostgreSQL reads.
+fn put_cast(
+    value: Cell<'_>,
+    meaning: &Meaning,
+    out: &mut BytesMut,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
+    let mut put = |text: &str| {
+        if text.contains('\0') {
+            return Err("holds the character U+0000, which PostgreSQL's text does not have".to_owned());
+        }
+        out.put_slice(text.as_bytes());
+        meaning.put(text, canonical)
+    };
+    match (meaning, value) {
+        (Meaning::Halves, Cell::List { .. }) => elements::with_brackets(value, &mut put),
+        _ => with_text(value, &mut put),
+    }
 }
 
 fn put_bytes(value: Cell<'_>, out: &mut BytesMut, canonical: &mut Canonical) -> Result<(), String> {

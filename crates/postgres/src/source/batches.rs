@@ -101,8 +101,8 @@ impl BatchError {
 }
 
 impl Batches {
-    pub(super) fn new(layout: &Layout, part: &Part, request: &ReadRequest) -> Self {
-        let is_ordered = part.is_ordered();
+    /// `is_ordered`: rows come in the order of their key, with its fields.
+    pub(super) fn new(layout: &Layout, part: &Part, request: &ReadRequest, is_ordered: bool) -> Self {
         let group = Group {
             fields: layout.group_fields().into_iter().map(|at| (at, Vec::new())).collect(),
             is_begun: false,

@@ -2,7 +2,7 @@
 
 use crate::catalog::resolve;
 use crate::client::Lease;
-use crate::encode::Wire;
+use crate::encode::{Meaning, Wire};
 use crate::error::from_driver;
 use tokio_postgres::Row;
 use whimbrel_model::StoreName;
@@ -58,6 +58,8 @@ pub(crate) struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     pub oid: u32,
+    /// Its name without its schema.
+    pub name: String,
     /// Schema and name, quoted.
     pub sql: String,
     pub is_partitioned: bool,
@@ -72,7 +74,9 @@ pub(crate) struct Table {
     pub can_test_input: bool,
     /// Names of triggers that a write fires.
     pub triggers: Vec<String>,
-    pub has_rules: bool,
+    /// Names of rules that rewrite inserts, and of those that rewrite updates.
+    pub insert_rules: Vec<String>,
+    pub update_rules: Vec<String>,
     pub foreign_keys: Vec<ForeignKey>,
     /// Columns whose numbers come from a sequence, and the sequence.
     pub sequences: Vec<(String, String)>,
@@ -114,7 +118,7 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
     }
     let looking = Looking { store, lease, oid: resolved.oid, sql: &resolved.sql };
     let (keys, key_names, has_primary_key) = looking.keys().await?;
-    let (triggers, has_rules) = looking.triggers().await?;
+    let (triggers, insert_rules, update_rules) = looking.triggers().await?;
     Ok(Table {
         columns: looking.columns().await?,
         keys,
@@ -123,10 +127,12 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
         checks: looking.checks().await?,
         can_test_input: lease.server().version_number >= TESTS_INPUT,
         triggers,
-        has_rules,
+        insert_rules,
+        update_rules,
         foreign_keys: looking.foreign_keys().await?,
         sequences: looking.sequences().await?,
         oid: resolved.oid,
+        name: resolved.name,
         is_partitioned: resolved.kind == 'p',
         sql: resolved.sql,
     })
@@ -139,22 +145,22 @@ struct Looking<'a> {
     sql: &'a str,
 }
 
-/// Follows domains to their base; an array's element stands beside it.
+/// Follows domains to their base; an array's element stands beside it (`int2vector` and `oidvector` are none).
 const COLUMNS: &str = "\
 WITH RECURSIVE base AS ( \
   SELECT a.attnum, t.oid, t.typtype, t.typbasetype, a.atttypmod AS typmod, t.typnotnull AS refuses_null, \
-    t.typtypmod AS next_typmod \
+    t.typtypmod AS next_typmod, greatest(a.attndims, t.typndims)::int4 AS dimensions \
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
   UNION ALL \
-  SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.next_typmod, b.refuses_null OR t.typnotnull, t.typtypmod \
+  SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.next_typmod, b.refuses_null OR t.typnotnull, t.typtypmod, greatest(b.dimensions, t.typndims) \
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
 SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
   pg_catalog.format_type(t.oid, b.typmod), a.attnotnull OR b.refuses_null, a.atthasdef OR t.typdefault IS NOT NULL, \
   a.attgenerated::text, a.attidentity::text, t.oid, t.typtype::text, t.typsend::pg_catalog.regproc::text, b.typmod, \
-  CASE WHEN t.typcategory = 'A' AND t.typlen = -1 THEN e.oid ELSE 0 END, coalesce(e.typtype, 'b')::text, \
+  CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.oid NOT IN (22, 30) THEN e.oid ELSE 0 END, coalesce(e.typtype, 'b')::text, \
   coalesce(e.typsend, 0)::pg_catalog.regproc::text, \
-  ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l WHERE l.enumtypid IN (t.oid, e.oid) ORDER BY l.enumsortorder) \
+  ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l WHERE l.enumtypid IN (t.oid, e.oid) ORDER BY l.enumsortorder), b.dimensions \
 FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd' \
 JOIN pg_catalog.pg_type t ON t.oid = b.oid LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem \
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
@@ -219,16 +225,19 @@ impl Looking<'_> {
         checks.map_err(|error| self.failed(error))
     }
 
-    async fn triggers(&self) -> Result<(Vec<String>, bool)> {
+    async fn triggers(&self) -> Result<(Vec<String>, Vec<String>, Vec<String>)> {
         let sql = "SELECT ARRAY(SELECT tgname::text FROM pg_catalog.pg_trigger WHERE tgrelid = $1 \
              AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 20 <> 0 ORDER BY tgname), \
-             EXISTS (SELECT 1 FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND ev_type <> '1')";
+             ARRAY(SELECT rulename::text FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND ev_type = '3' \
+               AND ev_enabled IN ('O', 'A') ORDER BY rulename), \
+             ARRAY(SELECT rulename::text FROM pg_catalog.pg_rewrite WHERE ev_class = $1 AND ev_type = '2' \
+               AND ev_enabled IN ('O', 'A') ORDER BY rulename)";
         let rows = self.rows(sql).await?;
         let row = rows.first().ok_or_else(|| {
             StoreError::new(StoreErrorKind::Protocol, self.store, "the server does not name its triggers")
         })?;
-        let triggers = row.try_get(0).map_err(|error| self.failed(error))?;
-        Ok((triggers, row.try_get(1).map_err(|error| self.failed(error))?))
+        let names = |at: usize| row.try_get(at).map_err(|error| self.failed(error));
+        Ok((names(0)?, names(1)?, names(2)?))
     }
 
     async fn foreign_keys(&self) -> Result<Vec<ForeignKey>> {
@@ -268,8 +277,10 @@ fn column(row: &Row) -> std::result::Result<TargetColumn, tokio_postgres::Error>
         wire_of(row.try_get(7)?, &kind, &send, modifier, labels)
     } else {
         match wire_of(element, &element_kind, &element_send, modifier, labels) {
-            // Arrays of what PostgreSQL has to read itself are read by it as a whole.
-            Wire::Cast => Wire::Cast,
+            // Arrays that were declared with more dimensions than one are read by PostgreSQL.
+            _ if row.try_get::<_, i32>(15)? > 1 => Wire::Cast(Meaning::Text),
+            // As are arrays of what PostgreSQL has to read itself: it reads them as a whole.
+            Wire::Cast(meaning) => Wire::Cast(Meaning::List(Box::new(meaning))),
             inner => Wire::Array(Box::new(inner), element),
         }
     };
@@ -325,7 +336,7 @@ fn wire_of(oid: u32, kind: &str, send: &str, modifier: i32, labels: Vec<String>)
             // citext is text on the wire.
             ("b", "citextsend") => Wire::Text { limit: None, is_padded: false },
             ("b", "vector_send") => Wire::Vector(usize::try_from(modifier).ok().filter(|count| *count > 0)),
-            _ => Wire::Cast,
+            _ => Wire::Cast(Meaning::of(oid, send, modifier)),
         },
     }
 }
@@ -344,6 +355,6 @@ mod tests {
         assert_eq!(of(1700, -1), Wire::Numeric(None));
         assert_eq!(of(1184, 3), Wire::TimestampTz(3));
         assert_eq!(of(1184, -1), Wire::TimestampTz(6));
-        assert_eq!(of(869, -1), Wire::Cast);
+        assert_eq!(of(869, -1), Wire::Cast(Meaning::Address));
     }
 }

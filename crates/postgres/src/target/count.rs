@@ -9,7 +9,7 @@ use whimbrel_model::StoreName;
 use whimbrel_store::{Held, KeyPattern, Result, StoreError, StoreErrorKind};
 
 /// The rows of a tenant.
-fn within(store: &StoreName, table: &Table, scope: &BTreeMap<String, String>) -> Result<String> {
+pub(super) fn within(store: &StoreName, table: &Table, scope: &BTreeMap<String, String>) -> Result<String> {
     let mut conditions = vec!["TRUE".to_owned()];
     for (name, value) in scope {
         let column = super::route::existing(store, table, name, "`scope` names it")?;
@@ -40,21 +40,22 @@ pub(super) async fn is_empty(
     row.map_err(|error| from_driver(store, format!("cannot look whether {} is empty", table.sql), error))
 }
 
-/// Counts rows by the flow with the longest constants that they have.
-pub(super) async fn count(
-    store: &StoreName,
-    lease: &Lease,
-    table: &Table,
-    scope: &BTreeMap<String, String>,
-    flows: &[Vec<KeyPattern>],
-) -> Result<Held> {
-    let length = |flow: &usize| flows[*flow].iter().map(|pattern| pattern.text.len()).sum::<usize>();
+/// What tells one flow's rows from another's.
+pub(super) struct Belonging<'a> {
+    pub scope: &'a BTreeMap<String, String>,
+    pub constants: &'a [KeyPattern],
+}
+
+/// An expression for the flow that a row belongs to, by its place: the one with the longest constants that the row
+/// has; -1: to none.
+pub(super) fn belongs(store: &StoreName, table: &Table, flows: &[Belonging<'_>]) -> Result<String> {
+    let length = |flow: &usize| flows[*flow].constants.iter().map(|pattern| pattern.text.len()).sum::<usize>();
     let mut order: Vec<usize> = (0..flows.len()).collect();
     order.sort_by_key(|flow| std::cmp::Reverse(length(flow)));
     let mut cases = String::new();
     for flow in order {
-        let mut conditions = vec!["TRUE".to_owned()];
-        for pattern in &flows[flow] {
+        let mut conditions = vec![within(store, table, flows[flow].scope)?];
+        for pattern in flows[flow].constants {
             super::route::existing(store, table, &pattern.column, "a flow is told apart by it")?;
             let (column, text) = (identifier(&pattern.column), constant(store, &pattern.text)?);
             conditions.push(if pattern.whole {
@@ -65,8 +66,22 @@ pub(super) async fn count(
         }
         cases.push_str(&format!(" WHEN {} THEN {flow}", conditions.join(" AND ")));
     }
+    Ok(format!("CASE{cases} ELSE -1 END"))
+}
+
+/// Counts rows by the flow with the longest constants that they have.
+pub(super) async fn count(
+    store: &StoreName,
+    lease: &Lease,
+    table: &Table,
+    scope: &BTreeMap<String, String>,
+    flows: &[Vec<KeyPattern>],
+) -> Result<Held> {
+    let anywhere = BTreeMap::new();
+    let all: Vec<_> = flows.iter().map(|constants| Belonging { scope: &anywhere, constants }).collect();
     let sql = format!(
-        "SELECT CASE{cases} ELSE -1 END AS flow, count(*) FROM {} WHERE {} GROUP BY 1",
+        "SELECT {} AS flow, count(*) FROM {} WHERE {} GROUP BY 1",
+        belongs(store, table, &all)?,
         table.sql,
         within(store, table, scope)?
     );

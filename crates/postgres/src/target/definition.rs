@@ -94,6 +94,30 @@ impl Definition {
         Ok(after.into_iter().filter(|oid| !before.contains(oid)).collect())
     }
 
+    /// Carries the definition out where names that it does not qualify are made just now; `place` is the table's
+    /// place there, for what follows from the records.
+    pub(super) async fn make_in(&self, lease: &Lease, place: &str) -> Result<()> {
+        if let Some((path, script)) = &self.script {
+            return self.run(lease, path, script).await;
+        }
+        for statement in self.derived(lease, place).await? {
+            let made = lease.client().batch_execute(&statement).await;
+            made.map_err(|error| from_driver(&self.store, "cannot carry out the definition", error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a script says what there is to be.
+    pub(super) fn is_script(&self) -> bool {
+        self.script.is_some()
+    }
+
+    /// What says it.
+    pub(super) fn name(&self) -> String {
+        let name = self.script.as_ref().and_then(|(path, _)| path.file_name());
+        name.map_or_else(|| "the table's definition".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// For people.
     pub(super) fn shown(&self, made: Option<&Table>) -> Vec<String> {
         let Some(table) = made else { return Vec::new() };

@@ -3,6 +3,7 @@
 //! A value that its column does not hold is a reject, so that what is *exact* here never loses anything; it may
 //! only be refused. *Reversible* says that the form changes. *Lossy* is what would be rounded silently.
 
+use super::route::is_padded_already;
 use crate::encode::{Form, Wire, plain_type};
 use arrow::datatypes::{DataType, Field};
 use whimbrel_model::logical::SOURCE_TYPE;
@@ -22,12 +23,15 @@ pub(crate) fn fidelity(
     if let Some(form) = form {
         return formed(&plain, wire, form);
     }
-    if field.metadata().get(SOURCE_TYPE).is_some_and(|name| name == type_name) && *wire == Wire::Cast {
+    if field.metadata().get(SOURCE_TYPE).is_some_and(|name| name == type_name) && wire.is_cast() {
+        return Ok(Fidelity::Exact);
+    }
+    if matches!(wire, Wire::Text { is_padded: true, .. }) && is_padded_already(field) {
         return Ok(Fidelity::Exact);
     }
     let found = match &plain {
         DataType::Null => Some(Fidelity::Exact),
-        DataType::Utf8 if *wire == Wire::Cast && !is_read_as_written(type_name) => Some(Fidelity::Lossy(
+        DataType::Utf8 if wire.is_cast() && !is_read_as_written(type_name) => Some(Fidelity::Lossy(
             "PostgreSQL reads the text in its own way, and rounds what it does not hold".to_owned(),
         )),
         DataType::Utf8 => Some(of_text(logical, wire)),
@@ -39,7 +43,7 @@ pub(crate) fn fidelity(
         DataType::Timestamp(_, zone) => of_moment(wire, zone.is_some()),
         DataType::Time32(_) | DataType::Time64(_) => match wire {
             Wire::Time(_) => Some(Fidelity::Exact),
-            Wire::Text { .. } | Wire::Cast => Some(reversible("text as PostgreSQL writes a time")),
+            Wire::Text { .. } | Wire::Cast(_) => Some(reversible("text as PostgreSQL writes a time")),
             _ => None,
         },
         _ => of_integer(wire),
@@ -63,7 +67,13 @@ fn logical_of(field: &Field) -> Option<Logical> {
 /// Types whose input takes a text as it says or refuses it. Others round (`money`, `interval`, `timetz`, points), cut
 /// (`"char"`), or know words such as `now`.
 fn is_read_as_written(type_name: &str) -> bool {
-    const TYPES: [&str; 20] = [
+    const TYPES: [&str; 26] = [
+        "boolean",
+        "smallint",
+        "integer",
+        "bigint",
+        "text",
+        "uuid",
         "citext",
         "inet",
         "cidr",
@@ -110,7 +120,7 @@ fn formed(plain: &DataType, wire: &Wire, form: Form) -> Result<Fidelity, String>
 fn of_text(logical: Option<Logical>, wire: &Wire) -> Fidelity {
     match (logical, wire) {
         (_, Wire::Text { is_padded: true, .. }) => {
-            reversible("padded with spaces, those at its end mean nothing")
+            reversible("padded with spaces; a text that ends with some is a reject")
         }
         (None, Wire::Text { .. } | Wire::Enum(_))
         | (Some(Logical::Json), Wire::Json)
@@ -139,7 +149,7 @@ fn of_text(logical: Option<Logical>, wire: &Wire) -> Fidelity {
         (_, Wire::Array(..) | Wire::Vector(_)) => {
             reversible("text read as a JSON array or in PostgreSQL's notation")
         }
-        (_, Wire::Cast) => reversible("text read by PostgreSQL"),
+        (_, Wire::Cast(_)) => reversible("text read by PostgreSQL"),
     }
 }
 
@@ -156,7 +166,7 @@ fn of_integer(wire: &Wire) -> Option<Fidelity> {
     match wire {
         Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Numeric(_) => Some(Fidelity::Exact),
         Wire::Float4 | Wire::Float8 => Some(reversible("what the float does not hold exactly is a reject")),
-        Wire::Text { .. } | Wire::Cast => Some(reversible("its digits as text")),
+        Wire::Text { .. } | Wire::Cast(_) => Some(reversible("its digits as text")),
         Wire::Json | Wire::Jsonb => Some(reversible("a JSON number")),
         _ => None,
     }
@@ -168,7 +178,7 @@ fn of_float(wire: &Wire, is_double: bool) -> Option<Fidelity> {
         Wire::Float4 | Wire::Float8 => Some(Fidelity::Exact),
         Wire::Numeric(_) => Some(reversible("the shortest decimal number that names the float")),
         Wire::Int2 | Wire::Int4 | Wire::Int8 => Some(reversible("what is no whole number is a reject")),
-        Wire::Text { .. } | Wire::Cast => Some(reversible("the shortest text that names the float")),
+        Wire::Text { .. } | Wire::Cast(_) => Some(reversible("the shortest text that names the float")),
         Wire::Json | Wire::Jsonb => Some(reversible("a JSON number; NaN and infinities are rejects")),
         _ => None,
     }
@@ -186,7 +196,7 @@ fn of_date(wire: &Wire) -> Option<Fidelity> {
     match wire {
         Wire::Date => Some(Fidelity::Exact),
         Wire::Timestamp(_) | Wire::TimestampTz(_) => Some(reversible("its midnight, in UTC")),
-        Wire::Text { .. } | Wire::Cast => Some(reversible("text as PostgreSQL writes a date")),
+        Wire::Text { .. } | Wire::Cast(_) => Some(reversible("text as PostgreSQL writes a date")),
         _ => None,
     }
 }
@@ -197,7 +207,7 @@ fn of_moment(wire: &Wire, zoned: bool) -> Option<Fidelity> {
         (Wire::TimestampTz(_), false) => Some(reversible("taken as UTC")),
         (Wire::Timestamp(_), true) => Some(reversible("an instant with a zone becomes UTC")),
         (Wire::Date, _) => Some(reversible("what has a time of day is a reject")),
-        (Wire::Text { .. } | Wire::Cast, _) => {
+        (Wire::Text { .. } | Wire::Cast(_), _) => {
             Some(reversible("text as PostgreSQL writes a timestamp, in UTC"))
         }
         _ => None,
@@ -213,7 +223,7 @@ fn of_list(item: &Field, wire: &Wire) -> Result<Fidelity, String> {
         },
         Wire::Vector(_) => fidelity(item, &Wire::Float4, None, ""),
         Wire::Json | Wire::Jsonb => Ok(reversible("a JSON array")),
-        Wire::Text { .. } | Wire::Cast => Ok(reversible("an array in PostgreSQL's notation")),
+        Wire::Text { .. } | Wire::Cast(_) => Ok(reversible("an array in PostgreSQL's notation")),
         _ => Err("a list goes into an array, a vector, JSON or text".to_owned()),
     }
 }

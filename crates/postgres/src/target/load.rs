@@ -342,6 +342,7 @@ impl Looking<'_> {
                     from: crate::encode::From::Column(at),
                     form: None,
                     is_not_null: false,
+                    refuses_blanks: false,
                     ..column
                 })
             });

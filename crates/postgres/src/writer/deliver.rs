@@ -4,7 +4,7 @@ use super::merge::Statements;
 use super::patience::Patience;
 use super::session::Open;
 use crate::encode::Rows;
-use crate::error::from_driver;
+use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::SinkExt as _;
 use std::pin::pin;
@@ -28,6 +28,8 @@ const POLICY_CHECK: &str = "ExecWithCheckOptions";
 enum Failure {
     /// One of the records is to blame.
     Record(String),
+    /// One of the records is, unless it is the statement itself: PostgreSQL says it of either.
+    RecordOrStatement(String),
     /// The same may succeed later.
     Again(StoreError),
     /// It cannot.
@@ -74,7 +76,8 @@ impl Delivery<'_> {
         if let Some(db) = error.as_db_error()
             && concerns_a_record(db)
         {
-            return Failure::Record(reason(db));
+            let is_doubtful = is_said_of_statements(db.code());
+            return if is_doubtful { Failure::RecordOrStatement(reason(db)) } else { Failure::Record(reason(db)) };
         }
         let error = from_driver(self.store, "cannot write a batch", error);
         let is_alive = !self.client().is_closed();
@@ -105,7 +108,7 @@ impl Delivery<'_> {
             }
             Ok(_) => {}
             Err(error) => match self.judge(error) {
-                Failure::Record(_) | Failure::Again(_) => {}
+                Failure::Record(_) | Failure::RecordOrStatement(_) | Failure::Again(_) => {}
                 Failure::Fatal(error) => return Err(error),
             },
         }
@@ -135,7 +138,7 @@ impl Delivery<'_> {
                 Err(error) => self.judge(error),
             };
             let reason = match failure {
-                Failure::Record(reason) => reason,
+                Failure::Record(reason) | Failure::RecordOrStatement(reason) => reason,
                 Failure::Again(error) | Failure::Fatal(error) => return Err(error),
             };
             self.execute(UNDO).await?;
@@ -160,18 +163,24 @@ impl Delivery<'_> {
         }
         let merge = self.prepared(&self.statements.merge).await?;
         let mut patience = Patience::new(self.context);
-        let mut is_probed = false;
+        let (mut is_probed, mut is_vetted) = (false, false);
         let mut waiting = vec![staged];
         while let Some(rows) = waiting.pop() {
             let Err(failure) = self.merge(&merge, &rows).await else { continue };
             rows.iter().for_each(|row| self.outcomes[*row] = None);
             self.execute(UNDO).await?;
+            if matches!(failure, Failure::RecordOrStatement(_)) && !is_vetted {
+                is_vetted = true;
+                self.vet(&merge).await?;
+            }
             match failure {
-                Failure::Record(_) if !is_probed && rows.len() > 1 => {
+                Failure::Record(_) | Failure::RecordOrStatement(_) if !is_probed && rows.len() > 1 => {
                     is_probed = true;
                     waiting.extend(Some(self.probe(rows).await?).filter(|rows| !rows.is_empty()));
                 }
-                Failure::Record(reason) => self.halve_or_reject(&rows, reason, &mut waiting),
+                Failure::Record(reason) | Failure::RecordOrStatement(reason) => {
+                    self.halve_or_reject(&rows, reason, &mut waiting);
+                }
                 Failure::Again(error) => {
                     patience.wait(self.store, error).await?;
                     waiting.push(rows);
@@ -180,6 +189,15 @@ impl Delivery<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the statement works at all: what it says of no record is about itself.
+    async fn vet(&self, merge: &Statement) -> Result<()> {
+        let none: [&(dyn ToSql + Sync); 2] = [&0_i32, &0_i32];
+        self.execute("SAVEPOINT whimbrel_batch").await?;
+        let tried = self.client().query(merge, &none).await;
+        tried.map_err(|error| from_driver(self.store, "cannot write a batch", error))?;
+        self.execute(UNDO).await
     }
 
     /// Rejects the rows that the table is known to refuse; answers with the others.
@@ -201,7 +219,9 @@ impl Delivery<'_> {
                 }
                 // A condition may fail on some row as it would have failed in the table: halving finds it.
                 Err(error) => match self.judge(error) {
-                    Failure::Record(_) | Failure::Again(_) => self.execute(UNDO).await?,
+                    Failure::Record(_) | Failure::RecordOrStatement(_) | Failure::Again(_) => {
+                        self.execute(UNDO).await?;
+                    }
                     Failure::Fatal(error) => return Err(error),
                 },
             }
@@ -382,13 +402,7 @@ pub(super) fn refused(reason: String) -> Outcome {
 
 /// Whether an error is about a record and not about the server, the session or the statement.
 fn concerns_a_record(db: &DbError) -> bool {
-    let code = db.code().code();
-    match code.get(..2).unwrap_or_default() {
-        // Cardinality, data, constraints, routines that raise, views' checks, limits of the row, PL/pgSQL.
-        "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => true,
-        "42" => code == "42501" && db.routine() == Some(POLICY_CHECK),
-        _ => false,
-    }
+    is_about_a_value(db.code()) || (db.code().code() == "42501" && db.routine() == Some(POLICY_CHECK))
 }
 
 /// The server's own words. Its detail shows the whole row where a check or NOT NULL failed; that is left out.

@@ -1,6 +1,6 @@
 //! The statements that bring records from a staging table into their table.
 
-use crate::encode::{Encoder, Wire};
+use crate::encode::{Encoder, Meaning, Wire};
 use crate::target::catalog::{Identity, Table};
 use crate::template::{identifier, literal};
 use whimbrel_store::Mode;
@@ -50,14 +50,14 @@ impl Plan<'_> {
                 .map(|(field, column)| format!("{field} {}", self.stage_type(&column.name, &column.wire))),
         );
         declared.extend(guards.iter().zip(self.guards).map(|(field, name)| {
-            let wire = self.table.column(name).map_or(Wire::Cast, |column| column.wire.clone());
+            let wire = self.table.column(name).map_or(Wire::Cast(Meaning::Text), |column| column.wire.clone());
             format!("{field} {}", self.stage_type(name, &wire))
         }));
         let declared = declared.join(", ");
         let hash = blake3::hash(declared.as_bytes()).to_hex();
         let stage = format!("pg_temp.\"whimbrel_{}_{}\"", self.table.oid, &hash[..12]);
         let staged: Vec<_> = std::iter::once("n".to_owned()).chain(fields).chain(guards).collect();
-        let is_direct = columns.iter().all(|column| column.wire != Wire::Cast) && !self.table.has_rules;
+        let is_direct = columns.iter().all(|column| !column.wire.is_cast());
         let into = format!("{} ({})", self.table.sql, names.join(", "));
         Statements {
             direct: is_direct.then(|| format!("COPY {into} FROM STDIN (FORMAT binary)")),
@@ -80,14 +80,14 @@ impl Plan<'_> {
     /// where the row arrives.
     fn stage_type(&self, name: &str, wire: &Wire) -> String {
         match (wire, self.table.column(name)) {
-            (Wire::Cast, _) | (_, None) => "text".to_owned(),
+            (Wire::Cast(_), _) | (_, None) => "text".to_owned(),
             (_, Some(column)) => column.base_name.clone(),
         }
     }
 
     fn cast(&self, name: &str, field: &str) -> String {
         match self.table.column(name) {
-            Some(column) if column.wire == Wire::Cast => format!("{field}::{}", column.type_name),
+            Some(column) if column.wire.is_cast() => format!("{field}::{}", column.type_name),
             _ => field.to_owned(),
         }
     }
@@ -106,7 +106,7 @@ impl Plan<'_> {
     fn same(&self, name: &str, staged: &str) -> String {
         let held = format!("t.{}", identifier(name));
         let by_text = self.table.column(name).is_none_or(|column| match &column.wire {
-            Wire::Json | Wire::Cast => true,
+            Wire::Json | Wire::Cast(_) => true,
             Wire::Array(element, _) => **element == Wire::Json,
             _ => false,
         });

@@ -2,7 +2,6 @@
 //! each. What these queries do not find is found by halving.
 
 use super::merge::Plan;
-use crate::encode::Wire;
 use crate::target::catalog::{Check, ForeignKey};
 use crate::template::{identifier, literal};
 use whimbrel_store::Mode;
@@ -40,7 +39,7 @@ impl Plan<'_> {
     fn inputs(&self, stage: &str) -> impl Iterator<Item = String> {
         let columns = self.encoder.columns().iter().enumerate();
         let read_by_server =
-            columns.filter(|(_, column)| column.wire == Wire::Cast && self.table.can_test_input);
+            columns.filter(|(_, column)| column.wire.is_cast() && self.table.can_test_input);
         let queries = read_by_server.filter_map(|(at, column)| {
             let type_name = quoted(&self.table.column(&column.name)?.type_name);
             Some(format!(

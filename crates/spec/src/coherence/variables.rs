@@ -133,7 +133,18 @@ fn parameters(spec: &Spec, at: &SqlAt, findings: &mut Findings) {
     for finding in sql::scan(&at.text) {
         let place = |byte| at.span.at_byte(&at.text, byte);
         match finding {
-            Finding::Spliced { at: byte } => {
+            Finding::Named { name, at: byte } if at.names_tables => {
+                if known(spec).all(|known| known != name) {
+                    let message = format!("there is no variable `{name}` for the table `\"${{{name}}}\"`");
+                    findings.add(place(byte), message, suggest(name, "variables", known(spec)));
+                }
+            }
+            Finding::Spliced { at: byte } if at.names_tables => {
+                let hint = "a value is `$name`, bound and never pasted in; a table's name is `\"${name}\"`, alone \
+                            in double quotes";
+                findings.add(place(byte), "`${…}` has no place in SQL", hint);
+            }
+            Finding::Spliced { at: byte } | Finding::Named { at: byte, .. } => {
                 let name = at
                     .text
                     .get(byte + 2..)

@@ -34,6 +34,10 @@ text! {
     Sql, "sql", "SQL; `$name` is a bound parameter with the value of the variable `name`."
 }
 text! {
+    /// SQL, in which `$name` is a bound parameter and `"${name}"` the name of a table.
+    TableSql, "table_sql", "SQL; `$name` is a bound parameter with the value of the variable `name`, and `\"${name}\"` in double quotes a table whose name is that value."
+}
+text! {
     /// A stretch of time, `5m`.
     DurationText, "duration", "A stretch of time: a whole number with `ms`, `s`, `m`, `h` or `d`, as in `5m`."
 }

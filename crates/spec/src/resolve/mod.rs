@@ -5,11 +5,12 @@ mod flows;
 mod selection;
 mod stores;
 mod values;
+mod verify;
 
 use crate::error::{Result, SpecError, SpecErrorKind};
 use crate::provider::Providers;
 use crate::redact::Redactor;
-use crate::resolved::{Limits, Resolved, ResolvedStore, VerifyRule};
+use crate::resolved::{Limits, Resolved, ResolvedStore};
 use crate::spec::Spec;
 use selection::Selection;
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ async fn fill(
     }
     let flows = flows::resolve(spec, selection, values).await?;
     refuse_same_paths(spec, &stores)?;
+    let verify = verify::resolve(spec, values).await?;
     let document = spec.document();
     let protected =
         environment.as_ref().and_then(|name| document.environments.get(name)).is_some_and(|e| e.protected);
@@ -90,7 +92,7 @@ async fn fill(
         stores,
         flows,
         unmatched: document.unmatched,
-        verify: verify(spec),
+        verify,
         limits: limits(spec),
         secrets: Redactor::default(),
         digest: digest.finish(),
@@ -116,16 +118,6 @@ fn refuse_same_paths(spec: &Spec, stores: &BTreeMap<StoreName, ResolvedStore>) -
         }
     }
     Ok(())
-}
-
-fn verify(spec: &Spec) -> Vec<VerifyRule> {
-    let rules = spec.document().verify.iter().filter(|rule| rule.count);
-    rules
-        .map(|rule| VerifyRule::Count {
-            name: rule.name.clone(),
-            only: rule.only.clone().unwrap_or_default(),
-        })
-        .collect()
 }
 
 fn limits(spec: &Spec) -> Limits {

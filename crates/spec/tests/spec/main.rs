@@ -6,6 +6,7 @@ mod examples;
 mod resolving;
 mod wrong;
 mod wrong_values;
+mod wrong_verify;
 
 use whimbrel_spec::SpecError;
 

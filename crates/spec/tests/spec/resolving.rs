@@ -7,7 +7,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use whimbrel_spec::resolved::{Check, OnDuplicate, Relation, StoreKind, Unmatched, VerifyRule, WriteMode};
+use whimbrel_spec::resolved::{
+    AssertKind, AssertRule, Check, Expected, OnDuplicate, ParameterValue, Relate, Relation, StoreKind,
+    Unmatched, VerifyRule, WriteMode,
+};
 use whimbrel_spec::{Choices, Found, Position, Provider, ProviderError, Providers, Resolved};
 
 const SPEC: &str = r#"migration: shop
@@ -375,4 +378,69 @@ fn the_schema_speaks_of_what_is_not_yet() {
       ]
     }
     "#);
+}
+
+const VERIFIED: &str = r#"migration: shop
+variables: { table: shop.items, user_id: "42", empty: "" }
+stores: { pg: { postgres: "postgres://db.example.com/shop" }, ddb: { dynamodb: { region: us-east-1 } } }
+flows:
+  users: { from: { store: pg, table: users }, into: { store: ddb, table: "${table}" } }
+verify:
+  - { records: all, name: everything }
+  - { records: 1000, only: [users] }
+  - { sql: "SELECT count(*) FROM ddb.\"${table}\" WHERE id = $user_id", greater: $user_id, less_or_equal: 1.50 }
+  - { sql: "SELECT 1", store: pg, no_rows: true, name: none }
+  - { compare: totals, by: id, left: "SELECT 1 AS id", right: "SELECT $user_id AS id" }
+  - { not_empty: ["ddb.${table}.pk", shop.pk, pg.public.users.id], equals: $user_id }
+  - { json: "${table}.body" }
+"#;
+
+#[test]
+fn rules_of_verification_have_their_values() {
+    let Outcome { resolved, .. } = resolve(VERIFIED, &[], &Choices::default());
+    let (all, some, asserted) = match resolved.verify.as_slice() {
+        [
+            VerifyRule::Records { name, sample: None, .. },
+            VerifyRule::Records { sample, only, .. },
+            rest @ ..,
+        ] => (name.as_deref(), (sample, only.as_slice()), rest),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((all, some), (Some("everything"), (&Some(1000), ["users".to_owned()].as_slice())));
+    let rules: Vec<&AssertRule> = asserted
+        .iter()
+        .map(|rule| match rule {
+            VerifyRule::Assert(rule) => rule,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "sql: SELECT count(*) FROM ddb.\"${table}\" WHERE id = $user_id",
+            "none",
+            "totals",
+            "not empty: shop.items.pk, shop.pk, public.users.id",
+            "JSON: shop.items.body",
+        ]
+    );
+    let value = |text: &str| ParameterValue(text.to_owned());
+    let AssertKind::Sql { store: None, query, expected } = &rules[0].kind else { panic!("{:?}", rules[0]) };
+    assert_eq!(query.parameters, BTreeMap::from([("user_id".to_owned(), value("42"))]));
+    assert_eq!(query.tables, BTreeMap::from([("table".to_owned(), "shop.items".to_owned())]));
+    let between = vec![(Relate::LessOrEqual, value("1.50")), (Relate::Greater, value("42"))];
+    assert_eq!(expected, &Expected::Value(between));
+    let AssertKind::Sql { store: Some(store), expected: Expected::NoRows, .. } = &rules[1].kind else {
+        panic!("{:?}", rules[1])
+    };
+    assert_eq!(store.as_str(), "pg");
+    assert!(matches!(&rules[2].kind, AssertKind::Compare { by, left, right }
+            if by == &["id"] && left.parameters.is_empty() && right.parameters.len() == 1));
+    let AssertKind::NotEmpty { columns, equals } = &rules[3].kind else { panic!("{:?}", rules[3]) };
+    assert_eq!(equals, &Some(value("42")));
+    let places: Vec<_> =
+        columns.iter().map(|at| (at.store.as_str(), at.table.as_str(), at.column.as_str())).collect();
+    assert_eq!(places, [("ddb", "shop.items", "pk"), ("ddb", "shop", "pk"), ("pg", "public.users", "id")]);
+    assert_eq!(rules[4].position, Position { line: 13, column: 5 });
 }

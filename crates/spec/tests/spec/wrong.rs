@@ -420,11 +420,11 @@ fn checks_and_verify_rules() {
     ");
     assert_snapshot!(refused("{ count: true, only: [people] }", "{ only: [people] }"), @r"
     m/x.yaml:48:5: a verify rule has no kind
-      hint: write `{ count: true }`, or leave the rule out
+      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty` and `json`
     ");
     assert_snapshot!(refused("{ count: true, only: [people] }", "{ count: false }"), @r"
     m/x.yaml:48:5: a verify rule has no kind
-      hint: write `{ count: true }`, or leave the rule out
+      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty` and `json`
     ");
 }
 
@@ -748,17 +748,13 @@ fn rules_that_are_not_built_yet() {
     m/x.yaml:50:1: not yet: `prices` in the spec is part of the language and not built yet
       hint: leave it out: the built-in prices are used
     ");
-    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ records: all }"), @r"
-    m/x.yaml:48:7: not yet: `records` in a verify rule is part of the language and not built yet
-      hint: verify rules of today: `count: true`
-    ");
-    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ sql: \"SELECT 1\", equals: 0, name: x }"), @r"
-    m/x.yaml:48:7: not yet: `sql` in a verify rule is part of the language and not built yet
-      hint: verify rules of today: `count: true`
-    ");
     assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ overlap: vectors, top: 5, at_least: 0.8, stored: 200 }"), @r"
     m/x.yaml:48:7: not yet: `overlap` in a verify rule is part of the language and not built yet
-      hint: verify rules of today: `count: true`
+      hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
+    ");
+    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ latency: vectors, average_ms: 1000 }"), @r"
+    m/x.yaml:48:7: not yet: `latency` in a verify rule is part of the language and not built yet
+      hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
     ");
     assert_snapshot!(not_yet("retry_for: 5m", "max_cost_usd: 5"), @r"
     m/x.yaml:49:11: not yet: `max_cost_usd` in `limits` is part of the language and not built yet

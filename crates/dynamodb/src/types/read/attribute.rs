@@ -5,6 +5,7 @@ use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Number;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use whimbrel_model::decimal::Decimal;
 
@@ -205,6 +206,29 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             None => Ok(Entries(entries)),
             Some(_) => Err(de::Error::custom("a map that holds a name twice")),
         }
+    }
+}
+
+/// An attribute's name, as the place that it has among those that are looked for.
+pub(crate) struct Place<'a>(pub(crate) &'a HashMap<String, usize>);
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an attribute's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.get(name).copied())
     }
 }
 

@@ -1,0 +1,272 @@
+//! Carrying out a verification: what `verify` does, and `run --verify` behind a run.
+
+use crate::args::VerifyDepth;
+use crate::commands::Program;
+use crate::failure::Result;
+use crate::workspace::Opened;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use whimbrel_engine::evidence::{self, Evidence};
+use whimbrel_engine::summary::{self, Expected};
+use whimbrel_engine::{EngineError, Journal, Migration};
+use whimbrel_model::{Capacity, FlowName, RunId};
+use whimbrel_query::{Numbers, Settings as QuerySettings};
+use whimbrel_report::figures::count;
+use whimbrel_spec::Resolved;
+use whimbrel_spec::resolved::VerifyRule;
+use whimbrel_store::{Meter, RunContext, UnitBudget, UnitLimit};
+use whimbrel_verify::{Comparison, Found, Outcome, Settings, Verification, Watch};
+
+/// How often a line says how far a comparison is, where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// How closely; `None`: as the spec's rules say, and every record where they say nothing.
+    pub depth: Option<VerifyDepth>,
+    /// What a sample follows from.
+    pub seed: Option<u64>,
+    /// Only these flows; the spec's assertions are then left out. Empty: all.
+    pub only: BTreeSet<FlowName>,
+    /// Writes again what differs.
+    pub repair: bool,
+}
+
+/// A verification about to be carried out.
+pub struct Proof<'a> {
+    program: &'a Program,
+    opened: &'a Opened,
+    migration: Arc<Migration>,
+    journal: &'a Journal,
+    evidence: BTreeMap<FlowName, Evidence>,
+    context: RunContext,
+    wanted: Wanted,
+}
+
+impl<'a> Proof<'a> {
+    /// Makes the flows ready and looks up what earlier runs left behind.
+    ///
+    /// # Errors
+    /// A store or the journal fails.
+    pub async fn prepare(
+        program: &'a Program,
+        resolved: &Resolved,
+        opened: &'a Opened,
+        journal: &'a Journal,
+        wanted: Wanted,
+        stop: CancellationToken,
+    ) -> Result<Self> {
+        let migration = Arc::new(opened.prepare(resolved.clone(), &program.common).await?);
+        let environment = resolved.environment.as_deref();
+        let evidence = opened.hide(evidence::of_migration(journal, &resolved.migration, environment))?;
+        let limit =
+            UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
+        let context = RunContext {
+            run: RunId::generate(),
+            fingerprint_key: opened.hide(journal.fingerprint_key(&resolved.migration, environment))?,
+            retry_for: resolved.limits.retry_for,
+            stop,
+            meter: Arc::new(Meter::default()),
+            budget: Arc::new(UnitBudget::new(limit, Capacity::default())),
+        };
+        Ok(Self { program, opened, migration, journal, evidence, context, wanted })
+    }
+
+    /// What is verified.
+    #[must_use]
+    pub fn migration(&self) -> &Migration {
+        &self.migration
+    }
+
+    /// The latest run that had part in what is verified.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        self.evidence.values().map(|evidence| &evidence.run).max().cloned()
+    }
+
+    /// Compares, carries out the spec's assertions, and keeps what was found beside the latest run.
+    ///
+    /// # Errors
+    /// A store fails, the disk is full, or an assertion cannot be carried out.
+    pub async fn carry_out(&self) -> Result<Verification> {
+        let mut verification = self.opened.hide(self.compare().await)?;
+        if self.wanted.only.is_empty() {
+            let resolved = &self.migration.resolved;
+            let declared = whimbrel_query::declared(&resolved.flows);
+            let (settings, stores) = (self.query_settings(), &self.migration.stores);
+            let found = whimbrel_verify::assertions(&resolved.verify, stores, &declared, &settings);
+            let found = found.await.map_err(|error| error.into_engine(&resolved.path));
+            verification.assertions = self.opened.hide(found)?;
+            if verification.assertions.iter().any(|assertion| !assertion.ok) {
+                verification.outcome = Outcome::Different;
+            }
+        }
+        self.opened.hide(self.keep(&verification))?;
+        Ok(verification)
+    }
+
+    async fn compare(&self) -> std::result::Result<Verification, EngineError> {
+        let depth = self.wanted.depth.or_else(|| self.depth_of_rules());
+        match depth {
+            Some(VerifyDepth::Count) => self.count().await,
+            Some(VerifyDepth::Sample(records)) => {
+                let seed = self.wanted.seed.unwrap_or_else(random);
+                let found = self.watched(async |comparison| comparison.sample(records, seed).await).await?;
+                Ok(found.verification)
+            }
+            Some(VerifyDepth::All) => self.all().await,
+            None => Ok(Verification::of_assertions()),
+        }
+    }
+
+    /// The closest look that the spec asks for: every record where it has no rule at all.
+    fn depth_of_rules(&self) -> Option<VerifyDepth> {
+        let rules = &self.migration.resolved.verify;
+        if rules.is_empty() {
+            return Some(VerifyDepth::All);
+        }
+        let depths = rules.iter().filter_map(|rule| match rule {
+            VerifyRule::Count { .. } => Some(VerifyDepth::Count),
+            VerifyRule::Records { sample: Some(records), .. } => Some(VerifyDepth::Sample(*records)),
+            VerifyRule::Records { sample: None, .. } => Some(VerifyDepth::All),
+            VerifyRule::Assert(_) => None,
+        });
+        depths.max()
+    }
+
+    async fn all(&self) -> std::result::Result<Verification, EngineError> {
+        let Found { verification, repairs } = self.watched(Comparison::all).await?;
+        if !self.wanted.repair || repairs.count() == 0 {
+            return Ok(verification);
+        }
+        let wanted = u64::try_from(repairs.count()).unwrap_or(u64::MAX);
+        self.program.console.say(format!("{} records differ and are written again", count(wanted)));
+        let repaired = self.watched(async |comparison| comparison.repair(repairs).await).await?;
+        // What was written is proven like everything else.
+        let Found { mut verification, .. } = self.watched(Comparison::all).await?;
+        verification.repaired = repaired.written;
+        let refused = repaired.refused.into_iter().map(|(reason, records)| {
+            format!("{} records could not be written again: {reason}", count(records))
+        });
+        verification.notes.extend(refused);
+        if verification.flows.values().any(|flow| flow.extra > 0) || verification.others > 0 {
+            verification.notes.push("extra records are left as they are: repairing never deletes".to_owned());
+        }
+        Ok(verification)
+    }
+
+    async fn count(&self) -> std::result::Result<Verification, EngineError> {
+        let mut expected: BTreeMap<FlowName, Expected> = BTreeMap::new();
+        for run in self.evidence.values().map(|evidence| evidence.run.clone()).collect::<BTreeSet<_>>() {
+            let records = self.journal.find(run.as_str())?;
+            let Some(record) = records.first() else { continue };
+            let of_run = summary::expected(self.journal, record)?.into_iter();
+            let ours = |flow: &FlowName| self.evidence.get(flow).is_some_and(|evidence| evidence.run == run);
+            expected.extend(of_run.filter(|(flow, _)| ours(flow)));
+        }
+        let mut flows = self.migration.flows().map(|(_, flow)| &flow.plan.name);
+        if !flows.all(|flow| expected.contains_key(flow)) {
+            // No run has counted them: the sources are.
+            expected = self.watched(Comparison::expected).await?;
+        }
+        let mut verification = whimbrel_verify::count(&self.migration, &expected).await?;
+        if !self.wanted.only.is_empty() {
+            verification.flows.retain(|flow, _| self.wanted.only.contains(flow));
+            let equal = verification.flows.values().all(whimbrel_verify::FlowVerification::is_equal);
+            verification.outcome = if equal { Outcome::Equal } else { Outcome::Different };
+        }
+        Ok(verification)
+    }
+
+    fn comparison(&self, watch: &Arc<Watch>) -> std::result::Result<Comparison, EngineError> {
+        let settings = Settings {
+            only: (!self.wanted.only.is_empty()).then(|| self.wanted.only.clone()),
+            parallel: self.program.parallel(),
+            scratch: self.journal.folder().join(format!("compare-{}", self.context.run.short())),
+            differences: self.folder().join("differences.ndjson"),
+        };
+        let (migration, evidence) = (Arc::clone(&self.migration), self.evidence.clone());
+        Comparison::new(migration, evidence, self.context.clone(), Arc::clone(watch), settings)
+    }
+
+    /// A comparison under a display of how far it is.
+    async fn watched<T>(
+        &self,
+        work: impl AsyncFnOnce(Comparison) -> std::result::Result<T, EngineError>,
+    ) -> std::result::Result<T, EngineError> {
+        let watch = Arc::new(Watch::default());
+        let comparison = self.comparison(&watch)?;
+        let showing = self.program.console.progress.then(|| tokio::spawn(show(self.program.console, watch)));
+        let outcome = work(comparison).await;
+        if let Some(showing) = showing {
+            showing.abort();
+        }
+        outcome
+    }
+
+    /// Where what was found is kept: beside the latest run, else beside the journal.
+    fn folder(&self) -> PathBuf {
+        match self.run() {
+            Some(run) => self.journal.run_folder(&run),
+            None => self.journal.folder().join("verify").join(&self.migration.resolved.migration),
+        }
+    }
+
+    fn keep(&self, verification: &Verification) -> std::result::Result<(), EngineError> {
+        let folder = self.folder();
+        let path = folder.join("verification.json");
+        let text = serde_json::to_vec_pretty(verification)
+            .map_err(|error| EngineError::Internal(format!("a verification has no JSON form: {error}")))?;
+        let write = || {
+            std::fs::create_dir_all(&folder)?;
+            let draft = folder.join("verification.json.part");
+            std::fs::write(&draft, text)?;
+            std::fs::rename(&draft, &path)
+        };
+        write().map_err(|source| EngineError::file("write", &path, source))
+    }
+
+    fn query_settings(&self) -> QuerySettings {
+        QuerySettings {
+            parallel: self.program.parallel(),
+            memory_bytes: usize::try_from(self.program.common.memory).unwrap_or(usize::MAX),
+            numbers: Numbers::Decimal,
+            context: self.context.clone(),
+        }
+    }
+}
+
+/// Says how far a comparison is until it is aborted.
+async fn show(console: crate::console::Console, watch: Arc<Watch>) {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::default_spinner());
+    let mut ticks = tokio::time::interval(if console.live { REDRAW } else { LINE_EVERY });
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let (source, target) = watch.records();
+        let again = if watch.pass() > 1 { " again, where sums differ" } else { "" };
+        let line = format!(
+            "verify: {} records of the sources and {} of the targets read{again}",
+            count(source),
+            count(target)
+        );
+        if console.live {
+            bar.set_message(line);
+            bar.tick();
+        } else {
+            console.say(line);
+        }
+    }
+}
+
+/// A seed that nobody chose; short enough to be typed again.
+fn random() -> u64 {
+    u64::from(uuid::Uuid::new_v4().as_fields().0)
+}

@@ -1,0 +1,84 @@
+//! Files of records, on this machine or in an object store: read in parts, written whole or not at all.
+//!
+//! This crate knows no other store and nothing of flows: it gives and gets batches of Arrow records, and says
+//! what became of each that it wrote.
+
+mod catalog;
+mod client;
+mod config;
+mod error;
+mod format;
+mod source;
+mod types;
+
+pub use config::{ConfigError, FilesConfig};
+pub use format::{Compression, Format};
+
+use async_trait::async_trait;
+use client::{Bucket, Place};
+use object_store::ObjectStore;
+use source::FilesSource;
+use std::sync::Arc;
+use whimbrel_model::{Identity, StoreName};
+use whimbrel_store::{
+    Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
+};
+
+/// Files below a root. Its tables are paths there: of a file, of a folder of files of one format, or of an export
+/// of a DynamoDB table; the empty path is the root itself.
+#[derive(Debug)]
+pub struct FilesStore {
+    name: StoreName,
+    place: Place,
+    format: Option<Format>,
+}
+
+impl FilesStore {
+    /// Does no I/O.
+    ///
+    /// # Errors
+    /// The root is a URL that cannot be right, or the environment's settings for it cannot.
+    pub fn new(name: StoreName, config: &FilesConfig) -> Result<Self> {
+        let place = Place::open(config).map_err(|fault| fault.into_error(&name, "cannot be opened"))?;
+        Ok(Self { place, format: config.format, name })
+    }
+
+    /// Files below a prefix of an object store that is open already.
+    #[must_use]
+    pub fn over(name: StoreName, objects: Arc<dyn ObjectStore>, prefix: &str, format: Option<Format>) -> Self {
+        let shown = format!("{objects}/{prefix}");
+        Self { place: Place::Bucket(Bucket::over(objects, prefix, shown)), format, name }
+    }
+}
+
+#[async_trait]
+impl Store for FilesStore {
+    fn name(&self) -> &StoreName {
+        &self.name
+    }
+
+    fn location(&self) -> String {
+        self.place.shown()
+    }
+
+    async fn identity(&self) -> Result<Identity> {
+        let failed = |fault: error::Fault| fault.into_error(&self.name, "cannot say what it is");
+        Ok(Identity::new(format!("files {}", self.place.canonical().await.map_err(failed)?)))
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let shown = self.place.shown();
+        vec![match self.place.probe().await {
+            Ok(found) => Finding::good(format!("{shown}: {found}")),
+            Err(fault) => Finding::bad(&fault.into_error(&self.name, &format!("cannot read {shown}"))),
+        }]
+    }
+
+    fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(FilesSource::new(&self.name, &self.place, self.format, request)?))
+    }
+
+    fn target(&self, _request: WriteRequest) -> Result<Arc<dyn Target>> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, "files cannot be written yet"))
+    }
+}

@@ -1,0 +1,149 @@
+//! How far a slice has come, beside the parts: what a resume goes on from.
+//!
+//! A ledger is written whole at each commit, for all flows of the slice at once. On a disk it has two places,
+//! written in turns, so that a write that is cut leaves the other one as it was.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use whimbrel_model::{Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, ScanTally, SliceId};
+
+/// How far all flows of a slice have come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    pub(crate) slice: SliceId,
+    /// How often it was written.
+    pub(crate) version: u64,
+    pub(crate) flows: BTreeMap<FlowName, Entry>,
+}
+
+/// How far one flow has come in a slice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The whole path of the file that the flow writes.
+    pub(crate) path: String,
+    /// The part's length in bytes; what lies behind it belongs to no checkpoint.
+    pub(crate) length: u64,
+    /// Records in the part.
+    pub(crate) records: u64,
+    /// The records' columns: an Arrow IPC stream without batches, in base64.
+    pub(crate) schema: Option<String>,
+    /// `None`: nothing was committed yet.
+    kept: Option<Kept>,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    seq: u64,
+    cursor: Option<Cursor>,
+    position: u64,
+    counts: Counts,
+    sums: String,
+    reject_bytes: u64,
+    capacity: Capacity,
+    #[serde(default)]
+    scan: ScanTally,
+}
+
+impl Entry {
+    pub(crate) fn new(path: String) -> Self {
+        Self { path, length: 0, records: 0, schema: None, kept: None }
+    }
+
+    /// Notes a checkpoint.
+    pub(crate) fn keep(&mut self, checkpoint: &Checkpoint) {
+        self.kept = Some(Kept {
+            seq: checkpoint.seq,
+            cursor: checkpoint.cursor.clone(),
+            position: checkpoint.position,
+            counts: checkpoint.counts,
+            sums: BASE64.encode(checkpoint.sums.to_bytes()),
+            reject_bytes: checkpoint.reject_bytes,
+            capacity: checkpoint.capacity,
+            scan: checkpoint.scan.clone(),
+        });
+    }
+
+    /// The last batch that is committed; 0: none.
+    pub(crate) fn seq(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.seq)
+    }
+
+    /// The checkpoint; `Ok(None)`: there is none yet.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Damaged> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let sums = BASE64.decode(&kept.sums).map_err(|_| Damaged)?;
+        Ok(Some(Checkpoint {
+            seq: kept.seq,
+            cursor: kept.cursor.clone(),
+            position: kept.position,
+            counts: kept.counts,
+            sums: Buckets::from_bytes(&sums).map_err(|_| Damaged)?,
+            reject_bytes: kept.reject_bytes,
+            capacity: kept.capacity,
+            scan: kept.scan.clone(),
+        }))
+    }
+}
+
+/// A ledger that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("a ledger cannot be read; another version of whimbrel may have written it")]
+pub(crate) struct Damaged;
+
+const DIGEST_BYTES: usize = 16;
+
+impl Ledger {
+    pub(crate) fn new(slice: SliceId) -> Self {
+        Self { slice, version: 0, flows: BTreeMap::new() }
+    }
+
+    /// As it is written: the MD5 of what follows, and that.
+    pub(crate) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let text = serde_json::to_vec(self)?;
+        let mut bytes = Md5::digest(&text).to_vec();
+        bytes.extend(text);
+        Ok(bytes)
+    }
+
+    /// Reads one place; `Ok(None)`: its last write was cut.
+    ///
+    /// # Errors
+    /// It was written whole, and cannot be read all the same.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Option<Self>, Damaged> {
+        let Some((digest, text)) = bytes.split_at_checked(DIGEST_BYTES) else { return Ok(None) };
+        if Md5::digest(text).as_slice() != digest {
+            return Ok(None);
+        }
+        serde_json::from_slice(text).map(Some).map_err(|_| Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_comes_back_and_a_cut_one_is_none() {
+        let mut ledger = Ledger::new(SliceId::new("s.0001"));
+        let mut entry = Entry::new("p".to_owned());
+        let checkpoint = Checkpoint { seq: 3, position: 7, ..Checkpoint::default() };
+        entry.keep(&checkpoint);
+        ledger.flows.insert("f".into(), entry);
+        let bytes = ledger.to_bytes().unwrap();
+        let again = Ledger::from_bytes(&bytes).unwrap().unwrap();
+        assert_eq!(again.flows[&"f".into()].checkpoint().unwrap(), Some(checkpoint));
+        for length in [0, 5, 16, bytes.len() - 1] {
+            assert!(Ledger::from_bytes(&bytes[..length]).unwrap().is_none(), "{length}");
+        }
+        let mut foreign = Md5::digest(b"{}").to_vec();
+        foreign.extend(b"{}");
+        assert!(Ledger::from_bytes(&foreign).is_err());
+    }
+}

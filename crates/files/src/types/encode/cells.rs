@@ -1,0 +1,403 @@
+//! The values of one column, one by one: as text and in canonical form.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray, StructArray,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use whimbrel_model::canonical::Canonical;
+use whimbrel_model::decimal::Decimal;
+use whimbrel_model::{Logical, json};
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// Plain JSON.
+    Json,
+    /// DynamoDB JSON.
+    DynamoDb,
+    /// A field of CSV, before it is quoted.
+    Csv,
+    /// As it is; only the canonical form is wanted.
+    Typed,
+}
+
+/// The values of a column.
+#[derive(Debug)]
+pub(crate) enum Cells {
+    Null,
+    Text(StringArray),
+    Json(StringArray),
+    Number(StringArray),
+    Bool(BooleanArray),
+    Int(PrimitiveArray<Int64Type>),
+    Float32(PrimitiveArray<Float32Type>),
+    Float64(PrimitiveArray<Float64Type>),
+    Binary(BinaryArray),
+    /// Printed by Arrow: what is a number there, and what is a text.
+    Printed { texts: StringArray, is_number: bool },
+    List { lengths: Vec<usize>, starts: Vec<usize>, nulls: Option<NullBuffer>, elements: Box<Cells> },
+    Struct { nulls: Option<NullBuffer>, fields: Vec<(String, Cells)> },
+}
+
+/// What a value is refused for.
+pub(crate) type Misfit = String;
+
+impl Cells {
+    pub(crate) fn new(field: &Field, column: &ArrayRef) -> Result<Self, ArrowError> {
+        let as_text = || cast(column, &DataType::Utf8).map(|column| column.as_string::<i32>().clone());
+        Ok(match column.data_type() {
+            DataType::Null => Self::Null,
+            DataType::Dictionary(_, values) => {
+                let plain = Field::new(field.name(), (**values).clone(), true).with_metadata(field.metadata().clone());
+                Self::new(&plain, &cast(column, values)?)?
+            }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => match Logical::of(field) {
+                Some(Logical::Json) => Self::Json(as_text()?),
+                Some(Logical::Number) => Self::Number(as_text()?),
+                Some(Logical::Uuid) | None => Self::Text(as_text()?),
+            },
+            DataType::Boolean => Self::Bool(column.as_boolean().clone()),
+            DataType::Float16 | DataType::Float32 => {
+                Self::Float32(cast(column, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
+            }
+            DataType::Float64 => Self::Float64(column.as_primitive::<Float64Type>().clone()),
+            integer if integer.is_integer() && *integer != DataType::UInt64 => {
+                Self::Int(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                Self::Binary(cast(column, &DataType::Binary)?.as_binary::<i32>().clone())
+            }
+            DataType::List(element) => {
+                let list = column.as_list::<i32>();
+                let lengths = list.offsets().lengths().collect();
+                let starts = list.offsets()[..list.len()].iter().map(|at| usize::try_from(*at).unwrap_or(0));
+                let (starts, nulls) = (starts.collect(), list.nulls().cloned());
+                Self::List { lengths, starts, nulls, elements: Box::new(Self::new(element, list.values())?) }
+            }
+            DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+                let list = DataType::List(Arc::clone(element));
+                Self::new(&Field::new(field.name(), list.clone(), true), &cast(column, &list)?)?
+            }
+            DataType::Struct(fields) => {
+                let columns: &StructArray = column.as_struct();
+                let cells = fields.iter().zip(columns.columns());
+                let cells = cells.map(|(field, column)| Ok((field.name().clone(), Self::new(field, column)?)));
+                let fields = cells.collect::<Result<_, ArrowError>>()?;
+                Self::Struct { nulls: columns.nulls().cloned(), fields }
+            }
+            _ => Self::Printed { texts: printed(column)?, is_number: column.data_type().is_numeric() },
+        })
+    }
+
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(texts) | Self::Json(texts) | Self::Number(texts) | Self::Printed { texts, .. } => {
+                texts.is_null(row)
+            }
+            Self::Bool(values) => values.is_null(row),
+            Self::Int(values) => values.is_null(row),
+            Self::Float32(values) => values.is_null(row),
+            Self::Float64(values) => values.is_null(row),
+            Self::Binary(values) => values.is_null(row),
+            Self::List { nulls, .. } | Self::Struct { nulls, .. } => {
+                nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+            }
+        }
+    }
+
+    /// Appends the value, and its canonical form.
+    ///
+    /// # Errors
+    /// The value has no place in the format; what was appended is to be thrown away.
+    pub(crate) fn append(
+        &self,
+        row: usize,
+        writing: Writing,
+        into: &mut String,
+        canonical: &mut Canonical,
+    ) -> Result<(), Misfit> {
+        if self.is_null(row) {
+            canonical.null();
+            into.push_str(match writing {
+                Writing::Json => "null",
+                Writing::DynamoDb => r#"{"NULL":true}"#,
+                Writing::Csv | Writing::Typed => "",
+            });
+            return Ok(());
+        }
+        match self {
+            Self::Null => {}
+            Self::Text(texts) => text(texts.value(row), writing, into, canonical),
+            Self::Json(texts) => document(texts.value(row), writing, into, canonical)?,
+            Self::Number(texts) => number(texts.value(row), writing, into, canonical),
+            Self::Printed { texts, is_number: true } => number(texts.value(row), writing, into, canonical),
+            Self::Printed { texts, is_number: false } => text(texts.value(row), writing, into, canonical),
+            Self::Bool(values) => boolean(values.value(row), writing, into, canonical),
+            Self::Int(values) => {
+                let mut digits = String::with_capacity(20);
+                // A String takes whatever is written.
+                let _ = write!(digits, "{}", values.value(row));
+                number(&digits, writing, into, canonical);
+            }
+            Self::Float32(values) => number(&values.value(row).to_string(), writing, into, canonical),
+            Self::Float64(values) => number(&values.value(row).to_string(), writing, into, canonical),
+            Self::Binary(values) => binary(values.value(row), writing, into, canonical),
+            Self::List { lengths, starts, elements, .. } => {
+                let rows = starts[row]..starts[row] + lengths[row];
+                list(elements, rows, writing, into, canonical)?;
+            }
+            Self::Struct { fields, .. } => object(fields, row, writing, into, canonical)?,
+        }
+        Ok(())
+    }
+
+    /// The value for people.
+    pub(crate) fn preview(&self, row: usize) -> Value {
+        let (mut text, mut canonical) = (String::new(), Canonical::default());
+        match self.append(row, Writing::Json, &mut text, &mut canonical) {
+            Ok(()) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            Err(reason) => Value::String(reason),
+        }
+    }
+}
+
+fn printed(column: &ArrayRef) -> Result<StringArray, ArrowError> {
+    let options = FormatOptions::default().with_display_error(false);
+    let formatter = ArrayFormatter::try_new(column, &options)?;
+    // What no calendar of four-digit years holds, as PostgreSQL's infinity, is kept as the raw count of its unit.
+    let raw = if column.data_type().is_temporal() { Some(raw_counts(column)?) } else { None };
+    let value = |row: usize| {
+        if column.is_null(row) {
+            return Ok(None);
+        }
+        match (formatter.value(row).try_to_string(), &raw) {
+            (Ok(text), Some(_)) if !text.starts_with(['+', '-']) => Ok(Some(text)),
+            (_, Some(raw)) => Ok(Some(raw.value(row).to_string())),
+            (text, None) => text.map(Some),
+        }
+    };
+    (0..column.len()).map(value).collect()
+}
+
+fn raw_counts(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
+    let wide = match column.data_type() {
+        DataType::Date32 | DataType::Time32(_) => cast(column, &DataType::Int32)?,
+        _ => Arc::clone(column),
+    };
+    Ok(cast(&wide, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+/// A string of JSON.
+pub(super) fn quoted(text: &str, into: &mut String) {
+    into.push('"');
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..=0x1F => "",
+            _ => continue,
+        };
+        into.push_str(&text[from..at]);
+        from = at + 1;
+        if escape.is_empty() {
+            let _ = write!(into, "\\u{byte:04x}");
+        } else {
+            into.push_str(escape);
+        }
+    }
+    into.push_str(&text[from..]);
+    into.push('"');
+}
+
+fn text(text: &str, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+    canonical.text(text);
+    match writing {
+        Writing::Json => quoted(text, into),
+        Writing::DynamoDb => tagged("S", into, |into| quoted(text, into)),
+        Writing::Csv => into.push_str(text),
+        Writing::Typed => {}
+    }
+}
+
+fn tagged(tag: &str, into: &mut String, value: impl FnOnce(&mut String)) {
+    let _ = write!(into, "{{\"{tag}\":");
+    value(into);
+    into.push('}');
+}
+
+/// Whether JSON writes a number so.
+fn is_json_number(digits: &str) -> bool {
+    let digits = digits.strip_prefix('-').unwrap_or(digits).as_bytes();
+    let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if whole == 0 || (whole > 1 && digits[0] == b'0') {
+        return false;
+    }
+    if whole == digits.len() {
+        return true;
+    }
+    serde_json::from_slice::<&RawValue>(digits).is_ok()
+}
+
+fn number(digits: &str, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+    if matches!(writing, Writing::Csv | Writing::Typed) {
+        if writing == Writing::Csv {
+            canonical.text(digits);
+            into.push_str(digits);
+        } else {
+            canonical.number(digits);
+        }
+        return;
+    }
+    let normal;
+    let digits = if is_json_number(digits) {
+        digits
+    } else if let Some(decimal) = Decimal::parse(digits) {
+        normal = decimal.to_string();
+        &normal
+    } else {
+        // NaN and the infinities are no numbers there.
+        return text(digits, writing, into, canonical);
+    };
+    canonical.number(digits);
+    match writing {
+        Writing::DynamoDb => tagged("N", into, |into| quoted(digits, into)),
+        _ => into.push_str(digits),
+    }
+}
+
+fn boolean(value: bool, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+    let word = if value { "true" } else { "false" };
+    match writing {
+        Writing::Csv => return text(word, writing, into, canonical),
+        Writing::Json => into.push_str(word),
+        Writing::DynamoDb => tagged("BOOL", into, |into| into.push_str(word)),
+        Writing::Typed => {}
+    }
+    canonical.bool(value);
+}
+
+fn binary(bytes: &[u8], writing: Writing, into: &mut String, canonical: &mut Canonical) {
+    match writing {
+        Writing::Json | Writing::Csv => text(&BASE64.encode(bytes), writing, into, canonical),
+        Writing::DynamoDb => {
+            canonical.binary(bytes);
+            tagged("B", into, |into| quoted(&BASE64.encode(bytes), into));
+        }
+        Writing::Typed => canonical.binary(bytes),
+    }
+}
+
+/// A document of JSON; its text is kept, but for newlines between its parts.
+fn document(
+    document: &str,
+    writing: Writing,
+    into: &mut String,
+    canonical: &mut Canonical,
+) -> Result<(), Misfit> {
+    if writing == Writing::Csv {
+        text(document, writing, into, canonical);
+        return Ok(());
+    }
+    let value = json::parse(document).map_err(|error| format!("is no JSON document: {error}"))?;
+    canonical.json(&value);
+    match writing {
+        Writing::Json => into.extend(document.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c })),
+        Writing::DynamoDb => attribute(&value, into),
+        Writing::Csv | Writing::Typed => {}
+    }
+    Ok(())
+}
+
+/// A value of plain JSON in DynamoDB JSON.
+fn attribute(value: &Value, into: &mut String) {
+    match value {
+        Value::Null => into.push_str(r#"{"NULL":true}"#),
+        Value::Bool(value) => tagged("BOOL", into, |into| into.push_str(if *value { "true" } else { "false" })),
+        Value::Number(number) => tagged("N", into, |into| quoted(number.as_str(), into)),
+        Value::String(text) => tagged("S", into, |into| quoted(text, into)),
+        Value::Array(values) => tagged("L", into, |into| {
+            into.push('[');
+            for (number, value) in values.iter().enumerate() {
+                into.push_str(if number > 0 { "," } else { "" });
+                attribute(value, into);
+            }
+            into.push(']');
+        }),
+        Value::Object(map) => tagged("M", into, |into| {
+            into.push('{');
+            for (number, (name, value)) in map.iter().enumerate() {
+                into.push_str(if number > 0 { "," } else { "" });
+                quoted(name, into);
+                into.push(':');
+                attribute(value, into);
+            }
+            into.push('}');
+        }),
+    }
+}
+
+fn list(
+    elements: &Cells,
+    rows: std::ops::Range<usize>,
+    writing: Writing,
+    into: &mut String,
+    canonical: &mut Canonical,
+) -> Result<(), Misfit> {
+    if writing == Writing::Csv {
+        let mut json = String::new();
+        list(elements, rows, Writing::Json, &mut json, &mut Canonical::default())?;
+        text(&json, writing, into, canonical);
+        return Ok(());
+    }
+    canonical.list(rows.len());
+    into.push_str(if writing == Writing::DynamoDb { "{\"L\":[" } else { "[" });
+    for (number, row) in rows.enumerate() {
+        into.push_str(if number > 0 { "," } else { "" });
+        elements.append(row, writing, into, canonical)?;
+    }
+    into.push_str(if writing == Writing::DynamoDb { "]}" } else { "]" });
+    Ok(())
+}
+
+fn object(
+    fields: &[(String, Cells)],
+    row: usize,
+    writing: Writing,
+    into: &mut String,
+    canonical: &mut Canonical,
+) -> Result<(), Misfit> {
+    if writing == Writing::Csv {
+        let mut json = String::new();
+        object(fields, row, Writing::Json, &mut json, &mut Canonical::default())?;
+        text(&json, writing, into, canonical);
+        return Ok(());
+    }
+    let mut sorted: Vec<&(String, Cells)> = fields.iter().collect();
+    sorted.sort_unstable_by_key(|(name, _)| name);
+    canonical.map(sorted.len());
+    into.push_str(if writing == Writing::DynamoDb { "{\"M\":{" } else { "{" });
+    for (number, (name, cells)) in sorted.into_iter().enumerate() {
+        into.push_str(if number > 0 { "," } else { "" });
+        quoted(name, into);
+        into.push(':');
+        canonical.key(name);
+        cells.append(row, writing, into, canonical)?;
+    }
+    into.push_str(if writing == Writing::DynamoDb { "}}" } else { "}" });
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Records as a file holds them, with their fingerprints.
+//!
+//! A fingerprint is taken over what the file holds: in JSON a timestamp is a text, in CSV a number too. Columns
+//! count by name, sorted; a NULL is none of them, since a file does not tell it from what is missing.
+
+use super::cells::{Cells, Writing, quoted};
+use crate::format::Format;
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Map, Value};
+use whimbrel_model::attribute::{Attribute, ITEM, Text};
+use whimbrel_model::canonical::Canonical;
+use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
+use whimbrel_store::{Nulls, Refusal};
+
+/// Encodes the records of a batch.
+pub(crate) struct Encoder {
+    writing: Writing,
+    format: Format,
+    nulls: Nulls,
+    columns: Vec<(String, Cells)>,
+    /// The columns that count in a fingerprint, by name.
+    compared: Vec<usize>,
+    /// Those that are a record's key; empty: the whole record is.
+    key: Vec<usize>,
+    rows: usize,
+    fingerprint_key: FingerprintKey,
+}
+
+/// Which columns make fingerprints.
+#[derive(Clone, Debug)]
+pub(crate) struct Compared<'a> {
+    pub(crate) key: &'a [String],
+    pub(crate) ignore: &'a [String],
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        format: Format,
+        nulls: Nulls,
+        compared: &Compared<'_>,
+        batch: &RecordBatch,
+        fingerprint_key: &FingerprintKey,
+    ) -> Result<Self, ArrowError> {
+        let schema = batch.schema_ref();
+        let cells = schema.fields().iter().zip(batch.columns());
+        let cells = cells.map(|(field, column)| Ok((field.name().clone(), Cells::new(field, column)?)));
+        let columns = cells.collect::<Result<Vec<(String, Cells)>, ArrowError>>()?;
+        let place = |name: &String| columns.iter().position(|(column, _)| column == name);
+        let mut places: Vec<usize> = (0..columns.len()).collect();
+        places.retain(|place| !compared.ignore.contains(&columns[*place].0));
+        places.sort_unstable_by_key(|place| &columns[*place].0);
+        let mut key: Vec<usize> = compared.key.iter().filter_map(place).collect();
+        key.sort_unstable_by_key(|place| &columns[*place].0);
+        let writing = match format {
+            Format::Json | Format::NdJson => Writing::Json,
+            Format::DynamoDbJson => Writing::DynamoDb,
+            Format::Csv => Writing::Csv,
+            Format::Parquet | Format::Arrow => Writing::Typed,
+        };
+        Ok(Self {
+            writing,
+            format,
+            nulls,
+            compared: places,
+            key,
+            rows: batch.num_rows(),
+            columns,
+            fingerprint_key: fingerprint_key.clone(),
+        })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends a record, without what separates it from others.
+    ///
+    /// # Errors
+    /// The record has no place in the format; nothing is appended.
+    pub(crate) fn append(&self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
+        let started = into.len();
+        let appended = match self.item(row) {
+            Some(item) => self.append_item(item, into),
+            None => self.append_columns(row, into),
+        };
+        appended.map_err(|reason| {
+            into.truncate(started);
+            Refusal { stage: Stage::Convert, reason }
+        })
+    }
+
+    /// The whole item, where it is the one column of DynamoDB JSON.
+    fn item(&self, row: usize) -> Option<&str> {
+        match self.columns.as_slice() {
+            [(name, Cells::Json(texts) | Cells::Text(texts))]
+                if name == ITEM && self.writing == Writing::DynamoDb && !self.columns[0].1.is_null(row) =>
+            {
+                Some(texts.value(row))
+            }
+            _ => None,
+        }
+    }
+
+    fn append_item(&self, item: &str, into: &mut String) -> Result<Fingerprint, String> {
+        let wrong = |error: serde_json::Error| format!("`{ITEM}` is no item of DynamoDB JSON: {error}");
+        let value: std::collections::BTreeMap<Text<'_>, Attribute<'_>> =
+            serde_json::from_str(item).map_err(wrong)?;
+        let mut whole = Canonical::default();
+        whole.map(value.len());
+        for (Text(name), attribute) in &value {
+            whole.key(name);
+            canonical_attribute(&mut whole, attribute)?;
+        }
+        into.push_str("{\"Item\":");
+        into.push_str(item);
+        into.push('}');
+        Ok(self.fingerprint_key.fingerprint(&whole, &whole))
+    }
+
+    fn append_columns(&self, row: usize, into: &mut String) -> Result<Fingerprint, String> {
+        into.push_str(match self.writing {
+            Writing::Json => "{",
+            Writing::DynamoDb => "{\"Item\":{",
+            Writing::Csv | Writing::Typed => "",
+        });
+        let mut values: Vec<Option<Canonical>> = Vec::with_capacity(self.columns.len());
+        let mut is_first = true;
+        for (name, cells) in &self.columns {
+            let is_null = cells.is_null(row);
+            if is_null && self.nulls == Nulls::Omit && self.writing != Writing::Csv {
+                values.push(None);
+                continue;
+            }
+            let mut canonical = Canonical::default();
+            self.begin_column(name, is_first, into);
+            is_first = false;
+            let written = if self.writing == Writing::Csv {
+                csv_field(cells, row, into, &mut canonical)
+            } else {
+                cells.append(row, self.writing, into, &mut canonical)
+            };
+            written.map_err(|reason| format!("`{name}` {reason}"))?;
+            values.push((!is_null && !self::is_null(&canonical)).then_some(canonical));
+        }
+        into.push_str(match self.writing {
+            Writing::Json => "}",
+            Writing::DynamoDb => "}}",
+            Writing::Csv | Writing::Typed => "",
+        });
+        let whole = self.joined(&self.compared, &values);
+        if self.key.is_empty() {
+            return Ok(self.fingerprint_key.fingerprint(&whole, &whole));
+        }
+        Ok(self.fingerprint_key.fingerprint(&self.joined(&self.key, &values), &whole))
+    }
+
+    fn begin_column(&self, name: &str, is_first: bool, into: &mut String) {
+        match self.writing {
+            Writing::Json | Writing::DynamoDb => {
+                into.push_str(if is_first { "" } else { "," });
+                quoted(name, into);
+                into.push(':');
+            }
+            Writing::Csv => into.push_str(if is_first { "" } else { "," }),
+            Writing::Typed => {}
+        }
+    }
+
+    fn joined(&self, places: &[usize], values: &[Option<Canonical>]) -> Canonical {
+        let there = places.iter().filter_map(|place| Some((self.columns[*place].0.as_str(), values[*place].as_ref()?)));
+        joined(&there.collect::<Vec<_>>())
+    }
+
+    /// The record for people.
+    pub(crate) fn preview(&self, row: usize) -> Map<String, Value> {
+        let there = self.columns.iter().filter(|(_, cells)| self.nulls == Nulls::Null || !cells.is_null(row));
+        there.map(|(name, cells)| (name.clone(), cells.preview(row))).collect()
+    }
+
+    /// What separates a record from the next, in the format.
+    pub(crate) fn separator(&self) -> &'static str {
+        match self.format {
+            Format::Json => ",\n",
+            _ => "\n",
+        }
+    }
+}
+
+/// A field, quoted where it must be: what is empty without being NULL, too.
+fn csv_field(
+    cells: &Cells,
+    row: usize,
+    into: &mut String,
+    canonical: &mut Canonical,
+) -> Result<(), String> {
+    let started = into.len();
+    cells.append(row, Writing::Csv, into, canonical)?;
+    if cells.is_null(row) {
+        return Ok(());
+    }
+    let text = &into[started..];
+    if text.is_empty() || text.contains(['"', ',', '\n', '\r']) {
+        let doubled = text.replace('"', "\"\"");
+        into.truncate(started);
+        into.push('"');
+        into.push_str(&doubled);
+        into.push('"');
+    }
+    Ok(())
+}
+
+/// A header of CSV.
+pub(crate) fn csv_header<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let quoted = |name: &str| {
+        if name.is_empty() || name.contains(['"', ',', '\n', '\r']) {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        } else {
+            name.to_owned()
+        }
+    };
+    let names: Vec<String> = names.map(quoted).collect();
+    names.join(",") + "\n"
+}
+
+/// Values by name, sorted, as one; what is NULL is left out.
+pub(crate) fn joined<'a>(values: &[(&'a str, &'a Canonical)]) -> Canonical {
+    let mut whole = Canonical::default();
+    whole.map(values.len());
+    for (name, value) in values {
+        whole.key(name);
+        whole.append(value);
+    }
+    whole
+}
+
+/// Whether a value is NULL in the end: a document can be, too.
+pub(crate) fn is_null(canonical: &Canonical) -> bool {
+    let mut null = Canonical::default();
+    null.null();
+    canonical.bytes() == null.bytes()
+}
+
+/// Appends an attribute of DynamoDB JSON in canonical form.
+///
+/// # Errors
+/// Bytes that are not base64.
+pub(crate) fn canonical_attribute(into: &mut Canonical, attribute: &Attribute<'_>) -> Result<(), String> {
+    let decoded = |text: &str| BASE64.decode(text).map_err(|error| format!("B that is not base64: {error}"));
+    match attribute {
+        Attribute::S(text) => into.text(text),
+        Attribute::N(text) => into.number(text),
+        Attribute::B(text) => into.binary(&decoded(text)?),
+        Attribute::Bool(value) => into.bool(*value),
+        Attribute::Null => into.null(),
+        Attribute::Set("NS", texts) => into.set(texts, |one, Text(text)| one.number(text)),
+        Attribute::Set("BS", texts) => {
+            let bytes = texts.iter().map(|Text(text)| decoded(text)).collect::<Result<Vec<_>, _>>()?;
+            into.set(&bytes, |one, bytes| one.binary(bytes));
+        }
+        Attribute::Set(_, texts) => into.set(texts, |one, Text(text)| one.text(text)),
+        Attribute::L(values) => {
+            into.list(values.len());
+            values.iter().try_for_each(|value| canonical_attribute(into, value))?;
+        }
+        Attribute::M(entries) => {
+            into.map(entries.len());
+            for (Text(name), value) in entries {
+                into.key(name);
+                canonical_attribute(into, value)?;
+            }
+        }
+        Attribute::Document(_) => return Err("a document of plain JSON is no attribute".to_owned()),
+    }
+    Ok(())
+}

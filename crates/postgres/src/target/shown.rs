@@ -1,0 +1,119 @@
+//! Records as people are shown them: in the form that the table holds, on their way into it and read back alike.
+
+use crate::catalog::Column;
+use crate::copy::Row;
+use crate::encode::{Encoder, Meaning, Rows, Wire, elements_of};
+use crate::rows::RowBuffer;
+use crate::types::{ColumnType, Precision, ReadAs, Scalar};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use whimbrel_model::{json, record};
+
+/// Columns that are shown: each with its place in the batch and its form.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    columns: Vec<(String, usize, Wire)>,
+}
+
+impl Shown {
+    pub(super) fn new(columns: Vec<(String, usize, Wire)>) -> Self {
+        Self { columns }
+    }
+
+    /// The columns of a row.
+    pub(super) fn record(&self, records: &RecordBatch, row: usize) -> Map<String, Value> {
+        let column = |(name, at, wire): &(String, usize, Wire)| {
+            let value = records.columns().get(*at).map(|column| record::value_to_json(column, row));
+            (name.clone(), plain(value.unwrap_or_default(), wire))
+        };
+        self.columns.iter().map(column).collect()
+    }
+}
+
+/// A value as it is shown: documents and arrays as what they are, no padding.
+fn plain(value: Value, wire: &Wire) -> Value {
+    let Value::String(text) = value else { return value };
+    match wire {
+        Wire::Json | Wire::Jsonb => json::parse(&text).unwrap_or(Value::String(text)),
+        Wire::Text { is_padded: true, .. } => Value::String(text.trim_end_matches(' ').to_owned()),
+        Wire::Cast(Meaning::List(_)) => match elements_of(&text) {
+            Ok(elements) => elements.into_iter().map(|element| element.map_or(Value::Null, Value::String)).collect(),
+            Err(_) => Value::String(text),
+        },
+        _ => Value::String(text),
+    }
+}
+
+/// Records that are about to be sent, as the table will hold them. `order` names columns that come first.
+pub(super) fn previews(encoder: &Encoder, rows: &Rows, count: usize, order: &Schema) -> Vec<Map<String, Value>> {
+    let columns: Vec<Column> = encoder.columns().iter().map(|column| as_sent(&column.name, &column.wire)).collect();
+    let fields = columns.iter().map(|column| column.column_type.field(&column.name, true, ""));
+    let mut buffer = RowBuffer::new(&Arc::new(Schema::new(fields.collect::<Vec<_>>())), &columns);
+    let mut is_whole = true;
+    for row in 0..count {
+        if let Ok(fields) = rows.fields(row) {
+            is_whole &= buffer.push(&Row::of_fields(columns.len(), fields)).is_ok();
+        }
+    }
+    let place = |name: &str| encoder.columns().iter().position(|column| column.name == name);
+    let mut places: Vec<usize> = order.fields().iter().filter_map(|field| place(field.name())).collect();
+    places.extend((0..columns.len()).filter(|at| !places.contains(at)).collect::<Vec<_>>());
+    let shown = places.into_iter().map(|at| {
+        let column = &encoder.columns()[at];
+        (column.name.clone(), at, column.wire.clone())
+    });
+    let shown = Shown::new(shown.collect());
+    let Ok(taken) = buffer.take().map_err(|_| ()).and_then(|taken| if is_whole { Ok(taken) } else { Err(()) }) else {
+        return vec![Map::new(); count];
+    };
+    let mut sent = 0..;
+    let preview = |row: usize| match rows.fields(row) {
+        Ok(_) => sent.next().map(|at| shown.record(&taken.records, at)).unwrap_or_default(),
+        Err(_) => Map::new(),
+    };
+    (0..count).map(preview).collect()
+}
+
+/// A column as what is sent for it is read.
+fn as_sent(name: &str, wire: &Wire) -> Column {
+    let scalar = |wire: &Wire| match wire {
+        Wire::Bool => Scalar::Bool,
+        Wire::Int2 => Scalar::Int2,
+        Wire::Int4 => Scalar::Int4,
+        Wire::Int8 => Scalar::Int8,
+        Wire::Oid => Scalar::Oid,
+        Wire::Float4 => Scalar::Float4,
+        Wire::Float8 => Scalar::Float8,
+        Wire::Numeric(_) => Scalar::Numeric,
+        Wire::Bytea => Scalar::Bytea,
+        Wire::Uuid => Scalar::Uuid,
+        Wire::Json => Scalar::Json,
+        Wire::Jsonb => Scalar::Jsonb,
+        Wire::Date => Scalar::Date,
+        Wire::Time(_) => Scalar::Time,
+        Wire::Timestamp(_) => Scalar::Timestamp,
+        Wire::TimestampTz(_) => Scalar::TimestampTz,
+        Wire::Text { .. } | Wire::Enum(_) | Wire::Cast(_) | Wire::Vector(_) | Wire::Array(..) => Scalar::Text,
+    };
+    let column_type = match wire {
+        Wire::Vector(_) => ColumnType::Vector(Precision::Single),
+        Wire::Array(element, _) => match &**element {
+            // There are no arrays of arrays; what is in an array of vectors is shown as it was sent.
+            Wire::Vector(_) | Wire::Array(..) => ColumnType::Scalar(Scalar::Bytea),
+            element => ColumnType::List(scalar(element)),
+        },
+        wire => ColumnType::Scalar(scalar(wire)),
+    };
+    Column {
+        name: name.to_owned(),
+        type_oid: 0,
+        source_type: String::new(),
+        is_money: false,
+        read_as: ReadAs::sent(column_type),
+        column_type,
+        holds_null: true,
+        nullable: true,
+    }
+}

@@ -1,0 +1,223 @@
+//! The second pass: the records of buckets that differ, matched key by key.
+
+use super::by_key::{keeps_others, key_of};
+use super::differences::{Differences, difference};
+use super::layout::{Compared, Layout, Way};
+use super::reading::Take;
+use super::scratch::{Entry, Scratch, Side};
+use super::settle::{Group, Rule, Settled};
+use super::sums::Sides;
+use crate::verification::{FlowVerification, Since};
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use whimbrel_engine::evidence::Evidence;
+use whimbrel_engine::{EngineError, Result};
+use whimbrel_model::{Buckets, Fingerprint, FlowName, bucket};
+use whimbrel_store::{HeldBatch, RunContext};
+
+/// A unit whose sides differ somewhere.
+pub(crate) struct OpenUnit {
+    /// The buckets in which they do.
+    pub buckets: BTreeSet<usize>,
+    /// Both sides, as the first pass summed them.
+    pub sides: Sides,
+    /// What the target held when the last run ended, where that is known.
+    pub then: Option<Buckets>,
+}
+
+/// Gathers the records of buckets that differ.
+pub(crate) struct Opened {
+    layout: Arc<Layout>,
+    context: RunContext,
+    units: BTreeMap<usize, OpenUnit>,
+    scratch: Scratch,
+}
+
+impl Opened {
+    pub(crate) fn new(
+        layout: &Arc<Layout>,
+        context: &RunContext,
+        units: BTreeMap<usize, OpenUnit>,
+        scratch: Scratch,
+    ) -> Self {
+        Self { layout: Arc::clone(layout), context: context.clone(), units, scratch }
+    }
+
+    fn is_open(&self, unit: usize, fingerprint: Fingerprint) -> bool {
+        self.units.get(&unit).is_some_and(|open| open.buckets.contains(&bucket(fingerprint.key)))
+    }
+
+    /// Takes in what runs have rejected.
+    pub(crate) fn rejected(&self, evidence: &BTreeMap<FlowName, Evidence>) -> Result<()> {
+        for (flow, compared) in self.layout.flows.iter().enumerate() {
+            let (Way::Unit(unit), Some(evidence)) = (compared.way, evidence.get(&compared.plan.name)) else {
+                continue;
+            };
+            let mut outcome = Ok(());
+            evidence.each_reject(&compared.plan.name, |fingerprint| {
+                if outcome.is_ok() && self.is_open(unit, fingerprint) {
+                    let (key, record) = (Map::new(), Map::new());
+                    let order = Vec::new();
+                    let side = Side::Rejected;
+                    outcome = self.scratch.add(&Entry { side, unit, flow, fingerprint, order, key, record });
+                }
+            })?;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Matches what was gathered. `counts` are the flows', to be added to.
+    pub(crate) fn matched(
+        &self,
+        evidence: &BTreeMap<FlowName, Evidence>,
+        counts: &mut [FlowVerification],
+        differences: &mut Differences,
+    ) -> Result<()> {
+        let rules = self.rules(evidence);
+        self.scratch.each(|entries| {
+            let mut groups: BTreeMap<(usize, u128), Group> = BTreeMap::new();
+            for entry in entries {
+                let group = groups.entry((entry.unit, entry.fingerprint.key)).or_default();
+                match entry.side {
+                    Side::Source => group.sources.push(entry),
+                    Side::Target => group.targets.push(entry),
+                    Side::Rejected => group.rejected.push(entry),
+                }
+            }
+            for ((unit, key), group) in groups {
+                let since = self.since(unit, bucket(key));
+                self.report(unit, group.settle(&rules), since, counts, differences)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn rules(&self, evidence: &BTreeMap<FlowName, Evidence>) -> Vec<Rule> {
+        let rule = |flow: &Compared| Rule {
+            one_of_a_key: flow.plan.duplicates.are_watched(),
+            keeps_others: keeps_others(&flow.plan, evidence.get(&flow.plan.name)),
+        };
+        self.layout.flows.iter().map(rule).collect()
+    }
+
+    /// Which side of a bucket is still as the run left it.
+    fn since(&self, unit: usize, bucket: usize) -> Option<Since> {
+        let open = self.units.get(&unit)?;
+        let then = open.then.as_ref()?.sum(bucket);
+        match (open.sides.source.sum(bucket) == then, open.sides.target.sum(bucket) == then) {
+            (true, false) => Some(Since::TargetChanged),
+            (false, true) => Some(Since::SourceChanged),
+            _ => None,
+        }
+    }
+
+    fn report(
+        &self,
+        unit: usize,
+        settled: Settled,
+        since: Option<Since>,
+        counts: &mut [FlowVerification],
+        differences: &mut Differences,
+    ) -> Result<()> {
+        for flow in settled.give_way {
+            counts[flow].compared = counts[flow].compared.saturating_sub(1);
+        }
+        for flow in settled.second {
+            counts[flow].compared = counts[flow].compared.saturating_sub(1);
+            counts[flow].rejected += 1;
+        }
+        for flow in settled.unused_rejects {
+            // It was rejected then, and is not what the source holds now, or has arrived since.
+            counts[flow].rejected = counts[flow].rejected.saturating_sub(1);
+            counts[flow].compared += 1;
+        }
+        settled.kept.into_iter().for_each(|flow| counts[flow].kept += 1);
+        for (source, target) in settled.pairs {
+            let flow = source.as_ref().map_or(self.layout.units[unit].flows[0], |source| source.flow);
+            let key = source.as_ref().or(target.as_ref()).map(|entry| entry.key.clone()).unwrap_or_default();
+            let name = &self.layout.flows[flow].plan.name;
+            if let Some(source) = &source {
+                differences.repair(name, source.fingerprint);
+            }
+            let (source, target) = (source.map(|entry| entry.record), target.map(|entry| entry.record));
+            let one = difference(name, key, source.as_ref(), target.as_ref(), since);
+            differences.add(one, &mut counts[flow])?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Take for Opened {
+    async fn expected(
+        &self,
+        flow: usize,
+        records: &RecordBatch,
+        fingerprints: Vec<Option<Fingerprint>>,
+        _: u64,
+    ) -> Result<()> {
+        let compared = &self.layout.flows[flow];
+        let Way::Unit(unit) = compared.way else { return Ok(()) };
+        let open = |(row, print): (usize, Option<Fingerprint>)| {
+            print.filter(|print| self.is_open(unit, *print)).map(|print| (row, print))
+        };
+        let rows: Vec<(usize, Fingerprint)> = fingerprints.into_iter().enumerate().filter_map(open).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let plan = &compared.plan;
+        let mistake = |error: &dyn std::error::Error| {
+            EngineError::Internal(format!("flow `{}`: records compared: {error}", plan.name))
+        };
+        let indices: UInt64Array =
+            rows.iter().map(|(row, _)| u64::try_from(*row).unwrap_or(0)).collect::<Vec<_>>().into();
+        let records = take_record_batch(records, &indices).map_err(|error| mistake(&error))?;
+        let orders = match plan.duplicates.order() {
+            Some(order) => order.sort_bytes(&records).map_err(|error| mistake(&error))?,
+            None => Vec::new(),
+        };
+        let encoded = plan.target.encode(&records, &self.context);
+        for (position, ((_, fingerprint), encoded)) in rows.into_iter().zip(encoded).enumerate() {
+            let record = match encoded.map(|encoded| encoded.preview) {
+                Ok(Value::Object(record)) => record,
+                _ => Map::new(),
+            };
+            let order = orders.get(position).map(|order| order.to_vec()).unwrap_or_default();
+            let key = key_of(plan, &record);
+            self.scratch.add(&Entry { side: Side::Source, unit, flow, fingerprint, order, key, record })?;
+        }
+        Ok(())
+    }
+
+    async fn held(&self, table: usize, batch: HeldBatch) -> Result<()> {
+        let units = &self.layout.tables[table].units;
+        for (row, held) in batch.records.iter().enumerate() {
+            let unit = held.flow.and_then(|place| units.get(place).copied().flatten());
+            let Some(unit) = unit.filter(|unit| self.is_open(*unit, held.fingerprint)) else { continue };
+            self.scratch.add(&Entry {
+                side: Side::Target,
+                unit,
+                flow: self.layout.units[unit].flows[0],
+                fingerprint: held.fingerprint,
+                order: Vec::new(),
+                key: batch.contents.key(row),
+                record: batch.contents.record(row),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The sums that a unit's flows had when their last runs ended; `None` where one of them had no run.
+pub(crate) fn then(layout: &Layout, unit: usize, evidence: &BTreeMap<FlowName, Evidence>) -> Option<Buckets> {
+    let mut sums = Buckets::default();
+    for flow in &layout.units[unit].flows {
+        sums.merge(&evidence.get(&layout.flows[*flow].plan.name).filter(|evidence| evidence.ended)?.sums);
+    }
+    Some(sums)
+}

@@ -1,0 +1,215 @@
+//! Reading both sides: what should be there, out of the sources, and what is there, out of the targets.
+
+use super::Watch;
+use super::layout::Layout;
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use whimbrel_engine::migration::{Migration, Scan};
+use whimbrel_engine::run::wanted_slices;
+use whimbrel_engine::{EngineError, Result};
+use whimbrel_model::{Cursor, Fingerprint, Slice, SlicePart};
+use whimbrel_store::{HeldBatch, ReadBatch, RunContext, StoreError, StoreErrorKind};
+
+/// The first pause before a source is asked again; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Into how many parts a target is cut for each that is read at once: the last ones end together.
+const PARTS_EACH: usize = 4;
+
+/// Takes what is read, batch by batch, from several tasks at once.
+#[async_trait]
+pub(crate) trait Take: Send + Sync {
+    /// Records of a flow as they would be written; `None`: it would be refused. `refused` of the flow's records
+    /// did not come so far.
+    async fn expected(
+        &self,
+        flow: usize,
+        records: &RecordBatch,
+        fingerprints: Vec<Option<Fingerprint>>,
+        refused: u64,
+    ) -> Result<()>;
+
+    /// Records that a table holds.
+    async fn held(&self, table: usize, batch: HeldBatch) -> Result<()>;
+}
+
+/// What a reading needs of everything.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    pub migration: Arc<Migration>,
+    pub layout: Arc<Layout>,
+    pub context: RunContext,
+    pub parallel: usize,
+    pub watch: Arc<Watch>,
+}
+
+impl Reading {
+    /// Reads the sources of these flows.
+    ///
+    /// # Errors
+    /// A store fails for too long, or whoever takes the records.
+    pub(crate) async fn sources(&self, flows: &BTreeSet<usize>, take: &Arc<dyn Take>) -> Result<()> {
+        let mut scans: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for flow in flows {
+            scans.entry(self.layout.flows[*flow].scan).or_default().push(*flow);
+        }
+        let mut working = JoinSet::new();
+        for (place, flows) in scans {
+            let scan = &self.migration.scans[place];
+            for (index, part) in scan.source.slices(wanted_slices(scan, None)).await?.into_iter().enumerate()
+            {
+                if working.len() >= self.parallel {
+                    joined(working.join_next().await)?;
+                }
+                let (reading, slice) = (self.clone(), scan.slice(index, part));
+                let (flows, take) = (flows.clone(), Arc::clone(take));
+                working.spawn(async move { reading.slice(place, &slice, &flows, &*take).await });
+            }
+        }
+        while !working.is_empty() {
+            joined(working.join_next().await)?;
+        }
+        Ok(())
+    }
+
+    /// Reads tables back.
+    ///
+    /// # Errors
+    /// A store fails, or whoever takes the records.
+    pub(crate) async fn tables(&self, tables: &BTreeSet<usize>, take: &Arc<dyn Take>) -> Result<()> {
+        let mut working = JoinSet::new();
+        for place in tables.iter().copied() {
+            let target = &self.layout.tables[place].target;
+            for part in target.held_parts(self.parallel * PARTS_EACH).await? {
+                if working.len() >= self.parallel {
+                    joined(working.join_next().await)?;
+                }
+                let (reading, take) = (self.clone(), Arc::clone(take));
+                working.spawn(async move { reading.part(place, &part, &*take).await });
+            }
+        }
+        while !working.is_empty() {
+            joined(working.join_next().await)?;
+        }
+        Ok(())
+    }
+
+    async fn part(&self, place: usize, part: &SlicePart, take: &dyn Take) -> Result<()> {
+        let table = &self.layout.tables[place];
+        let mut batches = table.target.held(part, &table.held, &self.context).await?;
+        while let Some(batch) = self.next(&mut batches).await? {
+            let batch = batch?;
+            self.watch.target(batch.records.len());
+            self.watch.used(batch.capacity);
+            take.held(place, batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn next<T>(&self, batches: &mut futures::stream::BoxStream<'static, T>) -> Result<Option<T>> {
+        tokio::select! {
+            biased;
+            () = self.context.stop.cancelled() => Err(EngineError::Interrupted),
+            next = batches.next() => Ok(next),
+        }
+    }
+
+    /// One slice of a source, going on behind what was taken while the store fails in a way that may pass.
+    async fn slice(&self, place: usize, slice: &Slice, flows: &[usize], take: &dyn Take) -> Result<()> {
+        let scan = &self.migration.scans[place];
+        let mut at = At::Start;
+        let mut failing: Option<(Instant, Duration)> = None;
+        loop {
+            let before = at.clone();
+            let error = match self.stretch(scan, slice, flows, take, &mut at).await {
+                Ok(()) => return Ok(()),
+                Err(EngineError::Store(error)) if error.kind().is_retryable() => error,
+                Err(error) => return Err(error),
+            };
+            if at != before {
+                failing = None;
+            }
+            let (since, pause) = failing.get_or_insert_with(|| (Instant::now(), FIRST_PAUSE));
+            if matches!(at, At::Unknown) || since.elapsed() + *pause > self.context.retry_for {
+                return Err(error.into());
+            }
+            tracing::warn!(slice = %slice.id, %error, "a store failed; the comparison goes on behind what was read");
+            tokio::select! {
+                () = self.context.stop.cancelled() => return Err(EngineError::Interrupted),
+                () = tokio::time::sleep(*pause) => {}
+            }
+            *pause = (*pause * 2).min(LONGEST_PAUSE);
+            self.renew(scan, &error).await?;
+        }
+    }
+
+    async fn renew(&self, scan: &Scan, error: &StoreError) -> Result<()> {
+        if error.kind() == StoreErrorKind::SnapshotLost
+            && let Some(store) = self.migration.stores.get(&scan.store)
+        {
+            store.begin_epoch().await?;
+        }
+        Ok(())
+    }
+
+    async fn stretch(
+        &self,
+        scan: &Scan,
+        slice: &Slice,
+        flows: &[usize],
+        take: &dyn Take,
+        at: &mut At,
+    ) -> Result<()> {
+        let after = if let At::After(cursor) = &*at { Some(cursor) } else { None };
+        let mut batches = scan.source.read(&slice.part, after, &self.context).await?;
+        while let Some(batch) = self.next(&mut batches).await? {
+            let batch = batch?;
+            self.watch.source(batch.records.num_rows());
+            self.watch.used(batch.capacity);
+            for flow in flows {
+                self.expected(*flow, slice, &batch, take).await?;
+            }
+            *at = batch.cursor.map_or(At::Unknown, At::After);
+        }
+        Ok(())
+    }
+
+    /// Takes a batch through a flow, up to where it would be sent.
+    pub(crate) async fn expected(
+        &self,
+        flow: usize,
+        slice: &Slice,
+        batch: &ReadBatch,
+        take: &dyn Take,
+    ) -> Result<()> {
+        let plan = &self.layout.flows[flow].plan;
+        let reached = plan.reach(&slice.id, batch)?;
+        let fingerprints = plan.target.fingerprints(&reached.records, &self.context);
+        let fingerprints: Vec<_> = fingerprints.into_iter().map(std::result::Result::ok).collect();
+        let unfit = fingerprints.iter().filter(|fingerprint| fingerprint.is_none()).count();
+        let refused = u64::try_from(reached.rejects.len() + unfit).unwrap_or(u64::MAX);
+        take.expected(flow, &reached.records, fingerprints, refused).await
+    }
+}
+
+/// How far a slice has been taken.
+#[derive(Clone, PartialEq)]
+enum At {
+    Start,
+    After(Cursor),
+    /// In the middle of a slice without order, which cannot be gone on with.
+    Unknown,
+}
+
+fn joined(joined: Option<std::result::Result<Result<()>, tokio::task::JoinError>>) -> Result<()> {
+    match joined {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(EngineError::Internal(format!("a comparison ended badly: {error}"))),
+        None => Ok(()),
+    }
+}
