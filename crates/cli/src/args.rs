@@ -246,6 +246,10 @@ pub struct RunArgs {
     /// Begins anew beside an unfinished run, which is set aside
     #[arg(long)]
     pub new: bool,
+    /// Rehearses: embedded databases stand in for the targets, which are not touched; tables are made, every record
+    /// is verified, and a report is written. They and the report stay in the run's folder
+    #[arg(long)]
+    pub rehearse: bool,
     #[command(flatten)]
     pub verify: VerifyArgs,
 }

@@ -39,7 +39,7 @@ impl Console {
 
     /// Says something to people.
     pub fn say(&self, text: impl AsRef<str>) {
-        if !self.quiet {
+        if !self.quiet && !text.as_ref().is_empty() {
             write(&mut std::io::stderr().lock(), text.as_ref());
         }
     }

@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod prompt;
 mod proof;
+mod rehearsal;
 mod rows;
 mod status;
 mod warnings;

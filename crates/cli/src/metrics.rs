@@ -439,7 +439,7 @@ mod tests {
             format!(r#"whimbrel_consumed_units_total{{{common},store="main",kind="write"}} 12.5"#),
             format!(r#"whimbrel_slices_running{{{common},doing="reading"}} 1.0"#),
             format!(r#"whimbrel_write_duration_seconds_count{{{common},store="main"}} 1"#),
-            format!(r#"whimbrel_slice_duration_seconds_bucket{{le="+Inf",{common}}} 1"#),
+            format!(r#"whimbrel_slice_duration_seconds_bucket{{{common},le="+Inf"}} 1"#),
             format!("whimbrel_throttles_total{{{common}}} 1.0"),
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");

@@ -19,7 +19,7 @@ use whimbrel_report::figures::count;
 use whimbrel_spec::Resolved;
 use whimbrel_spec::resolved::VerifyRule;
 use whimbrel_store::{Meter, RunContext, UnitBudget, UnitLimit};
-use whimbrel_verify::{Comparison, Found, Outcome, Settings, Verification, Watch};
+use whimbrel_verify::{Assertion, Comparison, Found, Outcome, Settings, Verification, Watch};
 
 /// How often a line says how far a comparison is, where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -102,13 +102,25 @@ impl<'a> Proof<'a> {
             let (settings, stores) = (self.query_settings(), &self.migration.stores);
             let found = whimbrel_verify::assertions(&resolved.verify, stores, &declared, &settings);
             let found = found.await.map_err(|error| error.into_engine(&resolved.path));
-            verification.assertions = self.opened.hide(found)?;
+            verification.assertions =
+                self.opened.hide(found)?.into_iter().map(|one| self.without_secrets(one)).collect();
             if verification.assertions.iter().any(|assertion| !assertion.ok) {
                 verification.outcome = Outcome::Different;
             }
         }
         self.opened.hide(self.keep(&verification))?;
         Ok(verification)
+    }
+
+    /// A value that an assertion expects may be a secret.
+    fn without_secrets(&self, assertion: Assertion) -> Assertion {
+        let hide = |text: String| self.migration.resolved.secrets.redact(&text).into_owned();
+        Assertion {
+            expected: hide(assertion.expected),
+            value: hide(assertion.value),
+            examples: assertion.examples.into_iter().map(hide).collect(),
+            ..assertion
+        }
     }
 
     async fn compare(&self) -> std::result::Result<Verification, EngineError> {

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_gets_what_matters_most() {
-        insta::assert_snapshot!(busy().line(80), @"24,310 of 100,000 records (24.3 %), 40.0 s to 2 min 5 s left, 2,000/s");
+        insta::assert_snapshot!(busy().line(80), @"24,310 of 100,000 records (24.3 %), 40.0 s to 2 min 5 s left, 2,000/s, 3.4 MiB/s");
         insta::assert_snapshot!(busy().line(20), @"24,310 of 100,000 r…");
         for columns in 1..200 {
             assert!(console::measure_text_width(&busy().line(columns)) <= columns, "{columns}");

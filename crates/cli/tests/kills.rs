@@ -104,6 +104,19 @@ impl Case<'_> {
         }
     }
 
+    /// Begins the run of a trial.
+    pub fn begin_trial(&self, trial: &str) -> Running {
+        self.start(&self.begin(trial))
+    }
+
+    /// A killed run goes on to its end, and leaves what it should.
+    pub fn goes_on(&self, trial: &str) {
+        if let Some(next) = self.next(trial) {
+            self.run(&next).expect(self.exit);
+        }
+        assert!(!self.left(trial).items.is_empty());
+    }
+
     fn start(&self, arguments: &[String]) -> Running {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         self.place.start_with(&arguments, |command| self.target.surroundings(command))

@@ -6,6 +6,7 @@ use crate::journal::{Journal, RunKind, RunRecord};
 use crate::rejects;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::BufRead as _;
 use std::path::PathBuf;
 use whimbrel_model::{Buckets, Counts, Fingerprint, FlowName, RunId};
@@ -53,9 +54,10 @@ pub fn of_migration(
     };
     for run in journal.runs()?.into_iter().filter(is_ours) {
         for target in journal.targets(&run.id)? {
-            if !known.contains_key(&target.flow) {
-                let evidence = of_flow(journal, &run, &target.flow)?;
-                known.insert(target.flow, evidence);
+            // The latest run comes first.
+            if let Entry::Vacant(vacant) = known.entry(target.flow) {
+                let evidence = of_flow(journal, &run, vacant.key())?;
+                vacant.insert(evidence);
             }
         }
     }

@@ -11,6 +11,8 @@ const REMEMBERED: Duration = Duration::from_secs(90);
 const RECENT: Duration = Duration::from_secs(10);
 /// The stretches whose rates are compared for the range of an estimate.
 const STRETCH: Duration = Duration::from_secs(5);
+/// What happened in less time says nothing about a second.
+const SHORTEST_S: f64 = 0.2;
 /// Fewer stretches say nothing about the spread.
 const FEWEST_STRETCHES: usize = 3;
 
@@ -101,7 +103,7 @@ impl Pace {
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(begin: &Sample, end: &Sample) -> Rate {
     let seconds = end.at.saturating_duration_since(begin.at).as_secs_f64();
-    if seconds <= 0.0 {
+    if seconds < SHORTEST_S {
         return Rate::default();
     }
     // A slice without cursors may begin anew: then less is moved than was.

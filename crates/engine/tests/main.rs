@@ -8,3 +8,4 @@ mod ledger_store;
 mod ledgers;
 mod memory_store;
 mod runs;
+mod samples;

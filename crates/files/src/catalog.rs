@@ -93,7 +93,8 @@ async fn missing(place: &Place, table: &str, passed_over: usize) -> Fault {
     let root = place.path_of("");
     let prefix = if root.is_empty() { root } else { format!("{}/", root.trim_end_matches('/')) };
     let there = place.list(&prefix).await.unwrap_or_default();
-    let names: Vec<_> = there.iter().map(|file| file.path.strip_prefix(&prefix).unwrap_or(&file.path)).collect();
+    let names: Vec<_> =
+        there.iter().map(|file| file.path.strip_prefix(&prefix).unwrap_or(&file.path)).collect();
     let what = match names.len() {
         0 => format!("there is no file \"{}\"", place.path_of(table)),
         _ => {

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn a_root_alone_or_a_map() {
         assert_eq!(FilesConfig::from_value(&json!("s3://b/p/")).unwrap(), FilesConfig::at("s3://b/p/"));
-        let config = FilesConfig::from_value(&json!({"path": "x", "format": "jsonl", "endpoint": ""})).unwrap();
+        let config =
+            FilesConfig::from_value(&json!({"path": "x", "format": "jsonl", "endpoint": ""})).unwrap();
         assert_eq!(config, FilesConfig { format: Some(Format::NdJson), ..FilesConfig::at("x") });
     }
 

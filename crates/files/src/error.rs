@@ -147,7 +147,10 @@ mod tests {
             (Fault::from(wrapped), StoreErrorKind::NotFound),
             (Fault::from(full()), StoreErrorKind::LimitReached),
             (Fault::from(ArrowError::IoError("x".to_owned(), full())), StoreErrorKind::LimitReached),
-            (Fault::from(ParquetError::External(Box::new(io::Error::other(gone())))), StoreErrorKind::NotFound),
+            (
+                Fault::from(ParquetError::External(Box::new(io::Error::other(gone())))),
+                StoreErrorKind::NotFound,
+            ),
             (Fault::from(ParquetError::General("bad".to_owned())), StoreErrorKind::Protocol),
             (Fault::found(StoreErrorKind::Drift, "changed"), StoreErrorKind::Drift),
         ] {

@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod format;
 mod source;
+mod target;
 mod types;
 
 pub use config::{ConfigError, FilesConfig};
@@ -19,10 +20,9 @@ use client::{Bucket, Place};
 use object_store::ObjectStore;
 use source::FilesSource;
 use std::sync::Arc;
+use target::{FilesTarget, Sessions};
 use whimbrel_model::{Identity, StoreName};
-use whimbrel_store::{
-    Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
-};
+use whimbrel_store::{Finding, ReadRequest, Result, Source, Store, Target, WriteRequest};
 
 /// Files below a root. Its tables are paths there: of a file, of a folder of files of one format, or of an export
 /// of a DynamoDB table; the empty path is the root itself.
@@ -31,6 +31,7 @@ pub struct FilesStore {
     name: StoreName,
     place: Place,
     format: Option<Format>,
+    sessions: Arc<Sessions>,
 }
 
 impl FilesStore {
@@ -40,14 +41,20 @@ impl FilesStore {
     /// The root is a URL that cannot be right, or the environment's settings for it cannot.
     pub fn new(name: StoreName, config: &FilesConfig) -> Result<Self> {
         let place = Place::open(config).map_err(|fault| fault.into_error(&name, "cannot be opened"))?;
-        Ok(Self { place, format: config.format, name })
+        Ok(Self { place, format: config.format, name, sessions: Arc::default() })
     }
 
     /// Files below a prefix of an object store that is open already.
     #[must_use]
-    pub fn over(name: StoreName, objects: Arc<dyn ObjectStore>, prefix: &str, format: Option<Format>) -> Self {
+    pub fn over(
+        name: StoreName,
+        objects: Arc<dyn ObjectStore>,
+        prefix: &str,
+        format: Option<Format>,
+    ) -> Self {
         let shown = format!("{objects}/{prefix}");
-        Self { place: Place::Bucket(Bucket::over(objects, prefix, shown)), format, name }
+        let place = Place::Bucket(Bucket::over(objects, prefix, shown));
+        Self { place, format, name, sessions: Arc::default() }
     }
 }
 
@@ -78,7 +85,7 @@ impl Store for FilesStore {
         Ok(Arc::new(FilesSource::new(&self.name, &self.place, self.format, request)?))
     }
 
-    fn target(&self, _request: WriteRequest) -> Result<Arc<dyn Target>> {
-        Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, "files cannot be written yet"))
+    fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>> {
+        Ok(Arc::new(FilesTarget::new(&self.name, &self.place, self.format, request, &self.sessions)?))
     }
 }

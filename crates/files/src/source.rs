@@ -23,11 +23,12 @@ use reading::{Job, Reader};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinHandle;
 use typed::TypedFile;
 use whimbrel_model::attribute::{Column, ITEM};
 use whimbrel_model::{Cursor, SlicePart, StoreName};
 use whimbrel_store::{
-    BatchStream, ReadRequest, Relation, Result, RunContext, Source, SourceDescription, StoreError,
+    BatchStream, ReadBatch, ReadRequest, Relation, Result, RunContext, Source, SourceDescription, StoreError,
     StoreErrorKind,
 };
 
@@ -90,8 +91,10 @@ impl FilesSource {
             return Err(unsupported("files have no query language: use `path` and `where`"));
         };
         if !request.slice_by.is_empty() {
-            return Err(unsupported("`slice_by` says nothing to files: they are cut by bytes and row groups")
-                .with_hint("leave `slice_by` out"));
+            return Err(unsupported(
+                "`slice_by` says nothing to files: they are cut by bytes and row groups",
+            )
+            .with_hint("leave `slice_by` out"));
         }
         Ok(Self {
             name: name.clone(),
@@ -108,7 +111,10 @@ impl FilesSource {
     }
 
     async fn known(&self) -> Result<&Arc<Known>> {
-        self.known.get_or_try_init(|| async { self.look().await.map(Arc::new) }).await.map_err(|f| self.failed(f))
+        self.known
+            .get_or_try_init(|| async { self.look().await.map(Arc::new) })
+            .await
+            .map_err(|f| self.failed(f))
     }
 
     async fn look(&self) -> Outcome<Known> {
@@ -248,10 +254,34 @@ impl Source for FilesSource {
             stop: context.stop.clone(),
         };
         // The thread ends by itself: with the part, with a failure, or when nobody takes its batches any more.
-        tokio::task::spawn_blocking(move || Reader::new(job, after, sender).run());
-        let batches = futures::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|batch| (batch, receiver))
+        let reading = tokio::task::spawn_blocking(move || Reader::new(job, after, sender).run());
+        let delivery = Delivery { receiver, reading: Some(reading), name: self.name.clone() };
+        let batches = futures::stream::try_unfold(delivery, |mut delivery| async move {
+            Ok(delivery.next().await?.map(|batch| (batch, delivery)))
         });
         Ok(batches.boxed())
+    }
+}
+
+/// Batches on their way from the thread that reads them.
+struct Delivery {
+    receiver: mpsc::Receiver<Result<ReadBatch>>,
+    reading: Option<JoinHandle<()>>,
+    name: StoreName,
+}
+
+impl Delivery {
+    async fn next(&mut self) -> Result<Option<ReadBatch>> {
+        if let Some(batch) = self.receiver.recv().await {
+            return batch.map(Some);
+        }
+        // No more batches may mean that all were read, or that the thread broke off.
+        match self.reading.take() {
+            Some(reading) => reading.await.map(|()| None).map_err(|error| {
+                let context = "the thread that reads files ended badly";
+                StoreError::new(StoreErrorKind::Internal, &self.name, context).caused_by(error)
+            }),
+            None => Ok(None),
+        }
     }
 }

@@ -40,7 +40,8 @@ pub(crate) fn read_schema(
 fn read_field(field: &Field, declared: Option<&str>) -> Result<Field, String> {
     let data_type = read_type(field.data_type());
     let is_text = data_type == DataType::Utf8;
-    let read = Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone());
+    let read =
+        Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone());
     let logical = match declared {
         None => return Ok(read),
         Some("text") if is_text => return Ok(Field::new(field.name(), DataType::Utf8, field.is_nullable())),
@@ -81,14 +82,16 @@ fn read_type(data_type: &DataType) -> DataType {
 pub(crate) fn read_batch(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let column = |field: &Arc<Field>| -> Result<ArrayRef, ArrowError> {
         let column = batch.column_by_name(field.name());
-        let column =
-            column.ok_or_else(|| ArrowError::SchemaError(format!("there is no column `{}`", field.name())))?;
+        let column = column
+            .ok_or_else(|| ArrowError::SchemaError(format!("there is no column `{}`", field.name())))?;
         if column.data_type() == field.data_type() {
             return Ok(Arc::clone(column));
         }
         if read_type(column.data_type()) != *field.data_type() {
             let (name, there, read) = (field.name(), column.data_type(), field.data_type());
-            return Err(ArrowError::SchemaError(format!("column `{name}` is {there}, not {read} as elsewhere")));
+            return Err(ArrowError::SchemaError(format!(
+                "column `{name}` is {there}, not {read} as elsewhere"
+            )));
         }
         cast(column, field.data_type())
     };

@@ -89,8 +89,7 @@ async fn an_export_that_is_not_what_its_manifest_says_is_refused() {
 async fn items_one_a_line_or_in_an_array_wrapped_or_alone() {
     let folder = tempfile::tempdir().unwrap();
     let lines = items(0..20);
-    let bare: String =
-        lines.lines().map(|line| line[8..line.len() - 1].to_owned() + "\n").collect();
+    let bare: String = lines.lines().map(|line| line[8..line.len() - 1].to_owned() + "\n").collect();
     put(folder.path(), "a.dynamodb.json", &lines);
     put(folder.path(), "b.dynamodb.json", format!("[\n{}]", lines.trim_end().replace('\n', ",\n")));
     put(folder.path(), "c.dynamodb.json", &bare);
@@ -101,7 +100,11 @@ async fn items_one_a_line_or_in_an_array_wrapped_or_alone() {
         all.push(records(&read_all(&*source).await.unwrap()));
     }
     assert!(all[0] == all[1] && all[1] == all[2]);
-    put(folder.path(), "d.dynamodb.json", "{\"Item\":{\"S\":\"x\"}}\n{\"Item\":{\"S\":{\"S\":\"y\"}}}\n{\"pk\":1}\n");
+    put(
+        folder.path(),
+        "d.dynamodb.json",
+        "{\"Item\":{\"S\":\"x\"}}\n{\"Item\":{\"S\":{\"S\":\"y\"}}}\n{\"pk\":1}\n",
+    );
     let source = source(folder.path(), request("d.dynamodb.json", &[], &["Item", "S"]));
     let batches = read_all(&*source).await.unwrap();
     let read = records(&batches);

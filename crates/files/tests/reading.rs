@@ -35,8 +35,9 @@ fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
 }
 
 fn parquet(rows: i64, group: usize) -> Vec<u8> {
-    let properties =
-        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(group)).build();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group))
+        .build();
     let batch = numbers(0..rows);
     let mut writer =
         parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
@@ -93,7 +94,11 @@ async fn typed_files_pass_the_conformance_suite() {
         let source = source(folder.path(), request);
         conformance::source(&*source, 2000).await;
         let read = records(&read_all(&*source).await.unwrap());
-        assert_eq!(read[7], json!({"n": 7, "text": "text 7", "at": "1970-01-01T00:00:00.000007Z"}), "{table}");
+        assert_eq!(
+            read[7],
+            json!({"n": 7, "text": "text 7", "at": "1970-01-01T00:00:00.000007Z"}),
+            "{table}"
+        );
         assert_eq!(read[5]["text"], json!(null));
     }
 }
@@ -101,14 +106,15 @@ async fn typed_files_pass_the_conformance_suite() {
 #[tokio::test]
 async fn csv_passes_the_conformance_suite() {
     let mut text = "\u{feff}id,note,\"n\"\r\n".to_owned();
-    for i in 0..500 {
+    for i in 0..9000 {
         text += &format!("{i},\"line {i}\nwith \"\"quotes\"\", and more\",{i}.50\r\n");
     }
     let folder = folder("a.csv", text);
     let mut request = request("a.csv", &[("n", "number")], &[]);
-    request.batch_records = 70;
+    request.batch_records = 1500;
     let source = source(folder.path(), request);
-    conformance::source(&*source, 500).await;
+    conformance::source(&*source, 9000).await;
+    assert!(source.slices(5).await.unwrap().len() > 3);
     let read = records(&read_all(&*source).await.unwrap());
     assert_eq!(read[3], json!({"id": "3", "note": "line 3\nwith \"quotes\", and more", "n": "3.50"}));
 }
@@ -229,7 +235,7 @@ async fn an_object_store_is_read_like_a_disk() {
     put("p/a.ndjson", ndjson(4000).into_bytes()).await;
     put("p/b/1.parquet", parquet(500, 100)).await;
     put("p/c.json.gz", gzip(format!("[{}]", ndjson(300).trim_end().replace('\n', ",")))).await;
-    let shared: Arc<dyn object_store::ObjectStore> = objects.clone();
+    let shared: Arc<dyn object_store::ObjectStore> = Arc::<InMemory>::clone(&objects);
     let store = FilesStore::over("bucket".into(), shared, "p/", None);
     for (table, count, wanted) in [
         ("a.ndjson", 4000, &["id", "text"][..]),
@@ -254,4 +260,30 @@ async fn the_store_says_what_and_where_it_is() {
     assert_eq!(store.identity().await.unwrap(), again.identity().await.unwrap());
     assert!(store.check().await.iter().all(|finding| finding.ok));
     assert!(store.location().starts_with('/'));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn whatever_a_file_holds_nothing_breaks_off(
+        bytes in proptest::collection::vec(
+            proptest::prop_oneof![proptest::sample::select(b"{}[]\",:\\ \n\r1ax\xc3\x28".to_vec()), proptest::num::u8::ANY],
+            0..200,
+        ),
+        name in proptest::sample::select(vec![
+            "a.json", "a.ndjson", "a.csv", "a.dynamodb.json", "a.parquet", "a.arrow", "a.json.gz", "a.csv.zst",
+        ]),
+    ) {
+        let folder = folder(name, &bytes);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(async {
+            let source = source(folder.path(), request(name, &[("n", "number")], &["a", "n", "_item"]));
+            source.describe().await?;
+            read_all(&*source).await
+        });
+        if let Err(error) = read {
+            proptest::prop_assert_eq!(error.kind(), StoreErrorKind::Protocol, "{}", chain(&error));
+        }
+    }
 }

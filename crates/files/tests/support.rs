@@ -1,6 +1,8 @@
 //! What the tests share: a folder with files, requests, and reading to the end.
 
 use futures::TryStreamExt as _;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,21 @@ pub fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
 /// The store over a folder.
 pub fn store(folder: &Path) -> FilesStore {
     FilesStore::new("files".into(), &FilesConfig::at(folder.display().to_string())).unwrap()
+}
+
+/// Names a real object store, `s3://bucket/prefix`, with `AWS_*` variables for the rest.
+pub const REAL_STORE: &str = "WHIMBREL_TEST_OBJECT_STORE";
+
+/// An object store in memory and, where there is one, a real one.
+pub fn object_stores(prefix: &str) -> Vec<FilesStore> {
+    let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut stores = vec![FilesStore::over("memory".into(), memory, prefix, None)];
+    if let Ok(url) = std::env::var(REAL_STORE) {
+        let run = whimbrel_model::RunId::generate();
+        let config = FilesConfig::at(format!("{}/{run}/{prefix}", url.trim_end_matches('/')));
+        stores.push(FilesStore::new("real".into(), &config).unwrap());
+    }
+    stores
 }
 
 /// Everything of a table, with these columns; none: all that it says of itself.

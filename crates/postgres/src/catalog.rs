@@ -27,6 +27,9 @@ const VARCHAR: u32 = 1043;
 /// From this version on there are collations by which texts of different bytes are equal.
 const BLIND_COLLATIONS: u32 = 120_000;
 
+/// From this version on a server has `starts_with`.
+const STARTS_WITH: u32 = 110_000;
+
 /// A column that is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Column {
@@ -176,7 +179,8 @@ pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadReque
     settle_collations(store, lease, &mut layout).await?;
     if let Some(condition) = request.condition.as_ref().filter(|_| !request.wants_all) {
         let is_utf8 = lease.server().keeps_utf8;
-        let filter = Filter { columns: &layout.columns, alias: sql::ALIAS, is_utf8 };
+        let knows_starts = lease.server().version_number >= STARTS_WITH;
+        let filter = Filter { columns: &layout.columns, alias: sql::ALIAS, is_utf8, knows_starts };
         layout.filter = filter.sql(condition);
     }
     if layout.slice_key.is_empty() && !matches!(layout.relation, Relation::Table { .. }) {

@@ -95,13 +95,15 @@ fn hint_of(code: &SqlState, routine: Option<&str>) -> Option<&'static str> {
 /// Whether an error is about a value and not about the server, the session or the statement, where a statement is
 /// known to be one that works: PostgreSQL looks up names that stand in text (`regclass`), and reads text that has a
 /// grammar (`tsquery`), and says of such text what it says of statements.
-pub(crate) fn is_about_a_value(code: &SqlState) -> bool {
-    let code = code.code();
+pub(crate) fn is_about_a_value(db: &DbError) -> bool {
+    let code = db.code().code();
     match code.get(..2).unwrap_or_default() {
         // Cardinality, data, constraints, routines that raise, views' checks, limits of the row, PL/pgSQL.
         "21" | "22" | "23" | "38" | "39" | "44" | "54" | "P0" => true,
-        // Not the privilege, nor the table or the column that is gone.
-        "42" => !matches!(code, "42501" | "42P01" | "42703"),
+        // A table of that name; of one that a statement or a trigger names it says where.
+        "42" if code == "42P01" => db.position().is_none() && db.where_().is_none(),
+        // Not the privilege, nor the column that is gone.
+        "42" => !matches!(code, "42501" | "42703"),
         // A schema of that name.
         "3F" => true,
         _ => false,

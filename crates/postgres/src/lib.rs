@@ -5,6 +5,8 @@
 //! Writing: binary `COPY`, straight into a table that held nothing or into a staging table that one statement merges;
 //! each batch is one transaction, with its row in a ledger beside the data. What PostgreSQL refuses is found by
 //! halving.
+//! Reading back, for comparison: the same `COPY`, encoded again as it would be written, so that equal records have
+//! equal fingerprints.
 
 mod catalog;
 mod client;

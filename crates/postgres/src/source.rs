@@ -199,8 +199,7 @@ impl PostgresSource {
         part: &Part,
         is_ordered: bool,
     ) -> Result<BatchStream> {
-        let select =
-            if is_ordered { sql::select(layout, part) } else { sql::select_unordered(layout, part) };
+        let select = if is_ordered { sql::select(layout, part) } else { sql::select_unordered(layout, part) };
         let statements = sql::shape(layout, part).zip(select);
         let (shape, select) = statements.ok_or_else(|| self.foreign("a key with U+0000"))?;
         self.check_drift(&lease, layout, &shape).await?;

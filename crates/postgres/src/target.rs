@@ -29,7 +29,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart, StoreName};
+use whimbrel_model::{
+    Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart, StoreName,
+};
 use whimbrel_store::{
     Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp, Mode, Parent,
     Refusal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
@@ -224,7 +226,8 @@ impl PostgresTarget {
         if rules.is_empty() {
             return Ok(());
         }
-        let context = format!("what is written into {} is rewritten by rules: {}", table.sql, rules.join(", "));
+        let context =
+            format!("what is written into {} is rewritten by rules: {}", table.sql, rules.join(", "));
         let hint = "rules and whimbrel's statements exclude each other: use a trigger in their place, or take them \
              off for the load, ALTER TABLE … DISABLE RULE …";
         Err(self.error(StoreErrorKind::Unsupported, context).with_hint(hint))

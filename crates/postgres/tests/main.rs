@@ -9,6 +9,8 @@ mod server;
 mod slices;
 mod tables;
 mod target;
+mod target_plans;
 mod target_tables;
 mod types;
 mod values;
+mod wanted;

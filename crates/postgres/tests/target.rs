@@ -37,6 +37,15 @@ pub fn people(ids: &[i64], names: &[&str]) -> RecordBatch {
     .expect("a batch")
 }
 
+/// One record of texts.
+pub fn texts(columns: &[(&str, &str)]) -> RecordBatch {
+    let columns = columns.iter().map(|(name, text)| {
+        let array: ArrayRef = Arc::new(StringArray::from(vec![*text]));
+        (*name, array, true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).expect("a batch")
+}
+
 pub fn batch(records: RecordBatch, seq: u64) -> WriteBatch {
     WriteBatch { records, seq, cursor: None, contested: false, guards: None }
 }

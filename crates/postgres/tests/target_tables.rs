@@ -1,7 +1,7 @@
 //! Tables that are made, tables of every kind, and what follows a load.
 
 use crate::server::{Fixture, on_each_server, on_real_server, read_all};
-use crate::target::{batch, checkpoint, people, request, scalar, target, words, write, writer};
+use crate::target::{batch, checkpoint, people, request, scalar, target, texts, words, write, writer};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListBuilder,
     RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
@@ -17,14 +17,6 @@ use whimbrel_postgres::config::{Host, SslMode};
 use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_store::conformance::context;
 use whimbrel_store::{Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest};
-
-fn texts(columns: &[(&str, &str)]) -> RecordBatch {
-    let columns = columns.iter().map(|(name, text)| {
-        let array: ArrayRef = Arc::new(StringArray::from(vec![*text]));
-        (*name, array, true)
-    });
-    RecordBatch::try_from_iter_with_nullable(columns).expect("a batch")
-}
 
 fn fingerprints(outcomes: &[Outcome]) -> Vec<Fingerprint> {
     let fingerprint = |outcome: &Outcome| match outcome {

@@ -237,7 +237,7 @@ const LISTS: &str = "CREATE TABLE lists AS SELECT one.n, ARRAY[v, NULL, v] AS v,
     ALTER TABLE lists ADD PRIMARY KEY (n)";
 
 /// Whether there are arrays of a type whose elements are those of the type.
-fn has_lists(type_name: &str) -> bool {
+pub fn has_lists(type_name: &str) -> bool {
     !matches!(type_name, "matrix" | "int2vector" | "oidvector")
 }
 

@@ -310,7 +310,7 @@ fn escaped(text: &str) -> String {
                     && !safe.is_empty()
                     && safe.chars().all(|c| c.is_ascii_digit()) =>
             {
-                safe.extend(['\\', c])
+                safe.extend(['\\', c]);
             }
             c => safe.push(c),
         }

@@ -53,6 +53,8 @@ pub enum StoreKind {
     Postgres,
     /// DynamoDB.
     DynamoDb,
+    /// Files, on this machine or in an object store.
+    Files,
 }
 
 impl StoreKind {
@@ -62,6 +64,7 @@ impl StoreKind {
         match self {
             Self::Postgres => "postgres",
             Self::DynamoDb => "dynamodb",
+            Self::Files => "files",
         }
     }
 }
@@ -152,7 +155,7 @@ pub struct FromRequest {
 /// What in a store is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// A table, in the store's own way of naming.
+    /// A table, in the store's own way of naming; in a files store, a path below its root.
     Table(String),
     /// A query in the store's own SQL, with `$name` parameters and at most one `{slice}`.
     Query(SqlText),

@@ -152,6 +152,7 @@ fn arguments(spec: PathBuf) -> RunArgs {
         create: true,
         limit: None,
         new: false,
+        rehearse: false,
         verify: VerifyArgs { verify: Some(VerifyDepth::All), report: Vec::new() },
     }
 }

@@ -1,7 +1,7 @@
 //! `whimbrel resume` and `whimbrel retry`
 
 use super::Program;
-use super::run::{Kept, Task, conclude, execute, refuse_unfinished};
+use super::run::{Kept, Task, conclude, execute, refuse_unfinished, rehearsing};
 use crate::args::{RunArgs, Values, VerifyArgs};
 use crate::failure::{Exit, Result};
 use crate::workspace::Workspace;
@@ -36,7 +36,8 @@ pub async fn resume(
     refuse_finished(&record)?;
     refuse_other_environment(&record, values)?;
     let args = kept_args(&record, values, verify);
-    let workspace = Workspace::load(&args.spec, Some((&record.id, record.started_ms))).await?;
+    let mut workspace = Workspace::load(&args.spec, Some((&record.id, record.started_ms))).await?;
+    let args = rehearsing(program, args, &mut workspace, &journal.run_folder(&root(&journal, &record)?))?;
     let opened = workspace.open().await?;
     let id = record.id.clone();
     let task = Task::Resume { record: Box::new(record), accept_spec };
@@ -91,7 +92,8 @@ pub async fn retry(
     refuse_other_environment(&parent, values)?;
     let args = kept_args(&parent, values, verify);
     let (id, started_ms) = (RunId::generate(), now_ms());
-    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let mut workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let args = rehearsing(program, args, &mut workspace, &journal.run_folder(&root(&journal, &parent)?))?;
     refuse_unfinished(&journal, &workspace)?;
     if parent.spec_digest != workspace.resolved.digest && !accept_spec {
         return Err(EngineError::refused(
@@ -106,6 +108,15 @@ pub async fn retry(
     opened.close().await;
     drop(lock);
     Ok(conclude(program, &ended?))
+}
+
+/// The run that began it all: what stood in for its targets is in its folder.
+fn root(journal: &Journal, run: &RunRecord) -> Result<RunId> {
+    let mut run = run.clone();
+    while let RunKind::Retry { parent } = &run.kind {
+        run = find(journal, parent.as_str())?;
+    }
+    Ok(run.id)
 }
 
 fn refuse_not_retriable(journal: &Journal, parent: &RunRecord) -> Result<()> {

@@ -7,10 +7,11 @@ use crate::display;
 use crate::failure::{Exit, Failure, Result};
 use crate::metrics::Metrics;
 use crate::proof::{Proof, Wanted};
+use crate::rehearsal;
 use crate::workspace::{Opened, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
@@ -32,6 +33,8 @@ pub struct Kept {
     region: Option<String>,
     limit: Option<u64>,
     create: bool,
+    #[serde(default)]
+    rehearse: bool,
     batch_size: Option<u32>,
     #[serde(default)]
     verify: Option<String>,
@@ -51,6 +54,7 @@ impl Kept {
             region: values.region,
             limit: args.limit,
             create: args.create,
+            rehearse: args.rehearse,
             batch_size,
             verify: args.verify.verify.map(|depth| depth.to_string()),
             report: args.verify.report.clone(),
@@ -73,7 +77,7 @@ impl Kept {
         let kept: Option<VerifyDepth> = self.verify.and_then(|depth| depth.parse().ok());
         let report = if verify.report.is_empty() { self.report } else { verify.report };
         let verify = VerifyArgs { verify: verify.verify.or(kept), report };
-        RunArgs { spec, create: self.create, limit: self.limit, new: false, verify }
+        RunArgs { spec, create: self.create, limit: self.limit, new: false, rehearse: self.rehearse, verify }
     }
 }
 
@@ -127,8 +131,9 @@ impl Ended {
 /// The spec is wrong, or the run could not begin.
 pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     let (id, started_ms) = (RunId::generate(), now_ms());
-    let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let mut workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
     let mut journal = Journal::open(&program.common.journal)?;
+    let args = &rehearsing(program, args.clone(), &mut workspace, &journal.run_folder(&id))?;
     let lock = lock(&journal, &workspace)?;
     if !args.new {
         refuse_unfinished(&journal, &workspace)?;
@@ -139,6 +144,29 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     opened.close().await;
     drop(lock);
     Ok(conclude(program, &ended?))
+}
+
+/// In a rehearsal: other stores, and everything that a run can be asked for.
+///
+/// # Errors
+/// A store is read as well as written.
+pub fn rehearsing(
+    program: &Program,
+    mut args: RunArgs,
+    workspace: &mut Workspace,
+    run_folder: &Path,
+) -> Result<RunArgs> {
+    if !args.rehearse {
+        return Ok(args);
+    }
+    rehearsal::stand_in(&mut workspace.resolved, &run_folder.join("rehearsal"))?;
+    program.console.say("A rehearsal: embedded databases stand in for the targets, which are not touched.");
+    args.create = true;
+    args.verify.verify = args.verify.verify.or(Some(VerifyDepth::All));
+    if args.verify.report.is_empty() {
+        args.verify.report.push(run_folder.join("report.html"));
+    }
+    Ok(args)
 }
 
 /// The unfinished run that a new one would set aside, as a refusal.
@@ -314,7 +342,12 @@ async fn signal() {
 pub fn conclude(program: &Program, ended: &Ended) -> Exit {
     let exit = ended.exit();
     let (summary, verification) = (&ended.summary, &ended.verification);
-    let mut text = format!("\n{}", whimbrel_report::summary(summary, program.console.paint()));
+    // Of a run that failed before it had slices there is nothing to tell but why.
+    let began = ended.failure.is_none() || summary.slices > 0;
+    let mut text = match began {
+        true => format!("\n{}", whimbrel_report::summary(summary, program.console.paint())),
+        false => String::new(),
+    };
     if let Some(verification) = verification {
         text.push_str(&format!("\n{}", whimbrel_report::verification(verification, program.console.paint())));
     }
@@ -324,7 +357,7 @@ pub fn conclude(program: &Program, ended: &Ended) -> Exit {
     {
         Console::insist(format!("\n{}", failure.text()));
     }
-    program.console.say(next_step(ended));
+    program.console.say(if began { next_step(ended) } else { String::new() });
     exit
 }
 

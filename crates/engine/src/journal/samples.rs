@@ -39,8 +39,7 @@ impl Journal {
     /// # Errors
     /// The journal fails.
     pub fn stretches(&self, run: &RunId) -> Result<Vec<Stretch>, JournalError> {
-        let sql =
-            "SELECT stretch, at_ms, records, rejected, bytes FROM samples WHERE run = ?1 ORDER BY stretch, rowid";
+        let sql = "SELECT stretch, at_ms, records, rejected, bytes FROM samples WHERE run = ?1 ORDER BY stretch, rowid";
         let mut statement = self.sql(self.connection.prepare(sql))?;
         let rows = self.sql(statement.query_map([run.as_str()], sample))?;
         let mut stretches: Vec<Stretch> = Vec::new();
@@ -111,8 +110,9 @@ fn superfluous(rows: &[(i64, i64, i64)]) -> Vec<i64> {
     let mut kept: Option<(i64, i64)> = None;
     for (index, (rowid, stretch, at_ms)) in rows.iter().enumerate() {
         let last = rows.get(index + 1).is_none_or(|next| next.1 != *stretch);
-        let near = kept
-            .is_some_and(|(kept_in, kept_ms)| kept_in == *stretch && at_ms.saturating_sub(kept_ms) <= apart_ms);
+        let near = kept.is_some_and(|(kept_in, kept_ms)| {
+            kept_in == *stretch && at_ms.saturating_sub(kept_ms) <= apart_ms
+        });
         if near && !last {
             gone.push(*rowid);
         } else {

@@ -55,7 +55,8 @@ pub(super) async fn find(place: &Place, folder: &str, files: &[FileRef]) -> Outc
     let Some(summary) = by_path.get(SUMMARY) else { return Ok(None) };
     let summary: Summary = parse(SUMMARY, &checked(place, &by_path, summary, "manifest-summary.md5").await?)?;
     if let Some(format) = summary.output_format.as_deref().filter(|format| *format != "DYNAMODB_JSON") {
-        let what = format!("the export's format is {format}; only DYNAMODB_JSON can be read, not yet another");
+        let what =
+            format!("the export's format is {format}; only DYNAMODB_JSON can be read, not yet another");
         return Err(Fault::found(StoreErrorKind::Unsupported, what));
     }
     if summary.export_type.as_deref() == Some("INCREMENTAL_EXPORT") {
@@ -74,7 +75,8 @@ pub(super) async fn find(place: &Place, folder: &str, files: &[FileRef]) -> Outc
     let data = lines.into_iter().map(|line| data_file(&by_path, line)).collect::<Outcome<Vec<_>>>()?;
     let of = summary.table_arn.map(|arn| format!(" of {arn}")).unwrap_or_default();
     let at = summary.export_time.map(|time| format!(" as it was at {time}")).unwrap_or_default();
-    let notes = vec![format!("an export{of}{at}: {items} items in {} files, as its manifest says", data.len())];
+    let notes =
+        vec![format!("an export{of}{at}: {items} items in {} files, as its manifest says", data.len())];
     Ok(Some(Found { format: Format::DynamoDbJson, files: data, records: Some(items), notes }))
 }
 

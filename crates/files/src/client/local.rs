@@ -86,8 +86,13 @@ impl Folder {
                 Err(error) => return Err(error.into()),
             };
             for entry in entries {
-                let path = entry?.path();
+                let entry = entry?;
+                let path = entry.path();
                 let metadata = std::fs::metadata(&path)?;
+                // A link to a folder may lead round in a circle.
+                if metadata.is_dir() && entry.file_type()?.is_symlink() {
+                    continue;
+                }
                 if metadata.is_dir() {
                     folders.push(path);
                 } else if metadata.is_file() {

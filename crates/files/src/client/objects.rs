@@ -9,10 +9,11 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use whimbrel_store::StoreErrorKind;
@@ -37,7 +38,7 @@ impl Bucket {
         let is_plain = |endpoint: &String| endpoint.starts_with("http://");
         let objects: Arc<dyn ObjectStore> = match scheme {
             "s3" | "s3a" => {
-                let mut builder = AmazonS3Builder::from_env().with_url(url);
+                let mut builder = AmazonS3Builder::from_env().with_url(url).with_retry(patience());
                 if let Some(endpoint) = &config.endpoint {
                     builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
                 }
@@ -49,9 +50,11 @@ impl Bucket {
                 }
                 Arc::new(builder.build()?)
             }
-            "gs" => Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url).build()?),
+            "gs" => {
+                Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(patience()).build()?)
+            }
             "az" | "azure" | "abfs" | "abfss" | "adl" => {
-                Arc::new(MicrosoftAzureBuilder::from_env().with_url(url).build()?)
+                Arc::new(MicrosoftAzureBuilder::from_env().with_url(url).with_retry(patience()).build()?)
             }
             other => {
                 let what = format!("there is no object store `{other}://` here; there are s3, gs, az, abfss");
@@ -60,7 +63,16 @@ impl Bucket {
         };
         let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
         let prefix = after_scheme.split_once('/').map_or("", |(_, prefix)| prefix);
-        Ok(Self::over(objects, prefix, without_credentials(url)))
+        let shown = match config
+            .endpoint
+            .clone()
+            .or_else(environment_endpoint)
+            .filter(|_| scheme.starts_with("s3"))
+        {
+            Some(endpoint) => format!("{} at {}", without_credentials(url), without_credentials(&endpoint)),
+            None => without_credentials(url),
+        };
+        Ok(Self::over(objects, prefix, shown))
     }
 
     /// Files below a prefix of any object store.
@@ -113,7 +125,11 @@ impl Bucket {
     }
 
     /// A range of an object that must be what it was.
-    pub(super) async fn range(&self, file: &FileRef, range: Range<u64>) -> Result<Bytes, object_store::Error> {
+    pub(super) async fn range(
+        &self,
+        file: &FileRef,
+        range: Range<u64>,
+    ) -> Result<Bytes, object_store::Error> {
         let if_match = file.version.strip_prefix(ETAG).map(str::to_owned);
         let options = GetOptions { range: Some(range.into()), if_match, ..GetOptions::default() };
         self.objects.get_opts(&Path::parse(&file.path)?, options).await?.bytes().await
@@ -125,9 +141,8 @@ impl Bucket {
         handle.spawn(async move {
             let steps = usize::try_from(FETCH_BYTES).unwrap_or(usize::MAX);
             let ranges = (from..to).step_by(steps).map(|start| start..(start + FETCH_BYTES).min(to));
-            let mut fetched = futures::stream::iter(ranges)
-                .map(|range| bucket.range(&file, range))
-                .buffered(FETCHES_AHEAD);
+            let mut fetched =
+                futures::stream::iter(ranges).map(|range| bucket.range(&file, range)).buffered(FETCHES_AHEAD);
             while let Some(bytes) = fetched.next().await {
                 let failed = bytes.is_err();
                 if sender.send(bytes).await.is_err() || failed {
@@ -135,20 +150,30 @@ impl Bucket {
                 }
             }
         });
-        FetchedAhead { receiver, left: Bytes::new() }
+        FetchedAhead { receiver, left: Bytes::new(), missing: to.saturating_sub(from) }
     }
 }
 
+/// How long one request is tried again; beyond that the run decides.
+fn patience() -> RetryConfig {
+    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
+}
+
 fn environment_endpoint() -> Option<String> {
-    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].iter().find_map(|name| std::env::var(name).ok())
+    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
 }
 
 fn without_credentials(url: &str) -> String {
     match url.split_once("://").and_then(|(scheme, rest)| {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // In `abfss://container@account…` what is before the sign is no secret.
-        let host = if authority.contains(':') { authority.rsplit('@').next()? } else { authority };
-        Some(format!("{scheme}://{host}/{}", path.split(['?', '#']).next().unwrap_or_default()))
+        let host = match authority.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') => host,
+            _ => authority,
+        };
+        Some(format!("{scheme}://{host}/{}", path.split(['?', '#']).next()?))
     }) {
         Some(shown) => shown,
         None => "(an object store)".to_owned(),
@@ -170,19 +195,57 @@ fn reference(meta: ObjectMeta) -> FileRef {
 pub(super) struct FetchedAhead {
     receiver: mpsc::Receiver<Result<Bytes, object_store::Error>>,
     left: Bytes,
+    /// How many bytes are still to come: an end before them is none.
+    missing: u64,
 }
 
 impl Read for FetchedAhead {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.left.is_empty() {
             match self.receiver.blocking_recv() {
-                Some(Ok(bytes)) => self.left = bytes,
+                Some(Ok(bytes)) => {
+                    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                    self.missing = self.missing.checked_sub(length).ok_or(io::ErrorKind::InvalidData)?;
+                    self.left = bytes;
+                }
                 Some(Err(error)) => return Err(io::Error::other(error)),
+                None if self.missing > 0 => return Err(io::ErrorKind::ConnectionAborted.into()),
                 None => return Ok(0),
             }
         }
         let length = self.left.len().min(into.len());
         self.left.copy_to_slice(&mut into[..length]);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_a_url_are_not_shown() {
+        for (url, shown) in [
+            ("s3://bucket/a/b/", "s3://bucket/a/b/"),
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9000/"),
+            ("https://key:hush@host:9/x?token=hush", "https://host:9/x"),
+            (
+                "abfss://container@account.dfs.core.windows.net/x",
+                "abfss://container@account.dfs.core.windows.net/x",
+            ),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
+    }
+
+    #[test]
+    fn an_end_before_the_last_byte_is_an_error() {
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(Ok(Bytes::from_static(b"ab"))).unwrap();
+        drop(sender);
+        let mut cut = FetchedAhead { receiver, left: Bytes::new(), missing: 3 };
+        let mut read = Vec::new();
+        assert_eq!(cut.read_to_end(&mut read).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(read, b"ab");
     }
 }

@@ -177,3 +177,106 @@ fn scan_csv(bytes: &[u8], field: &mut Field) -> (usize, bool) {
     }
     (bytes.len(), false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::csv::Fields;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    /// The records of a text, with the place behind each, read in small stretches.
+    fn framed(framing: Framing, text: &str, stretch_bytes: usize) -> Vec<(String, u64)> {
+        let mut input = Input::of(text.as_bytes().to_vec(), stretch_bytes);
+        let (mut framing, mut records) = (framing, Vec::new());
+        loop {
+            let mut into = b"before".to_vec();
+            match framing.next(&mut input, &mut into).unwrap() {
+                Some(framed) => {
+                    assert_eq!(framed.fault, None);
+                    let record = String::from_utf8(into.split_off(6)).unwrap();
+                    records.push((record, input.position()));
+                }
+                None => return records,
+            }
+        }
+    }
+
+    fn texts(records: &[(String, u64)]) -> Vec<&str> {
+        records.iter().map(|(record, _)| record.as_str()).collect()
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let text = prop_oneof!["[a-z\\\\\"{}\\[\\],\n]{0,12}", any::<String>()];
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), text.prop_map(Value::from)];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            let name = "[a-c\\\\\"}\\]]{0,4}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((name, inner), 0..4)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn json_is_cut_where_its_values_end(
+            values in proptest::collection::vec(document(), 0..6),
+            stretch_bytes in 1_usize..20,
+            pretty in any::<bool>(),
+        ) {
+            let whole = Value::from(values.clone());
+            let text = if pretty { serde_json::to_string_pretty(&whole) } else { serde_json::to_string(&whole) };
+            let text = text.unwrap();
+            let records = framed(Framing::Elements(Within::Start), &text, stretch_bytes);
+            let read: Vec<Value> = records.iter().map(|(record, _)| serde_json::from_str(record).unwrap()).collect();
+            prop_assert_eq!(&read, &values);
+            // Behind any record the rest is what is left.
+            for (done, (_, at)) in (1..).zip(&records) {
+                let rest = &text[usize::try_from(*at).unwrap()..];
+                let rest = framed(Framing::Elements(Within::Array), rest, stretch_bytes);
+                prop_assert_eq!(texts(&rest), &texts(&records)[done..]);
+            }
+        }
+
+        #[test]
+        fn csv_is_cut_where_its_records_end(
+            rows in proptest::collection::vec(proptest::collection::vec(proptest::option::of("[a-c\",\n\r]{0,6}"), 2), 0..6),
+            stretch_bytes in 1_usize..20,
+            newline in prop_oneof![Just("\n"), Just("\r\n")],
+        ) {
+            let field = |field: &Option<String>| {
+                field.as_ref().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).unwrap_or_default()
+            };
+            let line = |row: &Vec<Option<String>>| row.iter().map(field).collect::<Vec<_>>().join(",") + newline;
+            let text: String = rows.iter().map(line).collect();
+            let records = framed(Framing::Csv, &text, stretch_bytes);
+            let read: Vec<Vec<Option<String>>> = records
+                .iter()
+                .map(|(record, _)| Fields::of(record).map(|field| field.unwrap().map(Into::into)).collect())
+                .collect();
+            prop_assert_eq!(read, rows);
+        }
+    }
+
+    #[test]
+    fn lines_are_cut_at_newlines_whatever_the_stretches() {
+        for stretch_bytes in [1, 2, 3, 100] {
+            let records = framed(Framing::Lines, "a\r\n\n  \nbc\n\nd", stretch_bytes);
+            assert_eq!(texts(&records), ["a", "bc", "d"]);
+            assert_eq!(records[1].1, 10);
+        }
+    }
+
+    #[test]
+    fn a_record_without_end_is_not_held_in_memory() {
+        let text = format!("{{\"a\":\"{}", "x".repeat(LONGEST_RECORD_BYTES + 10));
+        for framing in [Framing::Lines, Framing::Elements(Within::Start)] {
+            let mut input = Input::of(text.clone().into_bytes(), 1 << 16);
+            let fault = { framing }.next(&mut input, &mut Vec::new()).unwrap_err();
+            assert_eq!(fault.kind(), StoreErrorKind::Unsupported);
+        }
+    }
+}

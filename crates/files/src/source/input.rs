@@ -44,9 +44,7 @@ impl Input {
         }
         let unpacked: Box<dyn Read + Send> = match compression {
             Compression::None => raw,
-            Compression::Gzip => {
-                Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, raw)))
-            }
+            Compression::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, raw))),
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(raw)?),
         };
         let mut input = Self {
@@ -61,6 +59,14 @@ impl Input {
             input.pass(at)?;
         }
         Ok(input)
+    }
+
+    /// A text that is at hand, given out in small stretches.
+    #[cfg(test)]
+    pub(super) fn of(text: Vec<u8>, stretch_bytes: usize) -> Self {
+        let reader: Box<dyn Read + Send> = Box::new(io::Cursor::new(text));
+        let reader = BufReader::with_capacity(stretch_bytes.max(1), reader);
+        Self { reader, position: 0, digest: None, expected: None }
     }
 
     /// The place of the next byte.
@@ -79,7 +85,7 @@ impl Input {
         self.position += u64::try_from(bytes).unwrap_or(0);
     }
 
-    /// Passes over what lies before the first line that begins at or behind the next byte but one.
+    /// Passes over the rest of the line that the next byte belongs to.
     pub(super) fn pass_line(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.reader.fill_buf()?;
@@ -116,8 +122,7 @@ impl Input {
     pub(super) fn check(mut self, records: u64) -> Outcome<()> {
         let Some(expected) = self.expected.take() else { return Ok(()) };
         if records != expected.items {
-            let what =
-                format!("it holds {records} items, and the export's manifest says {}", expected.items);
+            let what = format!("it holds {records} items, and the export's manifest says {}", expected.items);
             return Err(Fault::found(StoreErrorKind::Mismatch, what));
         }
         io::copy(&mut self.reader, &mut io::sink())?;

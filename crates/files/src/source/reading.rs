@@ -1,5 +1,6 @@
 //! A part read from one end to the other, on a thread that may block.
 
+use super::Columns;
 use super::Known;
 use super::csv;
 use super::frame::Framing;
@@ -7,7 +8,6 @@ use super::input::{Input, is_array};
 use super::part::{Part, Position, Segment, Within};
 use super::text::{Notation, TextBatches};
 use super::typed::TypedFile;
-use super::Columns;
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
 use crate::format::Format;
@@ -73,7 +73,8 @@ impl Reader {
     }
 
     fn failed(&self, fault: Fault) -> StoreError {
-        let path = self.job.part.segments.get(self.position.segment).map(|segment| segment.file.path.as_str());
+        let path =
+            self.job.part.segments.get(self.position.segment).map(|segment| segment.file.path.as_str());
         fault.into_error(&self.job.name, &format!("cannot read \"{}\"", path.unwrap_or_default()))
     }
 
@@ -135,10 +136,9 @@ impl Reader {
             self.position.at = input.position();
             self.position.within = framing.within();
             *end = self.position;
-            if batches.len() >= self.job.max_records || bytes >= self.job.max_bytes {
-                if let Next::Stop = self.send(batches.finish(end)?) {
-                    return Ok(Next::Stop);
-                }
+            let is_full = batches.len() >= self.job.max_records || bytes >= self.job.max_bytes;
+            if is_full && let Next::Stop = self.send(batches.finish(end)?) {
+                return Ok(Next::Stop);
             }
         }
         self.job.place.check_unchanged(&segment.file)?;
@@ -165,9 +165,12 @@ impl Reader {
                 let set = batches.set_header(&header);
                 set.map_err(|name| Fault::found(StoreErrorKind::Mismatch, lacks(name)))?;
             }
-            if !is_begun {
+            if !is_begun && segment.from == 0 {
                 return Ok((input, framing));
             }
+            // Stretches of CSV begin with a record.
+            let at = if is_begun { self.position.at } else { segment.from };
+            return Ok((Input::open(place, handle, &file, at)?, framing));
         } else if format == Format::NdJson || file.expected.is_some() {
             framing = Framing::Lines;
         } else if format == Format::DynamoDbJson && self.position.within == Within::Start {
@@ -189,12 +192,8 @@ impl Reader {
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         while let Some(segment) = self.segment() {
             let opened = TypedFile::open(&self.job.place, &self.job.handle, &segment.file, format)?;
-            let batches = opened.read(
-                (segment.from, segment.to),
-                self.position.at,
-                self.job.max_records,
-                &columns,
-            )?;
+            let batches =
+                opened.read((segment.from, segment.to), self.position.at, self.job.max_records, &columns)?;
             for batch in batches {
                 let batch = types::read_batch(schema, &batch?)?;
                 if let Next::Stop = self.send_pieces(&batch) {

@@ -23,6 +23,9 @@ pub(super) enum Notation {
     Csv,
 }
 
+/// How much of a reason is told.
+const SHOWN_CHARACTERS: usize = 200;
+
 /// Gathers records into batches.
 pub(super) struct TextBatches {
     notation: Notation,
@@ -101,6 +104,8 @@ impl TextBatches {
                 }
             }
             Err(reason) => {
+                // A reason may quote what the record holds.
+                let reason: String = reason.chars().take(SHOWN_CHARACTERS).collect();
                 let reason = format!("the record cannot be read: {reason}");
                 let raw = record.to_vec();
                 self.unreadable.push(Unreadable { row, column: String::new(), reason, raw });
@@ -152,21 +157,22 @@ fn item(record: &str) -> Option<&str> {
 fn append_item(rows: &mut Rows, record: &str) -> Result<Vec<Refused>, serde_json::Error> {
     let Some(item) = item(record) else { return rows.append_item(record) };
     // An item alone may have one attribute, of that very name: its value has one name, of a type.
-    if item.len() < record.len() && is_attribute(item) { rows.append_item(record) } else { rows.append_item(item) }
+    if item.len() < record.len() && is_attribute(item) {
+        rows.append_item(record)
+    } else {
+        rows.append_item(item)
+    }
 }
 
 fn is_attribute(value: &str) -> bool {
     let head = value.trim_start_matches('{').trim_start();
-    let tags = ["\"S\"", "\"N\"", "\"B\"", "\"BOOL\"", "\"NULL\"", "\"SS\"", "\"NS\"", "\"BS\"", "\"L\"", "\"M\""];
+    let tags =
+        ["\"S\"", "\"N\"", "\"B\"", "\"BOOL\"", "\"NULL\"", "\"SS\"", "\"NS\"", "\"BS\"", "\"L\"", "\"M\""];
     // Only then it is worth to read it twice.
     tags.iter().any(|tag| head.starts_with(tag)) && serde_json::from_str::<Attribute<'_>>(value).is_ok()
 }
 
-fn append_fields(
-    rows: &mut Rows,
-    places: &[Option<usize>],
-    record: &str,
-) -> Result<Vec<Refused>, String> {
+fn append_fields(rows: &mut Rows, places: &[Option<usize>], record: &str) -> Result<Vec<Refused>, String> {
     let mut number = 0;
     let mut wrong = None;
     rows.take_refused();

@@ -7,7 +7,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use tokio::runtime::Handle;
 use whimbrel_store::StoreErrorKind;
@@ -47,9 +49,7 @@ impl TypedFile {
                     Ok(Self::ArrowStream(access, schema))
                 }
             }
-            other => {
-                Err(Fault::found(StoreErrorKind::Internal, format!("{other} has no types of its own")))
-            }
+            other => Err(Fault::found(StoreErrorKind::Internal, format!("{other} has no types of its own"))),
         }
     }
 

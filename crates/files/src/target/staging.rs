@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use crate::client::{Bucket, Place};
 use crate::error::{Fault, Outcome};
 use futures::{StreamExt as _, TryStreamExt as _};
+use md5::{Digest as _, Md5};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt as _, PutPayload};
 use std::fmt::Write as _;
@@ -45,8 +46,16 @@ fn safe(name: &str) -> String {
             other => drop(write!(safe, "={other:02x}")),
         }
     }
+    if safe.len() > LONGEST_NAME {
+        let digest: String = Md5::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
+        safe.truncate(LONGEST_NAME - digest.len());
+        safe.push_str(&digest);
+    }
     safe
 }
+
+/// File systems take names of 255 bytes, and a part has two of these.
+const LONGEST_NAME: usize = 120;
 
 impl Staging {
     /// Does no I/O. `path` is that of a file that the run writes.
@@ -65,7 +74,9 @@ impl Staging {
     pub(crate) fn ledger(&self, slice: &SliceId) -> Outcome<Option<Ledger>> {
         let name = safe(slice.as_str());
         let places = match self {
-            Self::Folder(_) => vec![self.get(&format!("{LEDGER}.{name}.0"))?, self.get(&format!("{LEDGER}.{name}.1"))?],
+            Self::Folder(_) => {
+                vec![self.get(&format!("{LEDGER}.{name}.0"))?, self.get(&format!("{LEDGER}.{name}.1"))?]
+            }
             Self::Objects(..) => vec![self.get(&format!("{LEDGER}.{name}.0"))?],
         };
         last(places.into_iter().flatten())
@@ -92,7 +103,9 @@ impl Staging {
     pub(crate) fn ledgers(&self) -> Outcome<Vec<Ledger>> {
         let mut slices = std::collections::BTreeMap::new();
         for name in self.names("")? {
-            if let Some(slice) = name.strip_prefix(&format!("{LEDGER}.")).and_then(|rest| rest.rsplit_once('.')) {
+            if let Some(slice) =
+                name.strip_prefix(&format!("{LEDGER}.")).and_then(|rest| rest.rsplit_once('.'))
+            {
                 slices.entry(slice.0.to_owned()).or_insert_with(Vec::new).extend(self.get(&name)?);
             }
         }
@@ -128,7 +141,12 @@ impl Staging {
     }
 
     /// Reads the committed bytes of a part.
-    pub(crate) fn read_part(&self, key: &PartKey<'_>, length: u64, seq: u64) -> Outcome<Box<dyn Read + Send>> {
+    pub(crate) fn read_part(
+        &self,
+        key: &PartKey<'_>,
+        length: u64,
+        seq: u64,
+    ) -> Outcome<Box<dyn Read + Send>> {
         let name = key.name();
         match self {
             Self::Folder(folder) => {
@@ -255,7 +273,9 @@ fn last(places: impl Iterator<Item = Vec<u8>>) -> Outcome<Option<Ledger>> {
     for bytes in places {
         let read = Ledger::from_bytes(&bytes);
         let read = read.map_err(|error| Fault::found(StoreErrorKind::Mismatch, error.to_string()))?;
-        if let Some(ledger) = read.filter(|read| newest.as_ref().is_none_or(|known| read.version > known.version)) {
+        if let Some(ledger) =
+            read.filter(|read| newest.as_ref().is_none_or(|known| read.version > known.version))
+        {
             newest = Some(ledger);
         }
     }

@@ -36,8 +36,9 @@ pub(crate) fn fidelity(format: Format, schema: &Schema) -> Result<Vec<ColumnFide
         .fields()
         .iter()
         .map(|field| {
-            let (into, fidelity) = column(format, field)
-                .ok_or_else(|| format!("`{}` is {}, which {format} does not hold yet", field.name(), type_name(field)))?;
+            let (into, fidelity) = column(format, field).ok_or_else(|| {
+                format!("`{}` is {}, which {format} does not hold yet", field.name(), type_name(field))
+            })?;
             Ok(ColumnFidelity { column: field.name().clone(), from: type_name(field), into, fidelity })
         })
         .collect()

@@ -1,6 +1,8 @@
 //! Columns out of attribute values.
 
 use super::value::Attribute;
+use crate::Logical;
+use crate::decimal::Decimal;
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
@@ -12,8 +14,6 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::Value;
 use std::sync::Arc;
-use crate::Logical;
-use crate::decimal::Decimal;
 
 /// How a column is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,6 @@ impl Reading {
             _ => return None,
         })
     }
-
 
     /// The column's field.
     pub fn field(self, name: &str, nullable: bool) -> Field {
@@ -303,9 +302,9 @@ fn uuid(attribute: &Attribute<'_>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record;
     use arrow::datatypes::Schema;
     use arrow::record_batch::RecordBatch;
-    use crate::record;
 
     fn read(word: &str, attribute: &str) -> Result<Value, String> {
         let reading = Reading::declared(word).unwrap();

@@ -168,7 +168,8 @@ impl Rows {
     /// The columns do not fit together, which no record brings about.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let columns: Vec<ArrayRef> = self.values.iter_mut().map(Values::finish).collect();
-        let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.len)));
+        let rows =
+            arrow::array::RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.len)));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &rows)
     }
 
@@ -293,7 +294,8 @@ mod tests {
     fn both_notations_fill_the_same_columns() {
         let mut rows = rows(&[("a", None), ("n", Some("number")), ("_item", None)]);
         let digits = "12345678901234567890123456789012345678";
-        let item = format!(r#"{{"x":{{"L":[]}},"n":{{"N":"{digits}"}},"a":{{"M":{{"b":{{"BOOL":true}}}}}}}}"#);
+        let item =
+            format!(r#"{{"x":{{"L":[]}},"n":{{"N":"{digits}"}},"a":{{"M":{{"b":{{"BOOL":true}}}}}}}}"#);
         assert_eq!(rows.append_item(&item).unwrap(), []);
         let object = format!(r#" {{"x":[],"n":{digits},"a":{{"z":1.0, "b":true}}}} "#);
         assert_eq!(rows.append_object(&object).unwrap(), []);

@@ -1,5 +1,6 @@
 //! A value out of DynamoDB JSON or plain JSON, borrowed from the text where it can be.
 
+use crate::decimal::Decimal;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,7 +8,6 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
-use crate::decimal::Decimal;
 
 /// An attribute value; bytes stay base64.
 #[derive(Clone, Debug, PartialEq)]

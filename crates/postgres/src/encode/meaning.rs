@@ -303,7 +303,9 @@ fn put_range(text: &str, bounds: &Bounds, canonical: &mut Canonical) -> Option<(
     let range = written_range(text)?;
     let (lower, upper, edges) = match bounds {
         Bounds::Dense(wire) => {
-            let bound = |text: &Option<String>| text.as_deref().map_or(Some(None), |text| dense(text, wire).map(Some));
+            let bound = |text: &Option<String>| {
+                text.as_deref().map_or(Some(None), |text| dense(text, wire).map(Some))
+            };
             let has_lower = range.has_lower && range.lower.is_some();
             let has_upper = range.has_upper && range.upper.is_some();
             (bound(&range.lower)?, bound(&range.upper)?, (has_lower, has_upper))

@@ -18,6 +18,8 @@ pub(crate) struct Filter<'a> {
     pub alias: &'a str,
     /// Whether the order of texts by bytes is that of UTF-8.
     pub is_utf8: bool,
+    /// Whether the server knows `starts_with`.
+    pub knows_starts: bool,
 }
 
 impl Filter<'_> {
@@ -33,10 +35,14 @@ impl Filter<'_> {
                 (!all.is_empty()).then(|| format!("({})", all.join(" OR ")))
             }
             Condition::Compare(name, comparison, value) => self.compare(name, *comparison, value),
-            Condition::StartsWith(name, start) => {
+            Condition::StartsWith(name, start) if self.knows_starts => {
                 let column = self.text(name)?;
-                Some(format!("pg_catalog.starts_with({column} COLLATE pg_catalog.\"C\", {})", literal(start)?))
+                Some(format!(
+                    "pg_catalog.starts_with({column} COLLATE pg_catalog.\"C\", {})",
+                    literal(start)?
+                ))
             }
+            Condition::StartsWith(..) => None,
             Condition::Present(name) => Some(format!("{} IS NOT NULL", self.place(self.column(name)?))),
         }
     }

@@ -278,7 +278,7 @@ fn column(row: &Row) -> std::result::Result<TargetColumn, tokio_postgres::Error>
     } else {
         match wire_of(element, &element_kind, &element_send, modifier, labels) {
             // Arrays that were declared with more dimensions than one are read by PostgreSQL.
-            _ if row.try_get::<_, i32>(15)? > 1 => Wire::Cast(Meaning::Text),
+            _ if row.try_get::<_, i32>(15)? > 1 => Wire::Cast(Meaning::List(Box::new(Meaning::Text))),
             // As are arrays of what PostgreSQL has to read itself: it reads them as a whole.
             Wire::Cast(meaning) => Wire::Cast(Meaning::List(Box::new(meaning))),
             inner => Wire::Array(Box::new(inner), element),

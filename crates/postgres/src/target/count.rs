@@ -49,7 +49,8 @@ pub(super) struct Belonging<'a> {
 /// An expression for the flow that a row belongs to, by its place: the one with the longest constants that the row
 /// has; -1: to none.
 pub(super) fn belongs(store: &StoreName, table: &Table, flows: &[Belonging<'_>]) -> Result<String> {
-    let length = |flow: &usize| flows[*flow].constants.iter().map(|pattern| pattern.text.len()).sum::<usize>();
+    let length =
+        |flow: &usize| flows[*flow].constants.iter().map(|pattern| pattern.text.len()).sum::<usize>();
     let mut order: Vec<usize> = (0..flows.len()).collect();
     order.sort_by_key(|flow| std::cmp::Reverse(length(flow)));
     let mut cases = String::new();

@@ -28,7 +28,9 @@ pub(super) async fn differences(
             definition.name()
         )]),
         Err(error) if error.kind().is_retryable() => Err(error),
-        Err(error) => Ok(vec![format!("it could not be compared with its definition: {}", with_cause(&error))]),
+        Err(error) => {
+            Ok(vec![format!("it could not be compared with its definition: {}", with_cause(&error))])
+        }
     }
 }
 

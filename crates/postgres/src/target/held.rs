@@ -87,7 +87,8 @@ impl Reading<'_> {
     /// Records that nothing tells apart cannot be compared.
     fn no_key(&self) -> StoreError {
         let table = &self.table.sql;
-        let context = format!("the records of {table} cannot be compared: they have no key that tells them apart");
+        let context =
+            format!("the records of {table} cannot be compared: they have no key that tells them apart");
         StoreError::new(StoreErrorKind::Unsupported, self.store, context)
             .with_hint("name the columns of a unique key under `key`, or compare counts alone")
     }
@@ -101,7 +102,8 @@ impl Reading<'_> {
         } else {
             let names: Vec<_> = key.iter().map(|name| identifier(name)).collect();
             let within = count::within(self.store, self.table, &self.request.scope)?;
-            let sql = format!("SELECT {} FROM {} WHERE {{slice}} AND {within}", names.join(", "), self.table.sql);
+            let sql =
+                format!("SELECT {} FROM {} WHERE {{slice}} AND {within}", names.join(", "), self.table.sql);
             Relation::Query(sql)
         };
         let request = ReadRequest { wanted: Some(key.iter().cloned().collect()), ..request(relation, key) };
@@ -126,8 +128,10 @@ impl Reading<'_> {
         }
         let columns: Vec<String> = columns.into_iter().collect();
         let readings = encoders.iter().map(|(encoder, key)| self.flow(encoder.columns(), key, &columns));
-        let belonging: Vec<_> =
-            flows.iter().map(|flow| Belonging { scope: &flow.request.scope, constants: &flow.constants }).collect();
+        let belonging: Vec<_> = flows
+            .iter()
+            .map(|flow| Belonging { scope: &flow.request.scope, constants: &flow.constants })
+            .collect();
         let mut fields: Vec<_> = columns.iter().map(|name| identifier(name)).collect();
         if is_told {
             let belongs = count::belongs(self.store, self.table, &belonging)?;
@@ -185,9 +189,10 @@ impl Reading<'_> {
             refuses_blanks: false,
         });
         let reading = self.flow(&of_key.collect::<Vec<_>>(), key, columns)?;
-        let shown = columns.iter().enumerate().filter_map(|(at, name)| {
-            Some((name.clone(), at, self.table.column(name)?.wire.clone()))
-        });
+        let shown = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(at, name)| Some((name.clone(), at, self.table.column(name)?.wire.clone())));
         Ok(FlowReading { shown: Shown::new(shown.collect()), ..reading })
     }
 }
@@ -309,10 +314,9 @@ impl FlowReading {
         key: &FingerprintKey,
     ) -> Fingerprint {
         let (mut keys, mut whole) = (Canonical::default(), Canonical::default());
-        for (canonical, columns) in [
-            (&mut keys, self.key.iter().collect::<Vec<_>>()),
-            (&mut whole, self.compared.iter().collect()),
-        ] {
+        for (canonical, columns) in
+            [(&mut keys, self.key.iter().collect::<Vec<_>>()), (&mut whole, self.compared.iter().collect())]
+        {
             canonical.text("not as it could have been written");
             for name in columns {
                 canonical.key(name);

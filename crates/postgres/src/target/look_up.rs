@@ -122,8 +122,9 @@ pub(super) async fn lease(reading: &Reading<'_>) -> Result<Lease> {
     let lease = tokio::time::timeout(PATIENCE, reading.connections.lease(Purpose::Catalog)).await;
     lease.map_err(|_| {
         let context = "the server takes one connection, and it has been read from all the while";
-        StoreError::new(StoreErrorKind::Unsupported, reading.store, context)
-            .with_hint("records of an embedded database cannot be looked up while it is read; compare all records")
+        StoreError::new(StoreErrorKind::Unsupported, reading.store, context).with_hint(
+            "records of an embedded database cannot be looked up while it is read; compare all records",
+        )
     })?
 }
 
@@ -227,7 +228,8 @@ impl LookUp {
         let names = names.chain((0..texts.len()).map(|at| format!("t{at}")));
         let names: Vec<_> = std::iter::once("n".to_owned()).chain(names).collect();
         let on = self.key.iter().enumerate();
-        let on: Vec<_> = on.map(|(at, asked)| format!("input.{} = v.k{at}", identifier(&asked.name))).collect();
+        let on: Vec<_> =
+            on.map(|(at, asked)| format!("input.{} = v.k{at}", identifier(&asked.name))).collect();
         let same = texts.iter().enumerate().map(|(at, (asked, _))| {
             format!("(input.{})::pg_catalog.text IS NOT DISTINCT FROM v.t{at}", identifier(&asked.name))
         });
@@ -273,7 +275,7 @@ impl LookUp {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) if may_fail && error.as_db_error().is_some_and(|db| is_about_a_value(db.code())) => {
+            Err(error) if may_fail && error.as_db_error().is_some_and(is_about_a_value) => {
                 client.batch_execute(UNDO).await.map_err(failed)?;
                 return Ok(false);
             }
@@ -290,7 +292,8 @@ impl LookUp {
             let values = values.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
             let held = Row::of_values(values.iter().map(|value| value.0));
             found.buffer.push(&held).map_err(|error| {
-                StoreError::new(StoreErrorKind::Protocol, store, "cannot read what was looked up").caused_by(error)
+                StoreError::new(StoreErrorKind::Protocol, store, "cannot read what was looked up")
+                    .caused_by(error)
             })?;
             found.asked_by.extend(asked_by);
             found.same.push(same.map_err(failed)?);
@@ -307,10 +310,12 @@ impl LookUp {
         context: &RunContext,
     ) -> Result<LookedUp> {
         let broken = |error| {
-            StoreError::new(StoreErrorKind::Internal, store, "cannot hold what was looked up").caused_by(error)
+            StoreError::new(StoreErrorKind::Internal, store, "cannot hold what was looked up")
+                .caused_by(error)
         };
         let taken = found.buffer.take().map_err(|error| {
-            StoreError::new(StoreErrorKind::Internal, store, "cannot hold what was looked up").caused_by(error)
+            StoreError::new(StoreErrorKind::Internal, store, "cannot hold what was looked up")
+                .caused_by(error)
         })?;
         let mut columns = taken.records.columns().to_vec();
         for (text, (asked, at)) in self.texts.iter().enumerate() {
@@ -318,7 +323,8 @@ impl LookUp {
             let Some(held) = held.as_string_opt::<i32>() else { continue };
             let own = |row: usize| {
                 let is_same = found.same[row].get(text).copied().unwrap_or(false);
-                let sent = fields[found.asked_by[row]].as_deref().and_then(|fields| *fields.get(asked.field)?);
+                let sent =
+                    fields[found.asked_by[row]].as_deref().and_then(|fields| *fields.get(asked.field)?);
                 let sent = sent.filter(|_| is_same).and_then(|sent| std::str::from_utf8(sent).ok());
                 sent.or_else(|| held.is_valid(row).then(|| held.value(row)))
             };

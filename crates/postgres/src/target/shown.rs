@@ -39,7 +39,9 @@ fn plain(value: Value, wire: &Wire) -> Value {
         Wire::Json | Wire::Jsonb => json::parse(&text).unwrap_or(Value::String(text)),
         Wire::Text { is_padded: true, .. } => Value::String(text.trim_end_matches(' ').to_owned()),
         Wire::Cast(Meaning::List(_)) => match elements_of(&text) {
-            Ok(elements) => elements.into_iter().map(|element| element.map_or(Value::Null, Value::String)).collect(),
+            Ok(elements) => {
+                elements.into_iter().map(|element| element.map_or(Value::Null, Value::String)).collect()
+            }
             Err(_) => Value::String(text),
         },
         _ => Value::String(text),
@@ -47,8 +49,14 @@ fn plain(value: Value, wire: &Wire) -> Value {
 }
 
 /// Records that are about to be sent, as the table will hold them. `order` names columns that come first.
-pub(super) fn previews(encoder: &Encoder, rows: &Rows, count: usize, order: &Schema) -> Vec<Map<String, Value>> {
-    let columns: Vec<Column> = encoder.columns().iter().map(|column| as_sent(&column.name, &column.wire)).collect();
+pub(super) fn previews(
+    encoder: &Encoder,
+    rows: &Rows,
+    count: usize,
+    order: &Schema,
+) -> Vec<Map<String, Value>> {
+    let columns: Vec<Column> =
+        encoder.columns().iter().map(|column| as_sent(&column.name, &column.wire)).collect();
     let fields = columns.iter().map(|column| column.column_type.field(&column.name, true, ""));
     let mut buffer = RowBuffer::new(&Arc::new(Schema::new(fields.collect::<Vec<_>>())), &columns);
     let mut is_whole = true;
@@ -65,7 +73,9 @@ pub(super) fn previews(encoder: &Encoder, rows: &Rows, count: usize, order: &Sch
         (column.name.clone(), at, column.wire.clone())
     });
     let shown = Shown::new(shown.collect());
-    let Ok(taken) = buffer.take().map_err(|_| ()).and_then(|taken| if is_whole { Ok(taken) } else { Err(()) }) else {
+    let Ok(taken) =
+        buffer.take().map_err(|_| ()).and_then(|taken| if is_whole { Ok(taken) } else { Err(()) })
+    else {
         return vec![Map::new(); count];
     };
     let mut sent = 0..;

@@ -77,7 +77,11 @@ impl Delivery<'_> {
             && concerns_a_record(db)
         {
             let is_doubtful = is_said_of_statements(db.code());
-            return if is_doubtful { Failure::RecordOrStatement(reason(db)) } else { Failure::Record(reason(db)) };
+            return if is_doubtful {
+                Failure::RecordOrStatement(reason(db))
+            } else {
+                Failure::Record(reason(db))
+            };
         }
         let error = from_driver(self.store, "cannot write a batch", error);
         let is_alive = !self.client().is_closed();
@@ -402,7 +406,7 @@ pub(super) fn refused(reason: String) -> Outcome {
 
 /// Whether an error is about a record and not about the server, the session or the statement.
 fn concerns_a_record(db: &DbError) -> bool {
-    is_about_a_value(db.code()) || (db.code().code() == "42501" && db.routine() == Some(POLICY_CHECK))
+    is_about_a_value(db) || (db.code().code() == "42501" && db.routine() == Some(POLICY_CHECK))
 }
 
 /// The server's own words. Its detail shows the whole row where a check or NOT NULL failed; that is left out.

@@ -50,7 +50,8 @@ impl Plan<'_> {
                 .map(|(field, column)| format!("{field} {}", self.stage_type(&column.name, &column.wire))),
         );
         declared.extend(guards.iter().zip(self.guards).map(|(field, name)| {
-            let wire = self.table.column(name).map_or(Wire::Cast(Meaning::Text), |column| column.wire.clone());
+            let wire =
+                self.table.column(name).map_or(Wire::Cast(Meaning::Text), |column| column.wire.clone());
             format!("{field} {}", self.stage_type(name, &wire))
         }));
         let declared = declared.join(", ");

@@ -38,8 +38,7 @@ impl Plan<'_> {
     /// Text that a type does not take.
     fn inputs(&self, stage: &str) -> impl Iterator<Item = String> {
         let columns = self.encoder.columns().iter().enumerate();
-        let read_by_server =
-            columns.filter(|(_, column)| column.wire.is_cast() && self.table.can_test_input);
+        let read_by_server = columns.filter(|(_, column)| column.wire.is_cast() && self.table.can_test_input);
         let queries = read_by_server.filter_map(|(at, column)| {
             let type_name = quoted(&self.table.column(&column.name)?.type_name);
             Some(format!(

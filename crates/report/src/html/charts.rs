@@ -1,7 +1,7 @@
 //! Charts as inline SVG. Shapes stretch to the width that there is; words stand beside them as text of the page, so
 //! that they are as large on a phone as elsewhere.
 
-use super::markup::{text, value};
+use super::markup::{name, text, value};
 use crate::figures::{count, float, seconds, units};
 use crate::report::{FlowFacts, RejectFacts, RunFacts, Throughput};
 use crate::throughput::{Course, courses};
@@ -125,7 +125,7 @@ pub fn flows(run: &RunFacts, page: &mut String) {
         let _ = write!(
             page,
             "<li><div class=\"row\"><span class=\"name\">{}</span><span class=\"figure\">{}</span></div>",
-            value(&flow.name),
+            name(&flow.name),
             arrived(flow)
         );
         bar(flow, number, page);
@@ -151,11 +151,11 @@ fn bar(flow: &FlowFacts, number: usize, page: &mut String) {
     let _ = write!(page, "<rect class=\"track\" width=\"{WIDTH}\" height=\"10\"/>");
     let widths = widths(&parts.map(|(_, records)| records));
     let mut x = 0.0;
-    for ((name, records), wide) in parts.iter().zip(widths) {
+    for ((part, records), wide) in parts.iter().zip(widths) {
         if *records > 0 {
             let _ = write!(
                 page,
-                "<rect class=\"{name}\" x=\"{}\" width=\"{}\" height=\"10\"><title>{} {name}</title></rect>",
+                "<rect class=\"{part}\" x=\"{}\" width=\"{}\" height=\"10\"><title>{} {part}</title></rect>",
                 tenths(x),
                 tenths(wide),
                 count(*records)
@@ -194,7 +194,7 @@ pub fn reasons(rejects: &RejectFacts, page: &mut String) {
              <title id=\"why-{number}-t\">{}: {count}</title><rect class=\"track\" width=\"{WIDTH}\" height=\"10\"/>\
              <rect class=\"rejected\" width=\"{}\" height=\"10\"/></svg></li>",
             value(&reason.reason),
-            value(&reason.flow),
+            name(&reason.flow),
             reason.stage,
             text(&reason.reason),
             tenths(wide),
@@ -214,7 +214,7 @@ fn nice(value: f64) -> f64 {
         return 1.0;
     }
     let decade = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0];
+    let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0];
     steps.iter().map(|step| step * decade).find(|step| *step >= value).unwrap_or(10.0 * decade)
 }
 

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 /// Characters of a foreign text that are shown.
 const SHOWN_CHARACTERS: usize = 600;
+/// Characters of a name that are shown.
+const NAME_CHARACTERS: usize = 80;
 /// Characters of a statement that are shown.
 const STATEMENT_CHARACTERS: usize = 20_000;
 
@@ -16,6 +18,11 @@ pub fn text(text: &str) -> String {
 /// A foreign text that cannot change the direction of what stands around it.
 pub fn value(value: &str) -> String {
     format!("<bdi>{}</bdi>", text(value))
+}
+
+/// The same of a name, which should be short.
+pub fn name(name: &str) -> String {
+    value(&cut(name, NAME_CHARACTERS))
 }
 
 /// A statement, with its lines.

@@ -64,13 +64,13 @@ fn header(report: &Report, page: &mut String) {
     let environment = report
         .environment
         .as_deref()
-        .map(|name| format!(" <span class=\"environment\">{}</span>", value(name)))
+        .map(|name| format!(" <span class=\"environment\">{}</span>", markup::name(name)))
         .unwrap_or_default();
     let _ = write!(
         page,
         "<header>\n<p class=\"kicker\">Migration report</p>\n<h1>{}{environment}</h1>\n\
          <p class=\"badges\"><span class=\"badge {tone}\">{}</span>",
-        value(&report.migration),
+        markup::name(&report.migration),
         report.outcome.title()
     );
     if let Some(found) = report.verification.as_ref().filter(|_| report.run.is_some()) {

@@ -1,7 +1,7 @@
 //! The page's sections.
 
 use super::charts;
-use super::markup::{Cell, lines, sentence, table, text, value};
+use super::markup::{Cell, lines, name, sentence, table, text, value};
 use crate::figures::count;
 use crate::report::{ComparedFlow, FlowFacts, Report, RunFacts, VerificationFacts};
 use crate::wording;
@@ -44,8 +44,7 @@ pub fn flows(run: &RunFacts, page: &mut String) {
     };
     let heads = wording::parts(&run.totals).into_iter().map(|(part, _)| part).filter(|part| shown(part));
     let heads: Vec<&str> = ["flow", "read"].into_iter().chain(heads).chain(["arrived"]).collect();
-    let mut rows: Vec<Vec<Cell>> =
-        run.flows.iter().map(|flow| row(value(&flow.name), &flow.counts)).collect();
+    let mut rows: Vec<Vec<Cell>> = run.flows.iter().map(|flow| row(name(&flow.name), &flow.counts)).collect();
     if rows.len() > 1 {
         rows.push(row("<strong>total</strong>".to_owned(), &run.totals));
     }
@@ -90,7 +89,7 @@ pub fn rejects(run: &RunFacts, page: &mut String) {
             .samples
             .iter()
             .map(|sample| {
-                let texts = [value(&sample.flow), format!("<code>{}</code>", value(&sample.key))];
+                let texts = [name(&sample.flow), format!("<code>{}</code>", value(&sample.key))];
                 let rest = [sample.stage.to_string(), value(&sample.reason)];
                 texts.into_iter().chain(rest).map(Cell::Text).collect()
             })
@@ -127,7 +126,7 @@ pub fn verification(found: &VerificationFacts, page: &mut String) {
         let row = |flow: &ComparedFlow| {
             let wrong = [flow.missing, flow.extra, flow.different].map(alarm);
             let rest = [flow.kept, flow.rejected].map(figure);
-            let head = [Cell::Text(value(&flow.name)), figure(flow.compared)];
+            let head = [Cell::Text(name(&flow.name)), figure(flow.compared)];
             head.into_iter().chain(wrong).chain(rest).collect()
         };
         let rows: Vec<Vec<Cell>> = found.flows.iter().map(row).collect();
@@ -180,7 +179,7 @@ fn differences(found: &VerificationFacts, page: &mut String) {
         let flow = difference
             .flow
             .as_deref()
-            .map_or_else(|| "<span class=\"quiet\">no flow</span>".to_owned(), value);
+            .map_or_else(|| "<span class=\"quiet\">no flow</span>".to_owned(), name);
         let since = difference
             .since
             .as_deref()
@@ -225,7 +224,7 @@ fn flow_columns(flow: &FlowFacts, page: &mut String) {
     let _ = writeln!(
         page,
         "<h3>{}</h3>\n<p class=\"quiet route\">{}</p>",
-        value(&flow.name),
+        name(&flow.name),
         value(&wording::route(flow))
     );
     let (exact, other) = wording::fidelity(flow);
@@ -303,7 +302,7 @@ fn fingerprints(report: &Report, page: &mut String) {
         .iter()
         .map(|flow| {
             let digest = format!("<code>{}</code>", text(&flow.fingerprints.digest));
-            vec![Cell::Text(value(&flow.name)), figure(flow.fingerprints.records), Cell::Text(digest)]
+            vec![Cell::Text(name(&flow.name)), figure(flow.fingerprints.records), Cell::Text(digest)]
         })
         .collect();
     table("Fingerprints of each flow", &["flow", "records", "digest"], &rows, page);

@@ -32,7 +32,7 @@ fn misfits(root: &Value, schema: &Value, value: &Value, place: &str) -> Vec<Stri
                 for (name, member) in value.as_object().into_iter().flatten() {
                     match wanted.get(name) {
                         Some(schema) => {
-                            found.extend(misfits(root, schema, member, &format!("{place}/{name}")))
+                            found.extend(misfits(root, schema, member, &format!("{place}/{name}")));
                         }
                         None => found.push(format!("{place}/{name} is not in the schema")),
                     }

@@ -67,6 +67,12 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         return;
     };
     store(spec, &path, name, "from", from.store.as_deref(), findings);
+    if is_files(spec, from.store.as_deref()) || from.path.is_some() {
+        let other = [("table", from.table.is_some()), ("query", from.query.is_some())];
+        let other = other.into_iter().find(|(_, there)| *there).map(|(key, _)| key);
+        file(spec, &path, from.store.as_deref(), from.path.is_some(), other, findings);
+        return;
+    }
     match (&from.table, &from.query) {
         (None, None) => {
             let message = format!("`from` of the flow `{name}` has neither `table` nor `query`");
@@ -100,6 +106,37 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
     }
 }
 
+fn is_files(spec: &Spec, store: Option<&str>) -> bool {
+    store.and_then(|store| spec.document().stores.get(store)).is_some_and(|store| store.files.is_some())
+}
+
+/// A file is named by its `path`, and nothing else is. `other` is what stands there besides.
+fn file(
+    spec: &Spec,
+    path: &[&str],
+    store: Option<&str>,
+    named: bool,
+    other: Option<&str>,
+    findings: &mut Findings,
+) {
+    let at = |key: &str| spec.key_position(&[path, &[key]].concat());
+    let shown = store.unwrap_or_default();
+    if named && store.is_some_and(|store| spec.document().stores.contains_key(store)) && !is_files(spec, store)
+    {
+        let message = format!("`path` names a file, and the store `{shown}` is not `files`");
+        findings.add(at("path"), message, "name its `table`");
+    } else if let Some(key) = other {
+        let message = match named {
+            true => format!("`{key}` has no place beside `path`"),
+            false => format!("the store `{shown}` is `files`, which has no `{key}`"),
+        };
+        findings.add(at(key), message, "name a file below the store's root: `path: users.parquet`");
+    } else if !named {
+        let message = format!("no file of the store `{shown}` is named");
+        findings.add(spec.position(path), message, "say which: `path: users.parquet`");
+    }
+}
+
 fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
     let Some(into) = &flow.into else {
         let at = spec.key_position(&["flows", name]);
@@ -117,7 +154,10 @@ fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
             path.push(&index);
         }
         store(spec, &path, name, "into", target.store.as_deref(), findings);
-        if target.table.is_none() {
+        if is_files(spec, target.store.as_deref()) || target.path.is_some() {
+            let other = target.table.as_ref().map(|_| "table");
+            file(spec, &path, target.store.as_deref(), target.path.is_some(), other, findings);
+        } else if target.table.is_none() {
             let message = format!("`into` of the flow `{name}` names no table");
             findings.add(spec.position(&path), message, "say where records go: `table: NAME`");
         }

@@ -15,13 +15,17 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings) {
 }
 
 fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
-    let present = [("postgres", store.postgres.is_some()), ("dynamodb", store.dynamodb.is_some())];
+    let present = [
+        ("postgres", store.postgres.is_some()),
+        ("dynamodb", store.dynamodb.is_some()),
+        ("files", store.files.is_some()),
+    ];
     let mut kinds: Vec<&str> = present.iter().filter(|(_, there)| *there).map(|(kind, _)| *kind).collect();
     kinds.sort_by_key(|kind| spec.key_position(&["stores", name, kind]));
     match kinds.as_slice() {
         [] => {
             let at = spec.key_position(&["stores", name]);
-            findings.add(at, format!("the store `{name}` has no kind"), "give it `postgres` or `dynamodb`");
+            findings.add(at, format!("the store `{name}` has no kind"), "give it `postgres`, `dynamodb` or `files`");
         }
         [_] => {}
         [first, second, ..] => {
@@ -30,10 +34,17 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
             findings.add(at, message, format!("make `{second}` a store of its own"));
         }
     }
-    if store.schema.is_some() && kinds == ["dynamodb"] {
+    if store.schema.is_some() && !kinds.contains(&"postgres") && !kinds.is_empty() {
         let at = spec.key_position(&["stores", name, "schema"]);
-        let hint = "describe the tables under `dynamodb: { tables: … }`";
+        let hint = match kinds.as_slice() {
+            ["dynamodb"] => "describe the tables under `dynamodb: { tables: … }`",
+            _ => "leave it out: the columns of a file follow from the flow",
+        };
         findings.add(at, "`schema` belongs to a `postgres` store", hint);
+    }
+    if store.format.is_some() && !kinds.contains(&"files") && !kinds.is_empty() {
+        let at = spec.key_position(&["stores", name, "format"]);
+        findings.add(at, "`format` belongs to a `files` store", "leave it out");
     }
 }
 

@@ -4,7 +4,7 @@ use super::text::{OneOrMany, Sql, TemplateText};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What a flow reads: a store, and exactly one of `table` and `query`.
+/// What a flow reads: a store, and exactly one of `table`, `query` and `path`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-label" = "a flow's `from`"))]
@@ -22,9 +22,8 @@ pub struct From {
     #[serde(default)]
     #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
     pub collection: Option<TemplateText>,
-    /// A file or a pattern of files.
+    /// In a `files` store: a file, a folder of files of one format, or an export of a DynamoDB table.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
     pub path: Option<TemplateText>,
     /// This run's own receipts.
     #[serde(default)]

@@ -22,9 +22,8 @@ pub struct Into {
     #[serde(default)]
     #[schemars(extend("x-not-yet" = "write into a `table`"))]
     pub langchain: Option<Value>,
-    /// A file.
+    /// In a `files` store: the file.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "write into a `table`"))]
     pub path: Option<TemplateText>,
     /// How the records are nested in a file.
     #[serde(default)]

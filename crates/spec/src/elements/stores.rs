@@ -20,20 +20,18 @@ pub struct Store {
     pub dynamodb: Option<DynamoDb>,
     /// A SQLite file.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `files`"))]
     pub sqlite: Option<TemplateText>,
     /// A Chroma directory, or the parts of a server's address.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `files`"))]
     pub chroma: Option<Value>,
-    /// A folder or bucket of files.
+    /// A folder of files: a path relative to the spec, the URL of an object store, or its parts.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`"))]
-    pub files: Option<TemplateText>,
+    pub files: Option<Files>,
     /// The format of files, where their names do not say it.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `files`; stores of today: `postgres`, `dynamodb`"))]
-    pub format: Option<String>,
+    pub format: Option<FileFormat>,
     /// The SQL file that `create` runs, relative to the spec. Without one the tables follow from the flows.
     #[serde(default)]
     pub schema: Option<TemplateText>,
@@ -115,6 +113,89 @@ pub struct PostgresParts {
     #[serde(default)]
     #[schemars(extend("x-not-yet" = "use a password"))]
     pub sslkey: Option<TemplateText>,
+}
+
+/// Files below a folder, or below a prefix of an object store.
+#[derive(Clone, Debug)]
+pub enum Files {
+    /// A path, or `s3://bucket/prefix/`, `gs://…`, `az://…`.
+    Root(TemplateText),
+    /// The same in parts.
+    Parts(Box<FilesParts>),
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value {
+            Value::Object(_) => serde_json::from_value(value).map(Self::Parts),
+            _ => serde_json::from_value(value).map(Self::Root),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Files {
+    fn schema_name() -> Cow<'static, str> {
+        "Files".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let root = generator.subschema_for::<TemplateText>();
+        let parts = generator.subschema_for::<FilesParts>();
+        json_schema!({ "anyOf": [root, parts] })
+    }
+}
+
+/// Files in parts. What is missing or empty comes from the object store's own variables (`AWS_*` and the like).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store's `files`"))]
+pub struct FilesParts {
+    /// A path relative to the spec, or a URL.
+    pub path: TemplateText,
+    /// The URL of another S3 service than AWS's own.
+    #[serde(default)]
+    pub endpoint: Option<TemplateText>,
+    /// The region of the bucket.
+    #[serde(default)]
+    pub region: Option<TemplateText>,
+}
+
+/// How records are written in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileFormat {
+    /// An array of objects.
+    Json,
+    /// One object a line.
+    Ndjson,
+    /// The same.
+    Jsonl,
+    /// RFC 4180, with the columns' names first.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC.
+    Arrow,
+    /// Items of DynamoDB JSON.
+    DynamodbJson,
+}
+
+impl FileFormat {
+    /// The word in the spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+            Self::DynamodbJson => "dynamodb-json",
+        }
+    }
 }
 
 /// A whole number, or a variable that holds one.

@@ -109,7 +109,10 @@ async fn from_request(
 ) -> Result<FromRequest> {
     let relation = match sql(spec, &["flows", name, "from", "query"]) {
         Some(query) => Relation::Query(query),
-        None => Relation::Table(text(spec, &["flows", name, "from", "table"], values).await?),
+        None => {
+            let key = if from.path.is_some() { "path" } else { "table" };
+            Relation::Table(text(spec, &["flows", name, "from", key], values).await?)
+        }
     };
     Ok(FromRequest {
         store: StoreName::new(from.store.clone().unwrap_or_default()),
@@ -125,9 +128,10 @@ async fn into_request(
     into: &IntoElement,
     values: &mut Values<'_>,
 ) -> Result<IntoRequest> {
+    let place = if into.path.is_some() { "path" } else { "table" };
     Ok(IntoRequest {
         store: StoreName::new(into.store.clone().unwrap_or_default()),
-        table: text(spec, &[path, &["table"]].concat(), values).await?,
+        table: text(spec, &[path, &[place]].concat(), values).await?,
         key: into.key.as_ref().map(|key| key.as_slice().to_vec()).unwrap_or_default(),
         mode: into.mode,
         on_duplicate: into.on_duplicate,

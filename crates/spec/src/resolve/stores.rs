@@ -2,6 +2,7 @@
 
 use super::values::{Source, Values};
 use super::{Digest, absolute};
+use crate::elements::stores::FileFormat;
 use crate::error::{Position, Result, SpecError, SpecErrorKind};
 use crate::names::suggest;
 use crate::node::{Node, NodeValue};
@@ -28,8 +29,12 @@ pub(super) async fn resolve(
     values: &mut Values<'_>,
     digest: &mut Digest,
 ) -> Result<ResolvedStore> {
-    let is_postgres = spec.document().stores.get(name).is_some_and(|store| store.postgres.is_some());
-    let kind = if is_postgres { StoreKind::Postgres } else { StoreKind::DynamoDb };
+    let store = spec.document().stores.get(name);
+    let kind = match store {
+        Some(store) if store.postgres.is_some() => StoreKind::Postgres,
+        Some(store) if store.files.is_some() => StoreKind::Files,
+        _ => StoreKind::DynamoDb,
+    };
     let path = ["stores", name, kind.as_str()];
     let at = spec.position(&path);
     let filled = match spec.tree.find(&path) {
@@ -45,6 +50,10 @@ pub(super) async fn resolve(
         (StoreKind::Postgres, _) => return Err(empty_url(spec, name, at)),
         (StoreKind::DynamoDb, Value::Object(parts)) => dynamodb(parts, spec, name, base_dir, digest)?,
         (StoreKind::DynamoDb, _) => Value::Object(Map::new()),
+        (StoreKind::Files, filled) => {
+            let format = store.and_then(|store| store.format).map(FileFormat::as_str);
+            files(filled, format, base_dir).ok_or_else(|| empty_root(name, at))??
+        }
     };
     let schema_file = match spec.tree.find(&["stores", name, "schema"]) {
         Some(node) => {
@@ -208,6 +217,31 @@ fn dynamodb(
         }
     }
     Ok(Value::Object(parts))
+}
+
+/// The files' root absolute, unless it is a URL; nothing where it came out empty.
+fn files(filled: Value, format: Option<&str>, base_dir: &Path) -> Option<Result<Value>> {
+    let mut parts = match filled {
+        Value::String(root) => Map::from_iter([("path".to_owned(), Value::String(root))]),
+        Value::Object(parts) => parts,
+        _ => return None,
+    };
+    let root = parts.get("path")?.as_str()?.to_owned();
+    if !root.contains("://") {
+        match absolute(&base_dir.join(&root)) {
+            Ok(path) => parts.insert("path".to_owned(), path_value(&path)),
+            Err(error) => return Some(Err(error)),
+        };
+    }
+    if let Some(format) = format {
+        parts.insert("format".to_owned(), Value::from(format));
+    }
+    Some(Ok(Value::Object(parts)))
+}
+
+fn empty_root(name: &str, at: Position) -> SpecError {
+    let message = format!("the path of the store `{name}` came out empty");
+    SpecError::at(SpecErrorKind::NoValue, at, message, "give it as `dumps/` or `s3://bucket/prefix/`")
 }
 
 fn path_value(path: &Path) -> Value {

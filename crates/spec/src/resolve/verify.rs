@@ -56,7 +56,8 @@ impl Rule<'_> {
             _ => return Ok(VerifyRule::Count { name: rule.name.clone(), only: only() }),
         };
         let position = self.spec.position(&["verify", self.index]);
-        Ok(VerifyRule::Assert(AssertRule { name: rule.name.clone().unwrap_or(name), position, kind }))
+        let name = rule.name.clone().unwrap_or(name);
+        Ok(VerifyRule::Assert(Box::new(AssertRule { name, position, kind })))
     }
 
     async fn sql(&self, values: &mut Values<'_>) -> Result<AssertKind> {

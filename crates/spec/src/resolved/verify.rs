@@ -26,7 +26,7 @@ pub enum VerifyRule {
         only: Vec<String>,
     },
     /// Something that holds of what the stores hold, whatever the flows are.
-    Assert(AssertRule),
+    Assert(Box<AssertRule>),
 }
 
 /// An assertion.

@@ -59,13 +59,16 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 #[test]
-fn cello_and_ratel_as_they_are_shipped() {
-    for (name, flows) in [("cello", 2), ("ratel", 10)] {
+fn the_migrations_as_they_are_shipped() {
+    for (name, store, flows, rules) in
+        [("contramate", "main", 2, 6), ("cello", "pg", 2, 3), ("ratel", "pg", 10, 5)]
+    {
         let spec =
             whimbrel_spec::load(shipped(name)).unwrap_or_else(|error| panic!("{error}\n{}", error.hint()));
         assert_eq!(spec.embedded_environment().as_deref(), Some("demo"));
         let resolved = resolve(&spec, "demo");
         assert!(resolved.flows.len() >= flows, "{name}: {} flows", resolved.flows.len());
-        assert_eq!(resolved.stores[&"pg".into()].config, format!("embedded:data/{name}.pg"));
+        assert_eq!(resolved.stores[&store.into()].config, format!("embedded:data/{name}.pg"));
+        assert_eq!(resolved.verify.len(), rules, "{name}");
     }
 }

@@ -410,7 +410,7 @@ fn rules_of_verification_have_their_values() {
     let rules: Vec<&AssertRule> = asserted
         .iter()
         .map(|rule| match rule {
-            VerifyRule::Assert(rule) => rule,
+            VerifyRule::Assert(rule) => rule.as_ref(),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -679,18 +679,50 @@ fn units_of_a_run() {
 }
 
 #[test]
+fn files_are_named_by_path() {
+    let files = |from: &str, into: &str| {
+        text_refused(&format!(
+            "migration: m\nstores:\n  pg: {{ postgres: \"postgres://h/d\" }}\n  dump: {{ files: out/ }}\nflows:\n  f:\n    from: {from}\n    into: {into}\n"
+        ))
+    };
+    let (pg, dump) = ("{ store: pg, table: t }", "{ store: dump, path: t.json }");
+    assert_eq!(files(pg, dump), "accepted");
+    assert_eq!(files(dump, pg), "accepted");
+    assert_snapshot!(files(pg, "{ store: dump, table: t }"), @r"
+    m/x.yaml:8:26: the store `dump` is `files`, which has no `table`
+      hint: name a file below the store's root: `path: users.parquet`
+    ");
+    assert_snapshot!(files(pg, "{ store: dump }"), @r"
+    m/x.yaml:8:11: no file of the store `dump` is named
+      hint: say which: `path: users.parquet`
+    ");
+    assert_snapshot!(files("{ store: dump, query: SELECT 1 }", dump), @r"
+    m/x.yaml:7:26: the store `dump` is `files`, which has no `query`
+      hint: name a file below the store's root: `path: users.parquet`
+    ");
+    assert_snapshot!(files("{ store: pg, path: t.json }", dump), @r"
+    m/x.yaml:7:24: `path` names a file, and the store `pg` is not `files`
+      hint: name its `table`
+    ");
+    assert_snapshot!(files("{ store: dump, path: t.json, table: t }", pg), @r"
+    m/x.yaml:7:40: `table` has no place beside `path`
+      hint: name a file below the store's root: `path: users.parquet`
+    ");
+    assert_snapshot!(refused("    schema: schema.sql", "    format: csv"), @r"
+    m/x.yaml:12:5: `format` belongs to a `files` store
+      hint: leave it out
+    ");
+}
+
+#[test]
 fn stores_and_sources_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    sqlite: data/x.db"), @r"
     m/x.yaml:11:5: not yet: `sqlite` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`
+      hint: stores of today: `postgres`, `dynamodb`, `files`
     ");
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    chroma: { url: \"http://x\" }"), @r"
     m/x.yaml:11:5: not yet: `chroma` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`
-    ");
-    assert_snapshot!(not_yet("    postgres: \"${database}\"", "    files: s3://bucket/"), @r"
-    m/x.yaml:11:5: not yet: `files` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`
+      hint: stores of today: `postgres`, `dynamodb`, `files`
     ");
     assert_snapshot!(not_yet("      region: us-east-1", "      capacity: { during_run: 100 }"), @r"
     m/x.yaml:15:7: not yet: `capacity` in a store's `dynamodb` is part of the language and not built yet
@@ -698,10 +730,6 @@ fn stores_and_sources_that_are_not_built_yet() {
     ");
     assert_snapshot!(not_yet("      table: users\n", "      collection: users\n"), @r"
     m/x.yaml:23:7: not yet: `collection` in a flow's `from` is part of the language and not built yet
-      hint: read a `table` or a `query`
-    ");
-    assert_snapshot!(not_yet("      table: users\n", "      path: users.json\n"), @r"
-    m/x.yaml:23:7: not yet: `path` in a flow's `from` is part of the language and not built yet
       hint: read a `table` or a `query`
     ");
     assert_snapshot!(not_yet("      table: users\n", "      run: flows\n"), @r"

@@ -41,7 +41,7 @@ fn rules_that_are_right() {
 }
 
 #[test]
-fn rules_with_a_mistake() {
+fn kinds_and_what_belongs_to_them() {
     assert_snapshot!(refused(r#"{ count: true, sql: "SELECT 1", equals: 1 }"#), @r"
     m/x.yaml:10:20: a verify rule is `count` already and cannot be `sql` too
       hint: make `sql` a rule of its own
@@ -66,6 +66,10 @@ fn rules_with_a_mistake() {
     m/x.yaml:10:35: `only` belongs to `count` and `records`, not to `sql`
       hint: leave `only` out, or make it a rule of its own
     ");
+}
+
+#[test]
+fn queries_with_a_mistake() {
     assert_snapshot!(refused(r#"{ sql: "SELECT 1" }"#), @r"
     m/x.yaml:10:7: `sql` does not say what is expected of its answer
       hint: add `equals`, `less`, `less_or_equal`, `greater` or `greater_or_equal` with a value, or `no_rows: true`
@@ -114,6 +118,10 @@ fn rules_with_a_mistake() {
     m/x.yaml:10:28: with `store` a table's name cannot be a variable
       hint: write the table's name, or leave `store` out
     ");
+}
+
+#[test]
+fn comparisons_and_columns_with_a_mistake() {
     assert_snapshot!(refused(r#"{ compare: x, left: "SELECT 1" }"#), @r"
     m/x.yaml:10:7: `compare` has no `by`
       hint: add `by`: the column, or a list of columns, that both queries share

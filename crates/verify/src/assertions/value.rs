@@ -130,7 +130,8 @@ mod tests {
         assert_eq!(compare_numbers("NaN", "1"), None);
     }
 
-    fn canonical(field: &Field, column: ArrayRef) -> Vec<u8> {
+    fn canonical(field: &Field, column: impl Array + 'static) -> Vec<u8> {
+        let column: ArrayRef = Arc::new(column);
         let mut canonical = Canonical::default();
         append(&mut canonical, field, &column, 0);
         canonical.bytes().to_vec()
@@ -139,16 +140,15 @@ mod tests {
     #[test]
     fn equal_values_of_different_types_are_equal() {
         let plain = |data_type: DataType| Field::new("x", data_type, true);
-        let whole = canonical(&plain(DataType::Int64), Arc::new(Int64Array::from(vec![7])));
-        let float = canonical(&plain(DataType::Float64), Arc::new(Float64Array::from(vec![7.0])));
+        let whole = canonical(&plain(DataType::Int64), Int64Array::from(vec![7]));
+        let float = canonical(&plain(DataType::Float64), Float64Array::from(vec![7.0]));
         let decimal = Decimal128Array::from(vec![700]).with_precision_and_scale(10, 2).unwrap();
-        let decimal = canonical(&plain(DataType::Decimal128(10, 2)), Arc::new(decimal));
-        let text = canonical(&Logical::Number.field("x", true), Arc::new(StringArray::from(vec!["7.000"])));
+        let decimal = canonical(&plain(DataType::Decimal128(10, 2)), decimal);
+        let text = canonical(&Logical::Number.field("x", true), StringArray::from(vec!["7.000"]));
         assert!([&float, &decimal, &text].into_iter().all(|other| *other == whole));
-        let name = canonical(&plain(DataType::Utf8), Arc::new(StringArray::from(vec!["7"])));
+        let name = canonical(&plain(DataType::Utf8), StringArray::from(vec!["7"]));
         assert_ne!(name, whole, "text is no number");
-        let json =
-            |text: &str| canonical(&Logical::Json.field("x", true), Arc::new(StringArray::from(vec![text])));
+        let json = |text: &str| canonical(&Logical::Json.field("x", true), StringArray::from(vec![text]));
         assert_eq!(json(r#"{"a":1.0,"b":[null]}"#), json(r#"{ "b": [null], "a": 1 }"#));
         assert_ne!(json(r#"{"a":1}"#), json(r#"{"a":"1"}"#));
         let utc: Arc<str> = "+00:00".into();
@@ -156,8 +156,8 @@ mod tests {
         let nanos = TimestampNanosecondArray::from(vec![-1_500_000]).with_timezone(Arc::clone(&utc));
         let at = |unit, zone| plain(DataType::Timestamp(unit, zone));
         assert_eq!(
-            canonical(&at(TimeUnit::Microsecond, Some(Arc::clone(&utc))), Arc::new(micros)),
-            canonical(&at(TimeUnit::Nanosecond, Some(utc)), Arc::new(nanos)),
+            canonical(&at(TimeUnit::Microsecond, Some(Arc::clone(&utc))), micros),
+            canonical(&at(TimeUnit::Nanosecond, Some(utc)), nanos),
         );
     }
 

@@ -103,7 +103,7 @@ impl ByKey {
             let source = preview(plan, &records, position, &self.context);
             let target = held.map(|row| found.held.contents.record(row));
             let key = key_of(plan, &source);
-            let one = difference(&plan.name, key, Some(&source), target.as_ref(), None);
+            let one = difference(&self.layout.flows[flow], key, Some(&source), target.as_ref(), None);
             let mut differences = locked(&self.differences);
             differences.repair(&plan.name, *wanted);
             differences.add(one, &mut counts)?;

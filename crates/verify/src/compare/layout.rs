@@ -16,6 +16,8 @@ pub(crate) struct Compared {
     pub scan: usize,
     /// How its records are found in the target.
     pub way: Way,
+    /// Columns that no comparison looks at.
+    pub ignore: Vec<String>,
 }
 
 /// How a flow's records are found in their target.
@@ -44,6 +46,9 @@ pub(crate) struct Table {
     pub units: Vec<Option<usize>>,
 }
 
+/// A flow with the place of the scan that reads its source.
+type Placed<'a> = (usize, &'a ScanFlow);
+
 /// Everything that is compared.
 pub(crate) struct Layout {
     pub flows: Vec<Compared>,
@@ -64,7 +69,7 @@ impl Layout {
             others_matter: only.is_none(),
             notes: Vec::new(),
         };
-        let mut tables: BTreeMap<(StoreName, String, String), Vec<(usize, &ScanFlow)>> = BTreeMap::new();
+        let mut tables: BTreeMap<(StoreName, String, String), Vec<Placed<'_>>> = BTreeMap::new();
         for (place, flow) in flows(migration) {
             let request = migration.write_request(&flow.plan.name).ok_or_else(|| unknown(&flow.plan.name))?;
             let key = (flow.store.clone(), flow.plan.target.resource(), format!("{:?}", request.scope));
@@ -79,14 +84,14 @@ impl Layout {
     fn add_table(
         &mut self,
         migration: &Migration,
-        flows: &[(usize, &ScanFlow)],
+        flows: &[Placed<'_>],
         only: Option<&BTreeSet<FlowName>>,
     ) -> Result<()> {
         let is_compared = |flow: &ScanFlow| only.is_none_or(|only| only.contains(&flow.plan.name));
         let (updates, owners): (Vec<_>, Vec<_>) =
             flows.iter().copied().partition(|(_, flow)| flow.plan.mode == Mode::Update);
         for (scan, flow) in updates.into_iter().filter(|(_, flow)| is_compared(flow)) {
-            self.flows.push(Compared { plan: Arc::clone(&flow.plan), scan, way: Way::ByKey });
+            self.flows.push(compared(migration, scan, flow, Way::ByKey));
         }
         let mut table = Table {
             target: match owners.first() {
@@ -96,7 +101,7 @@ impl Layout {
             held: Vec::new(),
             units: Vec::new(),
         };
-        let mut by_constants: Vec<(Vec<KeyPattern>, Vec<(usize, &ScanFlow)>)> = Vec::new();
+        let mut by_constants: Vec<(Vec<KeyPattern>, Vec<Placed<'_>>)> = Vec::new();
         for (scan, flow) in owners {
             let constants = flow.plan.constants().to_vec();
             match by_constants.iter_mut().find(|(known, _)| *known == constants) {
@@ -107,9 +112,9 @@ impl Layout {
         for (constants, alike) in by_constants {
             let held = held_flow(migration, constants, alike[0].1)?;
             let same = same_shape(migration, &alike);
-            let compared: Vec<_> = alike.iter().filter(|(_, flow)| is_compared(flow)).collect();
-            let unit = (same && compared.len() == alike.len()).then_some(self.units.len());
-            if !same && !compared.is_empty() {
+            let compared_ones: Vec<_> = alike.iter().filter(|(_, flow)| is_compared(flow)).collect();
+            let unit = (same && compared_ones.len() == alike.len()).then_some(self.units.len());
+            if !same && !compared_ones.is_empty() {
                 self.notes.push(format!(
                     "{}: they write other columns into one table and nothing constant tells their records apart, \
                      so each record is looked up by its key, and extra records are not looked for",
@@ -118,11 +123,7 @@ impl Layout {
             }
             let way = unit.map_or(Way::ByKey, Way::Unit);
             let first = self.flows.len();
-            self.flows.extend(compared.iter().map(|(scan, flow)| Compared {
-                plan: Arc::clone(&flow.plan),
-                scan: *scan,
-                way,
-            }));
+            self.flows.extend(compared_ones.iter().map(|(scan, flow)| compared(migration, *scan, flow, way)));
             if unit.is_some() {
                 self.units.push(Unit { flows: (first..self.flows.len()).collect() });
             }
@@ -143,13 +144,18 @@ fn flows(migration: &Migration) -> impl Iterator<Item = (usize, &ScanFlow)> {
     scans.flat_map(|(place, scan)| scan.flows.iter().chain(&scan.spilling).map(move |flow| (place, flow)))
 }
 
+fn compared(migration: &Migration, scan: usize, flow: &ScanFlow, way: Way) -> Compared {
+    let ignore = migration.write_request(&flow.plan.name).map(|request| request.ignore).unwrap_or_default();
+    Compared { plan: Arc::clone(&flow.plan), scan, way, ignore }
+}
+
 fn held_flow(migration: &Migration, constants: Vec<KeyPattern>, flow: &ScanFlow) -> Result<HeldFlow> {
     let request = migration.write_request(&flow.plan.name).ok_or_else(|| unknown(&flow.plan.name))?;
     Ok(HeldFlow { constants, columns: Arc::clone(flow.plan.output()), request })
 }
 
 /// Whether the flows' records look alike, so that one fingerprint serves them all.
-fn same_shape(migration: &Migration, flows: &[(usize, &ScanFlow)]) -> bool {
+fn same_shape(migration: &Migration, flows: &[Placed<'_>]) -> bool {
     let shape = |flow: &ScanFlow| {
         let request = migration.write_request(&flow.plan.name);
         let columns: BTreeSet<String> =
@@ -159,7 +165,7 @@ fn same_shape(migration: &Migration, flows: &[(usize, &ScanFlow)]) -> bool {
     flows.windows(2).all(|pair| shape(pair[0].1) == shape(pair[1].1))
 }
 
-fn names(flows: &[(usize, &ScanFlow)]) -> String {
+fn names(flows: &[Placed<'_>]) -> String {
     flows.iter().map(|(_, flow)| flow.plan.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 

@@ -140,12 +140,13 @@ impl Opened {
         for (source, target) in settled.pairs {
             let flow = source.as_ref().map_or(self.layout.units[unit].flows[0], |source| source.flow);
             let key = source.as_ref().or(target.as_ref()).map(|entry| entry.key.clone()).unwrap_or_default();
-            let name = &self.layout.flows[flow].plan.name;
+            let compared = &self.layout.flows[flow];
+            let name = &compared.plan.name;
             if let Some(source) = &source {
                 differences.repair(name, source.fingerprint);
             }
             let (source, target) = (source.map(|entry| entry.record), target.map(|entry| entry.record));
-            let one = difference(name, key, source.as_ref(), target.as_ref(), since);
+            let one = difference(compared, key, source.as_ref(), target.as_ref(), since);
             differences.add(one, &mut counts[flow])?;
         }
         Ok(())

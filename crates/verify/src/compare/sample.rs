@@ -46,8 +46,10 @@ impl Comparison {
         }
         let weight = |scan: usize| self.reading.migration.scans[scan].description.records.unwrap_or(1).max(1);
         let all: u64 = scans.keys().map(|scan| weight(*scan)).sum();
+        let mut left = records;
         for (scan, flows) in &scans {
-            let share = records.saturating_mul(weight(*scan)).div_ceil(all);
+            let share = records.saturating_mul(weight(*scan)).div_ceil(all).min(left);
+            left -= share;
             let piece = Pieces { reading: &self.reading, scan: *scan, flows, seed };
             for (flow, chosen) in piece.choose(share).await? {
                 let (batches, prints): (Vec<RecordBatch>, Vec<Fingerprint>) = chosen.into_iter().unzip();

@@ -95,7 +95,7 @@ impl Take for Sums {
                 }
                 None if self.layout.others_matter => {
                     let (key, record) = (batch.contents.key(row), batch.contents.record(row));
-                    locked(&self.differences).add_other(key, record)?;
+                    locked(&self.differences).add_other(key, &record)?;
                 }
                 None => {}
             }

@@ -44,9 +44,20 @@ pub(crate) enum Cells {
     Float64(PrimitiveArray<Float64Type>),
     Binary(BinaryArray),
     /// Printed by Arrow: what is a number there, and what is a text.
-    Printed { texts: StringArray, is_number: bool },
-    List { lengths: Vec<usize>, starts: Vec<usize>, nulls: Option<NullBuffer>, elements: Box<Cells> },
-    Struct { nulls: Option<NullBuffer>, fields: Vec<(String, Cells)> },
+    Printed {
+        texts: StringArray,
+        is_number: bool,
+    },
+    List {
+        lengths: Vec<usize>,
+        starts: Vec<usize>,
+        nulls: Option<NullBuffer>,
+        elements: Box<Cells>,
+    },
+    Struct {
+        nulls: Option<NullBuffer>,
+        fields: Vec<(String, Cells)>,
+    },
 }
 
 /// What a value is refused for.
@@ -58,7 +69,8 @@ impl Cells {
         Ok(match column.data_type() {
             DataType::Null => Self::Null,
             DataType::Dictionary(_, values) => {
-                let plain = Field::new(field.name(), (**values).clone(), true).with_metadata(field.metadata().clone());
+                let plain = Field::new(field.name(), (**values).clone(), true)
+                    .with_metadata(field.metadata().clone());
                 Self::new(&plain, &cast(column, values)?)?
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => match Logical::of(field) {
@@ -74,7 +86,10 @@ impl Cells {
             integer if integer.is_integer() && *integer != DataType::UInt64 => {
                 Self::Int(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
             }
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => {
                 Self::Binary(cast(column, &DataType::Binary)?.as_binary::<i32>().clone())
             }
             DataType::List(element) => {
@@ -91,7 +106,8 @@ impl Cells {
             DataType::Struct(fields) => {
                 let columns: &StructArray = column.as_struct();
                 let cells = fields.iter().zip(columns.columns());
-                let cells = cells.map(|(field, column)| Ok((field.name().clone(), Self::new(field, column)?)));
+                let cells =
+                    cells.map(|(field, column)| Ok((field.name().clone(), Self::new(field, column)?)));
                 let fields = cells.collect::<Result<_, ArrowError>>()?;
                 Self::Struct { nulls: columns.nulls().cloned(), fields }
             }
@@ -316,7 +332,9 @@ fn document(
     let value = json::parse(document).map_err(|error| format!("is no JSON document: {error}"))?;
     canonical.json(&value);
     match writing {
-        Writing::Json => into.extend(document.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c })),
+        Writing::Json => {
+            into.push_str(&document.replace(['\n', '\r'], " "));
+        }
         Writing::DynamoDb => attribute(&value, into),
         Writing::Csv | Writing::Typed => {}
     }
@@ -327,7 +345,9 @@ fn document(
 fn attribute(value: &Value, into: &mut String) {
     match value {
         Value::Null => into.push_str(r#"{"NULL":true}"#),
-        Value::Bool(value) => tagged("BOOL", into, |into| into.push_str(if *value { "true" } else { "false" })),
+        Value::Bool(value) => {
+            tagged("BOOL", into, |into| into.push_str(if *value { "true" } else { "false" }));
+        }
         Value::Number(number) => tagged("N", into, |into| quoted(number.as_str(), into)),
         Value::String(text) => tagged("S", into, |into| quoted(text, into)),
         Value::Array(values) => tagged("L", into, |into| {

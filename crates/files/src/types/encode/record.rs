@@ -18,7 +18,6 @@ use whimbrel_store::{Nulls, Refusal};
 /// Encodes the records of a batch.
 pub(crate) struct Encoder {
     writing: Writing,
-    format: Format,
     nulls: Nulls,
     columns: Vec<(String, Cells)>,
     /// The columns that count in a fingerprint, by name.
@@ -62,7 +61,6 @@ impl Encoder {
         };
         Ok(Self {
             writing,
-            format,
             nulls,
             compared: places,
             key,
@@ -170,7 +168,9 @@ impl Encoder {
     }
 
     fn joined(&self, places: &[usize], values: &[Option<Canonical>]) -> Canonical {
-        let there = places.iter().filter_map(|place| Some((self.columns[*place].0.as_str(), values[*place].as_ref()?)));
+        let there = places
+            .iter()
+            .filter_map(|place| Some((self.columns[*place].0.as_str(), values[*place].as_ref()?)));
         joined(&there.collect::<Vec<_>>())
     }
 
@@ -179,23 +179,10 @@ impl Encoder {
         let there = self.columns.iter().filter(|(_, cells)| self.nulls == Nulls::Null || !cells.is_null(row));
         there.map(|(name, cells)| (name.clone(), cells.preview(row))).collect()
     }
-
-    /// What separates a record from the next, in the format.
-    pub(crate) fn separator(&self) -> &'static str {
-        match self.format {
-            Format::Json => ",\n",
-            _ => "\n",
-        }
-    }
 }
 
 /// A field, quoted where it must be: what is empty without being NULL, too.
-fn csv_field(
-    cells: &Cells,
-    row: usize,
-    into: &mut String,
-    canonical: &mut Canonical,
-) -> Result<(), String> {
+fn csv_field(cells: &Cells, row: usize, into: &mut String, canonical: &mut Canonical) -> Result<(), String> {
     let started = into.len();
     cells.append(row, Writing::Csv, into, canonical)?;
     if cells.is_null(row) {

@@ -1,0 +1,213 @@
+//! Differences that somebody else made, found record by record.
+
+use crate::parcels::{self, PARCELS, SENDERS};
+use crate::place::{Ended, Place};
+use dynoxide::Database;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const RUN: &[&str] = &["run", "parcels.yaml", "--env", "demo", "--create", "--verify=all", "--json"];
+const VERIFY: &[&str] = &["verify", "parcels.yaml", "--env", "demo", "--all", "--json"];
+
+/// Does something to the items while no program has them open.
+fn tamper(place: &Place, requests: &[(&str, Value)]) {
+    let path = place.path("data/parcels.dynamodb");
+    let database = Database::new(path.to_str().expect("the path is UTF-8")).expect("the database opens");
+    for (action, request) in requests {
+        let mut request = request.clone();
+        request["TableName"] = "parcels".into();
+        match *action {
+            "put" => {
+                let request = serde_json::from_value(request).expect("a request");
+                database.put_item(request).map(drop)
+            }
+            _ => {
+                let request = serde_json::from_value(request).expect("a request");
+                database.delete_item(request).map(drop)
+            }
+        }
+        .expect("the item changes");
+    }
+}
+
+fn flow<'a>(found: &'a Value, name: &str) -> &'a Value {
+    &found["flows"][name]
+}
+
+/// Missing, extra, different.
+fn figures(found: &Value, name: &str) -> [u64; 3] {
+    ["missing", "extra", "different"].map(|kind| flow(found, name)[kind].as_u64().expect("a number"))
+}
+
+fn keys(found: &Value, kind: &str) -> BTreeSet<String> {
+    let differences = found["differences"].as_array().cloned().unwrap_or_default();
+    let of_kind = differences.iter().filter(|difference| difference["kind"] == kind);
+    of_kind.map(|difference| difference["key"]["sk"].as_str().expect("a key").to_owned()).collect()
+}
+
+#[test]
+fn every_planted_difference_is_found_and_nothing_else_and_repaired() {
+    let place = parcels::place();
+    let run = place.run(RUN).expect(3).json();
+    assert_eq!(run["verify"]["outcome"], "equal", "{}", run["verify"]);
+    assert_eq!(flow(&run["verify"], "senders")["compared"], SENDERS);
+    assert_eq!(flow(&run["verify"], "parcels")["rejected"], parcels::REJECTED);
+
+    let mut items = parcels::items(&place);
+    let mut item =
+        |pk: &str, sk: &str| items.remove(&(pk.to_owned(), sk.to_owned())).expect("the item is there");
+    let mut retitled = item("SENDER#2", "PARCEL#1");
+    retitled["title"] = json!({"S": "another"});
+    let mut reordered = item("SENDER#3", "PARCEL#2");
+    let details = reordered["details"]["M"].as_object().expect("a map").clone();
+    reordered["details"]["M"] = Value::Object(details.into_iter().rev().collect());
+    reordered["details"]["M"]["number"]["N"] = "2.0".into();
+    let mut shorter = item("SENDER#4", "PARCEL#3");
+    shorter["details"]["M"]["tags"] = json!({"L": []});
+    let mut swapped = [item("SENDER#5", "PARCEL#4"), item("SENDER#6", "PARCEL#5")];
+    let titles = [swapped[1]["title"].clone(), swapped[0]["title"].clone()];
+    swapped.iter_mut().zip(titles).for_each(|(item, title)| item["title"] = title);
+    let [first, second] = swapped;
+    let key = json!({"Key": {"pk": {"S": "SENDER#7"}, "sk": {"S": "PROFILE"}}});
+    let stranger = json!({"pk": {"S": "SENDER#0"}, "sk": {"S": "PARCEL#0"}, "title": {"S": "<script>"}});
+    let nobody = json!({"pk": {"S": "OTHER"}, "sk": {"S": "X"}});
+    let put = |item: Value| ("put", json!({"Item": item}));
+    let changes = [
+        put(retitled),
+        put(reordered),
+        put(shorter),
+        put(first),
+        put(second),
+        ("delete", key),
+        put(stranger),
+        put(nobody),
+    ];
+    tamper(&place, &changes);
+
+    let found = place.run(VERIFY).expect(4).json();
+    assert_eq!(figures(&found, "senders"), [1, 0, 0]);
+    assert_eq!(figures(&found, "parcels"), [0, 1, 4], "order of keys and 2.0 for 2 are no differences");
+    assert_eq!(found["others"], 1);
+    assert_eq!(keys(&found, "missing"), BTreeSet::from(["PROFILE".to_owned()]));
+    let different = ["PARCEL#1", "PARCEL#3", "PARCEL#4", "PARCEL#5"].map(str::to_owned);
+    assert_eq!(keys(&found, "different"), BTreeSet::from(different));
+    let differences = found["differences"].as_array().expect("differences");
+    let retitled = differences.iter().find(|one| one["key"]["sk"] == "PARCEL#1").expect("it is named");
+    assert_eq!(retitled["attributes"].as_array().map(Vec::len), Some(1), "{retitled}");
+    assert_eq!(retitled["attributes"][0]["target"], "another");
+    assert_eq!(retitled["since"], "target_changed");
+    let file = found["differences_file"].as_str().expect("a file");
+    let lines = std::fs::read_to_string(place.path(file)).expect("the file of differences");
+    assert_eq!(lines.lines().count(), 7);
+
+    let repaired =
+        place.run(&["verify", "parcels.yaml", "--env", "demo", "--repair", "--json"]).expect(4).json();
+    assert_eq!(repaired["repaired"], 5);
+    assert_eq!(figures(&repaired, "senders"), [0, 0, 0]);
+    assert_eq!(figures(&repaired, "parcels"), [0, 1, 0], "what is extra stays");
+    assert_eq!(repaired["others"], 1);
+}
+
+#[test]
+fn a_sample_is_repeatable_and_a_verification_needs_no_run() {
+    let place = parcels::place();
+    let create: &[&str] = &["run", "parcels.yaml", "--env", "demo", "--create", "--journal", "elsewhere"];
+    place.run(create).expect(3);
+    let sample = |seed: &[&str]| -> Ended {
+        let arguments =
+            [&["verify", "parcels.yaml", "--env", "demo", "--sample", "300", "--json"], seed].concat();
+        place.run(&arguments).expect(0)
+    };
+    let first = sample(&["--seed", "7"]).json();
+    let again = sample(&["--seed", "7"]).json();
+    assert_eq!(first["flows"], again["flows"]);
+    assert_eq!(first["depth"]["sample"]["seed"], 7);
+    let compared: u64 =
+        ["senders", "parcels"].iter().map(|name| flow(&first, name)["compared"].as_u64().unwrap_or(0)).sum();
+    assert!((250..=300).contains(&compared), "{compared}");
+
+    // No run of this journal has rejected what cannot arrive: it is refused again, by the same rules.
+    let found = place.run(VERIFY).expect(0).json();
+    assert_eq!(flow(&found, "parcels")["rejected"], parcels::REJECTED);
+    let counted =
+        place.run(&["verify", "parcels.yaml", "--env", "demo", "--count", "--json"]).expect(0).json();
+    assert_eq!(figures(&counted, "parcels"), [0, 0, 0]);
+}
+
+const LEDGER: &str = "
+migration: ledger
+environments: { demo: { variables: { from: 'embedded:data/from.pg', into: 'embedded:data/into.pg' } } }
+variables: { from: '', into: '' }
+stores:
+  old: { postgres: '${from}' }
+  new: { postgres: '${into}' }
+flows:
+  entries:
+    from: { store: old, table: entries }
+    into: { store: new, table: entries, key: [id], mode: upsert }
+";
+
+#[test]
+fn one_digit_one_bit_and_an_empty_text_are_differences_in_postgresql() {
+    let place = Place::new();
+    place.write("ledger.yaml", LEDGER);
+    let table = "CREATE TABLE entries (id bigint PRIMARY KEY, amount numeric(38), share float8, word text,
+         tags text[], facts jsonb, at timestamptz, raw bytea);";
+    parcels::fill(&place, "data/from.pg", &format!("{table}
+        INSERT INTO entries SELECT k, 12345678901234567890123456789012345670 + k % 10, k / 7.0::float8, 'word ' || k,
+        array['a', k::text], jsonb_build_object('k', k, 'list', '[]'::jsonb, 'exact', 1.10),
+        timestamptz '2024-01-01 00:00:00.000001+00' + k * interval '1 s', decode(md5(k::text), 'hex')
+        FROM generate_series(1, 3000) k; ANALYZE;"));
+    parcels::fill(&place, "data/into.pg", table);
+    place.run(&["run", "ledger.yaml", "--env", "demo", "--verify=all"]).expect(0);
+    parcels::fill(
+        &place,
+        "data/into.pg",
+        "
+        UPDATE entries SET amount = amount + 1 WHERE id = 11;
+        UPDATE entries SET share = share + 2.220446049250313e-16 * greatest(1, share) WHERE id = 3;
+        UPDATE entries SET word = '' WHERE id = 12;
+        UPDATE entries SET word = NULL WHERE id = 13;
+        UPDATE entries SET facts = '{\"exact\": 1.1000, \"list\": [], \"k\": 14.0}' WHERE id = 14;
+        UPDATE entries SET facts = facts - 'list' WHERE id = 15;
+        UPDATE entries SET at = at + interval '1 us' WHERE id = 16;
+        UPDATE entries SET tags = array[tags[2], tags[1]] WHERE id = 17;
+        INSERT INTO entries SELECT 9001, amount, share, word, tags, facts, at, raw FROM entries WHERE id = 18;
+        DELETE FROM entries WHERE id = 18;",
+    );
+    let found = place.run(&["verify", "ledger.yaml", "--env", "demo", "--all", "--json"]).expect(4).json();
+    assert_eq!(figures(&found, "entries"), [1, 1, 7], "{found}");
+    let attribute = |id: &str| {
+        let differences = found["differences"].as_array().expect("differences");
+        let one = differences.iter().find(|one| one["key"]["id"].to_string().trim_matches('"') == id);
+        let one = one.unwrap_or_else(|| panic!("{id} is named: {found}"));
+        assert_eq!(one["attributes"].as_array().map(Vec::len), Some(1), "{one}");
+        one["attributes"][0]["name"].as_str().expect("a name").to_owned()
+    };
+    let named = ["11", "3", "12", "13", "15", "16", "17"].map(attribute);
+    assert_eq!(named, ["amount", "share", "word", "word", "facts", "at", "tags"]);
+
+    // The source changes, too: the verification says which side did.
+    let repair = ["verify", "ledger.yaml", "--env", "demo", "--repair", "--json"];
+    place.run(&repair).expect(4);
+    parcels::fill(&place, "data/into.pg", "DELETE FROM entries WHERE id = 9001");
+    parcels::fill(&place, "data/from.pg", "UPDATE entries SET word = 'later' WHERE id = 20");
+    let found = place.run(&["verify", "ledger.yaml", "--env", "demo", "--json"]).expect(4).json();
+    assert_eq!(figures(&found, "entries"), [0, 0, 1]);
+    assert_eq!(found["differences"][0]["since"], "source_changed");
+}
+
+#[test]
+fn a_rehearsal_moves_everything_and_touches_no_target() {
+    let place = parcels::place();
+    let rehearsed = ["run", "parcels.yaml", "--env", "demo", "--rehearse", "--json"];
+    let run = place.run(&rehearsed).expect(3).json();
+    assert_eq!(run["verify"]["outcome"], "equal");
+    assert_eq!(run["flows"]["senders"]["created"], SENDERS);
+    assert!(run["totals"]["read"].as_u64() > Some(PARCELS / 2));
+    assert!(!place.path("data/parcels.dynamodb").exists(), "the target was not even made");
+    let report = place.only_run().join("report.html");
+    assert!(std::fs::read_to_string(report).expect("a report").contains("<svg"));
+    // It stands in nobody's way.
+    place.run(RUN).expect(3);
+}

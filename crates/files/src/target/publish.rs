@@ -1,0 +1,318 @@
+//! The last step of a load: parts put together in order, and only then given their name.
+
+use super::Table;
+use super::ledger::{Entry, Ledger};
+use super::staging::{PartKey, Staging, make_folder, sync_folder};
+use super::writer::packed;
+use crate::client::Place;
+use crate::error::{Fault, Outcome};
+use crate::format::Format;
+use crate::types::encode::csv_header;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::FileWriter;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStoreExt as _, WriteMultipart};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression as Packing, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use tokio::runtime::Handle;
+use whimbrel_model::{FlowName, SliceId};
+use whimbrel_store::StoreErrorKind;
+
+const BUFFER_BYTES: usize = 1 << 20;
+/// How much of an object is sent at once, and how many of these are on their way. An object has 10,000 of them at
+/// the most.
+const UPLOAD_BYTES: usize = 16 << 20;
+const UPLOADS: usize = 2;
+/// A row group is closed when it takes so much memory.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// A part in its place.
+struct Placed {
+    slice: SliceId,
+    flow: FlowName,
+    entry: Entry,
+}
+
+/// Puts a file together and gives it its name. May be called again: what is done is not done twice. Blocks.
+pub(super) fn publish(table: &Table, staging: &Staging, handle: &Handle) -> Outcome<()> {
+    let ledgers = staging.ledgers()?;
+    if !staging.is_published(&table.path)? {
+        let parts = placed(&ledgers, &table.path);
+        if parts.is_empty() {
+            return if handle.block_on(table.place.find(&table.path))?.is_some() {
+                Ok(())
+            } else {
+                Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"))
+            };
+        }
+        write(table, staging, handle, &parts)?;
+        staging.note_published(&table.path)?;
+    }
+    let paths: BTreeSet<&String> =
+        ledgers.iter().flat_map(|ledger| ledger.flows.values()).map(|entry| &entry.path).collect();
+    let mut all = true;
+    for path in paths {
+        all &= staging.is_published(path)?;
+    }
+    staging.clean(&table.path, all)
+}
+
+/// The parts of a file in the order of their slices.
+fn placed(ledgers: &[Ledger], path: &str) -> Vec<Placed> {
+    let mut parts = Vec::new();
+    for ledger in ledgers {
+        let own = ledger.flows.iter().filter(|(_, entry)| entry.path == path);
+        parts.extend(own.map(|(flow, entry)| Placed {
+            slice: ledger.slice.clone(),
+            flow: flow.clone(),
+            entry: entry.clone(),
+        }));
+    }
+    parts.sort_by(|left, right| (order(&left.slice), &left.flow).cmp(&(order(&right.slice), &right.flow)));
+    parts
+}
+
+/// `users.0007` comes before `users.10000`.
+fn order(slice: &SliceId) -> (&str, u64) {
+    let text = slice.as_str();
+    let numbered = text.rsplit_once('.').and_then(|(group, number)| Some((group, number.parse().ok()?)));
+    numbered.unwrap_or((text, 0))
+}
+
+fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) -> Outcome<()> {
+    let mut sink = Sink::open(table, staging, handle)?;
+    let schema = schema(parts)?;
+    let written = match table.format {
+        Format::Parquet => parquet(table, staging, parts, &mut sink, schema),
+        Format::Arrow => arrow(table, staging, parts, &mut sink, schema),
+        Format::Csv => {
+            let names = schema.iter().flat_map(|schema| schema.fields()).map(|field| field.name().as_str());
+            let head = if schema.is_some() { csv_header(names) } else { String::new() };
+            text(table, staging, parts, &mut sink, [&head, "", ""])
+        }
+        Format::Json => text(table, staging, parts, &mut sink, ["[\n", ",\n", "\n]\n"]),
+        Format::NdJson | Format::DynamoDbJson => text(table, staging, parts, &mut sink, ["", "", ""]),
+    };
+    match written {
+        Ok(()) => sink.finish(table),
+        Err(fault) => {
+            sink.abandon();
+            Err(fault)
+        }
+    }
+}
+
+/// The columns that all parts have.
+fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
+    let mut known: Option<SchemaRef> = None;
+    for text in parts.iter().filter_map(|part| part.entry.schema.as_ref()) {
+        let damaged = |_| Fault::found(StoreErrorKind::Mismatch, "a ledger's schema cannot be read");
+        let bytes = BASE64.decode(text).map_err(damaged)?;
+        let schema = StreamReader::try_new(bytes.as_slice(), None)?.schema();
+        match &known {
+            Some(known) if *known != schema => {
+                let what = "flows of different columns write into it";
+                return Err(Fault::found(StoreErrorKind::Mismatch, what));
+            }
+            _ => known = Some(schema),
+        }
+    }
+    Ok(known)
+}
+
+fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<BufReader<Box<dyn Read + Send>>> {
+    let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
+    let bytes = staging.read_part(&key, part.entry.length, part.entry.seq())?;
+    Ok(BufReader::with_capacity(BUFFER_BYTES, bytes))
+}
+
+fn text(
+    table: &Table,
+    staging: &Staging,
+    parts: &[Placed],
+    sink: &mut Sink,
+    [head, between, tail]: [&str; 3],
+) -> Outcome<()> {
+    let put = |sink: &mut Sink, text: &str| -> io::Result<()> {
+        sink.write_all(&packed(table.compression, text.as_bytes().to_vec())?)
+    };
+    put(sink, head)?;
+    let mut is_first = true;
+    for part in parts.iter().filter(|part| part.entry.records > 0) {
+        if !std::mem::replace(&mut is_first, false) {
+            put(sink, between)?;
+        }
+        let copied = io::copy(&mut read(staging, table, part)?, sink)?;
+        if copied != part.entry.length {
+            let what = format!("the part of slice {} is not as long as what was committed of it", part.slice);
+            return Err(Fault::found(StoreErrorKind::Mismatch, what));
+        }
+    }
+    put(sink, tail)?;
+    Ok(())
+}
+
+/// Every batch of the parts, one behind the other.
+fn batches(
+    table: &Table,
+    staging: &Staging,
+    parts: &[Placed],
+    mut take: impl FnMut(&arrow::array::RecordBatch) -> Outcome<()>,
+) -> Outcome<()> {
+    for part in parts {
+        let mut bytes = read(staging, table, part)?;
+        let mut records = 0;
+        while !bytes.fill_buf()?.is_empty() {
+            for batch in StreamReader::try_new(&mut bytes, None)? {
+                let batch = batch?;
+                records += u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+                take(&batch)?;
+            }
+        }
+        if records != part.entry.records {
+            let what = format!("the part of slice {} does not hold what was committed of it", part.slice);
+            return Err(Fault::found(StoreErrorKind::Mismatch, what));
+        }
+    }
+    Ok(())
+}
+
+fn no_schema() -> Fault {
+    Fault::found(StoreErrorKind::Mismatch, "no record and no plan says which columns it has")
+}
+
+fn parquet(
+    table: &Table,
+    staging: &Staging,
+    parts: &[Placed],
+    sink: &mut Sink,
+    schema: Option<SchemaRef>,
+) -> Outcome<()> {
+    let schema = schema.ok_or_else(no_schema)?;
+    let packing = Packing::ZSTD(ZstdLevel::try_new(1)?);
+    let properties = WriterProperties::builder().set_compression(packing).build();
+    let mut writer = ArrowWriter::try_new(sink, schema, Some(properties))?;
+    batches(table, staging, parts, |batch| {
+        writer.write(batch)?;
+        if writer.in_progress_size() >= ROW_GROUP_BYTES {
+            writer.flush()?;
+        }
+        Ok(())
+    })?;
+    writer.close()?;
+    Ok(())
+}
+
+fn arrow(
+    table: &Table,
+    staging: &Staging,
+    parts: &[Placed],
+    sink: &mut Sink,
+    schema: Option<SchemaRef>,
+) -> Outcome<()> {
+    let schema = schema.ok_or_else(no_schema)?;
+    let mut writer = FileWriter::try_new(sink, &schema)?;
+    batches(table, staging, parts, |batch| Ok(writer.write(batch)?))?;
+    Ok(writer.finish()?)
+}
+
+/// Where the bytes of a file go until it is whole.
+enum Sink {
+    File(BufWriter<File>, PathBuf),
+    Upload(Option<WriteMultipart>, Handle),
+}
+
+impl Sink {
+    fn open(table: &Table, staging: &Staging, handle: &Handle) -> Outcome<Self> {
+        match (&table.place, staging.folder()) {
+            (Place::Bucket(bucket), _) => {
+                let path = ObjectPath::parse(&table.path).map_err(object_store::Error::from)?;
+                let upload = handle.block_on(bucket.objects().put_multipart(&path))?;
+                let upload = WriteMultipart::new_with_chunk_size(upload, UPLOAD_BYTES);
+                Ok(Self::Upload(Some(upload), handle.clone()))
+            }
+            (Place::Folder(_), folder) => {
+                let path = folder.unwrap_or(Path::new(".")).join("publishing");
+                Ok(Self::File(BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?), path))
+            }
+        }
+    }
+
+    /// Gives the file its name; it replaces what had it.
+    fn finish(self, table: &Table) -> Outcome<()> {
+        match self {
+            Self::File(buffer, temporary) => {
+                let file = buffer.into_inner().map_err(io::IntoInnerError::into_error)?;
+                file.sync_all()?;
+                let path = Path::new(&table.path);
+                let folder = path.parent().unwrap_or(Path::new("."));
+                make_folder(folder)?;
+                fs::rename(temporary, path)?;
+                sync_folder(folder)
+            }
+            Self::Upload(upload, handle) => {
+                if let Some(upload) = upload {
+                    // An upload belongs to a runtime: its tasks are spawned there.
+                    handle.block_on(upload.finish())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Throws away what was written; the next attempt begins anew.
+    fn abandon(self) {
+        match self {
+            // What is left of it is overwritten by the next attempt.
+            Self::File(_, path) => drop(fs::remove_file(path)),
+            Self::Upload(upload, handle) => {
+                if let Some(upload) = upload {
+                    // The first failure is the one that is told.
+                    let _ = handle.block_on(upload.abort());
+                }
+            }
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file, _) => file.write(bytes),
+            Self::Upload(upload, handle) => {
+                let upload = upload.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+                let _inside = handle.enter();
+                handle.block_on(upload.wait_for_capacity(UPLOADS)).map_err(io::Error::other)?;
+                upload.write(bytes);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file, _) => file.flush(),
+            Self::Upload(..) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_in_the_order_of_their_numbers() {
+        let mut names = ["b.0000", "a.10000", "a.0002", "a.9999"].map(SliceId::new);
+        names.sort_by(|left, right| order(left).cmp(&order(right)));
+        assert_eq!(names.map(|name| name.to_string()), ["a.0002", "a.9999", "a.10000", "b.0000"]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Writes one slice's records of one flow into its part.
+
+use super::Table;
+use super::session::Session;
+use crate::client::blocking;
+use crate::error::{Fault, Outcome as Done};
+use crate::format::{Compression, Format};
+use crate::types::encode::Encoder;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::write::GzEncoder;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use whimbrel_model::{Capacity, Checkpoint, FlowName};
+use whimbrel_store::{Outcome, Result, RunContext, StoreError, WriteBatch, WriteOutcome, Writer};
+
+/// How hard text is packed: it is written once and read seldom, and must not hold the run up.
+const GZIP_LEVEL: u32 = 5;
+const ZSTD_LEVEL: i32 = 3;
+
+pub(super) struct FilesWriter {
+    pub(super) table: Arc<Table>,
+    pub(super) flow: FlowName,
+    pub(super) session: Arc<Session>,
+    pub(super) last: Option<Checkpoint>,
+    pub(super) context: RunContext,
+}
+
+impl FilesWriter {
+    fn failed(&self, fault: Fault) -> StoreError {
+        fault.into_error(&self.table.name, &format!("cannot write \"{}\"", self.table.path))
+    }
+}
+
+/// What a batch became.
+struct Written {
+    bytes: Vec<u8>,
+    outcomes: Vec<Outcome>,
+    records: u64,
+    length: u64,
+}
+
+#[async_trait]
+impl Writer for FilesWriter {
+    async fn last(&self) -> Result<Option<Checkpoint>> {
+        Ok(self.last.clone())
+    }
+
+    async fn write(&self, batch: WriteBatch) -> Result<WriteOutcome> {
+        let (table, session) = (Arc::clone(&self.table), Arc::clone(&self.session));
+        let (flow, key) = (self.flow.clone(), self.context.fingerprint_key.clone());
+        let written = blocking(move || {
+            let encoder = table.encoder(&batch.records, &key)?;
+            let written = if table.format.is_text() {
+                text(&table, &encoder, session.is_begun(&flow))?
+            } else {
+                typed(&encoder, &batch.records)?
+            };
+            if written.records > 0 {
+                let schema = schema_text(batch.records.schema_ref())?;
+                session.append(&flow, batch.seq, written.bytes, written.records, &schema)?;
+            }
+            Ok(WriteOutcome {
+                outcomes: written.outcomes,
+                bytes: written.length,
+                capacity: Capacity::default(),
+            })
+        });
+        written.await.map_err(|fault| self.failed(fault))
+    }
+
+    async fn commit(&self, checkpoint: &Checkpoint, flows: usize) -> Result<()> {
+        let (session, flow, checkpoint) = (Arc::clone(&self.session), self.flow.clone(), checkpoint.clone());
+        let committed = blocking(move || session.commit(&flow, &checkpoint, flows)).await;
+        committed.map_err(|fault| self.failed(fault))
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let (session, flow) = (Arc::clone(&self.session), self.flow.clone());
+        let schema = self.table.planned_schema();
+        let finished = blocking(move || {
+            let schema = schema.map(|schema| schema_text(&schema)).transpose()?;
+            session.finish(&flow, schema)
+        });
+        finished.await.map_err(|fault| self.failed(fault))
+    }
+}
+
+fn text(table: &Table, encoder: &Encoder, is_begun: bool) -> Done<Written> {
+    let mut text = String::new();
+    let mut outcomes = Vec::with_capacity(encoder.rows());
+    let mut records = 0;
+    for row in 0..encoder.rows() {
+        let started = text.len();
+        let is_array = table.format == Format::Json;
+        if is_array && (is_begun || records > 0) {
+            text.push_str(",\n");
+        }
+        outcomes.push(match encoder.append(row, &mut text) {
+            Ok(fingerprint) => {
+                records += 1;
+                text.push_str(if is_array { "" } else { "\n" });
+                Outcome::Created(fingerprint)
+            }
+            Err(refusal) => {
+                text.truncate(started);
+                Outcome::Rejected(refusal)
+            }
+        });
+    }
+    let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    Ok(Written { bytes: packed(table.compression, text.into_bytes())?, outcomes, records, length })
+}
+
+/// A batch as an Arrow IPC stream of its own.
+fn typed(encoder: &Encoder, batch: &RecordBatch) -> Done<Written> {
+    let mut outcomes = Vec::with_capacity(encoder.rows());
+    let mut unused = String::new();
+    for row in 0..encoder.rows() {
+        unused.clear();
+        outcomes.push(encoder.append(row, &mut unused).map_or_else(Outcome::Rejected, Outcome::Created));
+    }
+    let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
+    let kept: arrow::array::BooleanArray = kept.map(Some).collect();
+    let batch = arrow::compute::filter_record_batch(batch, &kept)?;
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut stream = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
+    stream.write(&batch)?;
+    let bytes = stream.into_inner()?;
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let records = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
+    Ok(Written { bytes, outcomes, records, length })
+}
+
+/// Text as the file holds it: each stretch is a member or a frame of its own, so that parts can be put together.
+pub(super) fn packed(compression: Compression, text: Vec<u8>) -> io::Result<Vec<u8>> {
+    match compression {
+        _ if text.is_empty() => Ok(text),
+        Compression::None => Ok(text),
+        Compression::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
+            encoder.write_all(&text)?;
+            encoder.finish()
+        }
+        Compression::Zstd => zstd::bulk::compress(&text, ZSTD_LEVEL),
+    }
+}
+
+/// A schema as text: an Arrow IPC stream without batches, in base64.
+fn schema_text(schema: &Schema) -> std::result::Result<String, ArrowError> {
+    Ok(BASE64.encode(StreamWriter::try_new(Vec::new(), schema)?.into_inner()?))
+}
