@@ -36,7 +36,7 @@ impl DynamoDbToPostgres {
         let prepared = Load::prepare(server, self.shape).await?;
         let both = scan::measure_with_load(&served.url, scanned.segments, rows, prepared).await?;
         let outcome = self.run(bench, &served.url).await?;
-        load::clear(server).await?;
+        load::remove(server).await?;
         let limits = vec![
             Limit { what: "pages to a bare client", records_per_second: scanned.items_per_second },
             Limit { what: "COPY of a bare client", records_per_second: loaded },

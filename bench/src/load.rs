@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The database that is made on the server, anew for each measurement.
+/// The database that is made on the server, anew for each measurement, and removed behind the last.
 const DATABASE: &str = "whimbrel_bench_target";
 /// The table's name.
 pub(crate) const TABLE: &str = "posts";
@@ -105,13 +105,23 @@ impl Shape {
     }
 }
 
+/// Removes what a measurement left.
+///
+/// # Errors
+/// PostgreSQL fails.
+pub(crate) async fn remove(server: &str) -> Result<()> {
+    let admin = open(server, None).await?;
+    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
+    Ok(())
+}
+
 /// A database without tables, in place of what an earlier measurement left.
 ///
 /// # Errors
 /// PostgreSQL fails.
 pub(crate) async fn clear(server: &str) -> Result<()> {
+    remove(server).await?;
     let admin = open(server, None).await?;
-    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
     admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     // Nobody is to write what others have left while something is measured.
     admin.batch_execute("CHECKPOINT").await?;

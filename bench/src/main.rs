@@ -71,7 +71,7 @@ struct Run {
     /// The whimbrel that is measured
     #[arg(long, value_name = "PATH")]
     whimbrel: PathBuf,
-    /// A native PostgreSQL server, in which a database `whimbrel_bench` is made
+    /// A native PostgreSQL server, in which the databases `whimbrel_bench` and `whimbrel_bench_target` are made
     #[arg(long, value_name = "URL")]
     postgres: String,
     /// Prints one JSON object

@@ -57,6 +57,13 @@ pub enum Command {
     Create(SpecArgs),
     /// Runs a migration
     Run(RunArgs),
+    /// Copies records from any store to any other, without a spec
+    ///
+    /// FROM and TO are postgres://user@host/db?table=NAME, dynamodb://TABLE?region=NAME&endpoint=URL&profile=NAME, a
+    /// file (.json, .ndjson, .csv, .parquet, .arrow, .dynamodb.json, each with .gz or .zst), a folder of files, an export
+    /// of DynamoDB, s3://bucket/key, or - for standard input and output. It is a run like any other: with journal,
+    /// rejects and `resume`. Nothing that is there is overwritten unless --mode says so (docs/copy.md).
+    Copy(Box<CopyArgs>),
     /// Goes on with a run that was interrupted, killed or stopped by a failure
     Resume {
         /// The run, or the beginning or end of its name; default: the latest unfinished one
@@ -254,6 +261,114 @@ pub struct RunArgs {
     pub verify: VerifyArgs,
 }
 
+/// What is copied, and how.
+#[derive(Clone, Debug, Args)]
+pub struct CopyArgs {
+    /// Where the records come from
+    pub from: String,
+    /// Where they go
+    pub to: String,
+    /// Only records for which this holds: whimbrel's SQL over the source's columns
+    #[arg(long = "where", value_name = "SQL")]
+    pub filter: Option<String>,
+    /// What becomes of each record: SELECT … FROM input
+    #[arg(long, value_name = "SQL")]
+    pub select: Option<String>,
+    /// What becomes of a record whose key is there already
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = CopyMode::Insert)]
+    pub mode: CopyMode,
+    /// The target's key, comma between columns; default: the source's
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub key: Vec<String>,
+    /// Columns to read with their types, comma between them: id=text,count=number. Default: those of the table; of a
+    /// sample where there are none
+    #[arg(long, value_name = "NAME=TYPE", value_delimiter = ',', value_parser = column)]
+    pub columns: Vec<(String, String)>,
+    /// The format of a file whose name does not say it, and of standard input and output; default there: ndjson
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<CopyFormat>,
+    /// Copies no more than N records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Refuses to make a table that is missing
+    #[arg(long)]
+    pub no_create: bool,
+    /// Begins anew beside an unfinished copy of the same names, which is set aside
+    #[arg(long)]
+    pub new: bool,
+    /// Prints the spec that would be run, as a start for one of your own, and does nothing else
+    #[arg(long, conflicts_with_all = ["limit", "verify", "report", "new"])]
+    pub spec: bool,
+    /// The AWS profile for all stores on AWS
+    #[arg(long, value_name = "NAME")]
+    pub aws_profile: Option<String>,
+    /// The AWS region for all stores on AWS
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
+    #[command(flatten)]
+    pub verify: VerifyArgs,
+}
+
+/// What becomes of a record whose key is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CopyMode {
+    /// It is a reject; a file that is there is refused
+    Insert,
+    /// It takes the place of what was there; a file is replaced whole
+    Upsert,
+    /// It is skipped
+    SkipExisting,
+    /// Its columns are set; a key that is not there is a reject
+    Update,
+}
+
+impl CopyMode {
+    /// The word in the spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Upsert => "upsert",
+            Self::SkipExisting => "skip_existing",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// How records are written in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CopyFormat {
+    /// An array of objects
+    Json,
+    /// One object a line
+    Ndjson,
+    /// RFC 4180, with the columns' names first
+    Csv,
+    /// Apache Parquet
+    Parquet,
+    /// Arrow IPC
+    Arrow,
+    /// Items of DynamoDB JSON
+    #[value(name = "dynamodb-json")]
+    DynamoDbJson,
+}
+
+impl CopyFormat {
+    /// The word in the spec.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+            Self::DynamoDbJson => "dynamodb-json",
+        }
+    }
+}
+
 /// What is asked.
 #[derive(Clone, Debug, Args)]
 pub struct QueryArgs {
@@ -333,6 +448,16 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("NAME=VALUE is expected".to_owned()),
     }
+}
+
+/// A column and its type, `text` where none is said.
+fn column(text: &str) -> Result<(String, String), String> {
+    let (name, kind) = text.split_once('=').unwrap_or((text, "text"));
+    let is_word = !kind.is_empty() && kind.chars().all(|c| c.is_ascii_lowercase());
+    if name.is_empty() || !is_word {
+        return Err("NAME=TYPE is expected: created_at=timestamp".to_owned());
+    }
+    Ok((name.to_owned(), kind.to_owned()))
 }
 
 fn byte_size(text: &str) -> Result<u64, String> {

@@ -51,6 +51,17 @@ impl Failure {
         self
     }
 
+    /// A mistake in a spec that nobody wrote is one of what was typed: without its place there.
+    #[must_use]
+    pub fn without_place(mut self, spec: &std::path::Path) -> Self {
+        if let EngineError::Spec(error) = &self.error
+            && error.path() == spec
+        {
+            self.error = EngineError::refused(error.message(), error.hint());
+        }
+        self
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

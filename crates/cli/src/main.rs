@@ -15,6 +15,7 @@ mod proof;
 mod rehearsal;
 mod rows;
 mod status;
+mod store_url;
 mod warnings;
 mod workspace;
 
@@ -68,6 +69,7 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
         Command::Plan { spec, all, limit } => commands::plan::plan(&program, &spec, all, limit).await,
         Command::Create(spec) => commands::create::create(&program, &spec).await,
         Command::Run(run) => commands::run::run(&program, &run).await,
+        Command::Copy(copy) => commands::copy::copy(&program, &copy).await,
         Command::Resume { run, accept_spec, verify, values } => {
             commands::resume::resume(&program, run.as_deref(), accept_spec, verify, &values).await
         }

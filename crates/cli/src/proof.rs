@@ -36,6 +36,8 @@ pub struct Wanted {
     pub only: BTreeSet<FlowName>,
     /// Writes again what differs.
     pub repair: bool,
+    /// The run beside which it is kept; `None`: the latest that had part in it.
+    pub run: Option<RunId>,
 }
 
 /// A verification about to be carried out.
@@ -87,7 +89,8 @@ impl<'a> Proof<'a> {
     /// The latest run that had part in what is verified.
     #[must_use]
     pub fn run(&self) -> Option<RunId> {
-        self.evidence.values().map(|evidence| &evidence.run).max().cloned()
+        let latest = || self.evidence.values().map(|evidence| &evidence.run).max().cloned();
+        self.wanted.run.clone().or_else(latest)
     }
 
     /// Compares, carries out the spec's assertions, and keeps what was found beside the latest run.
@@ -124,44 +127,68 @@ impl<'a> Proof<'a> {
     }
 
     async fn compare(&self) -> std::result::Result<Verification, EngineError> {
-        let depth = self.wanted.depth.or_else(|| self.depth_of_rules());
+        let (depth, only) = match self.wanted.depth {
+            Some(depth) => (Some(depth), self.wanted.only.clone()),
+            None => self.depth_of_rules(),
+        };
+        let only = if self.wanted.only.is_empty() { only } else { self.wanted.only.clone() };
         match depth {
-            Some(VerifyDepth::Count) => self.count().await,
+            Some(VerifyDepth::Count) => self.count(&only).await,
             Some(VerifyDepth::Sample(records)) => {
                 let seed = self.wanted.seed.unwrap_or_else(random);
-                let found = self.watched(async |comparison| comparison.sample(records, seed).await).await?;
+                let found =
+                    self.watched(&only, async |comparison| comparison.sample(records, seed).await).await?;
                 Ok(found.verification)
             }
-            Some(VerifyDepth::All) => self.all().await,
+            Some(VerifyDepth::All) => self.all(&only).await,
             None => Ok(Verification::of_assertions()),
         }
     }
 
-    /// The closest look that the spec asks for: every record where it has no rule at all.
-    fn depth_of_rules(&self) -> Option<VerifyDepth> {
+    /// The closest look that the spec asks for, and the flows that it is about: every record of all where it has no
+    /// rule at all.
+    fn depth_of_rules(&self) -> (Option<VerifyDepth>, BTreeSet<FlowName>) {
         let rules = &self.migration.resolved.verify;
         if rules.is_empty() {
-            return Some(VerifyDepth::All);
+            return (Some(VerifyDepth::All), BTreeSet::new());
         }
         let depths = rules.iter().filter_map(|rule| match rule {
-            VerifyRule::Count { .. } => Some(VerifyDepth::Count),
-            VerifyRule::Records { sample: Some(records), .. } => Some(VerifyDepth::Sample(*records)),
-            VerifyRule::Records { sample: None, .. } => Some(VerifyDepth::All),
+            VerifyRule::Count { only, .. } => Some((VerifyDepth::Count, only)),
+            VerifyRule::Records { sample: Some(records), only, .. } => {
+                Some((VerifyDepth::Sample(*records), only))
+            }
+            VerifyRule::Records { sample: None, only, .. } => Some((VerifyDepth::All, only)),
             VerifyRule::Assert(_) => None,
         });
-        depths.max()
+        let closest = depths.max_by_key(|(depth, only)| (*depth, only.is_empty()));
+        match closest {
+            Some((depth, only)) => (Some(depth), self.named(only)),
+            None => (None, BTreeSet::new()),
+        }
     }
 
-    async fn all(&self) -> std::result::Result<Verification, EngineError> {
-        let Found { verification, repairs } = self.watched(Comparison::all).await?;
+    /// The flows of these names and groups.
+    fn named(&self, names: &[String]) -> BTreeSet<FlowName> {
+        let is_named = |flow: &&whimbrel_spec::ResolvedFlow| {
+            names.iter().any(|name| {
+                *name == flow.name.as_str()
+                    || *name == flow.scan.as_str()
+                    || flow.group.as_ref() == Some(name)
+            })
+        };
+        self.migration.resolved.flows.iter().filter(is_named).map(|flow| flow.name.clone()).collect()
+    }
+
+    async fn all(&self, only: &BTreeSet<FlowName>) -> std::result::Result<Verification, EngineError> {
+        let Found { verification, repairs } = self.watched(only, Comparison::all).await?;
         if !self.wanted.repair || repairs.count() == 0 {
             return Ok(verification);
         }
         let wanted = u64::try_from(repairs.count()).unwrap_or(u64::MAX);
         self.program.console.say(format!("{} records differ and are written again", count(wanted)));
-        let repaired = self.watched(async |comparison| comparison.repair(repairs).await).await?;
+        let repaired = self.watched(only, async |comparison| comparison.repair(repairs).await).await?;
         // What was written is proven like everything else.
-        let Found { mut verification, .. } = self.watched(Comparison::all).await?;
+        let Found { mut verification, .. } = self.watched(only, Comparison::all).await?;
         verification.repaired = repaired.written;
         let refused = repaired.refused.into_iter().map(|(reason, records)| {
             format!("{} records could not be written again: {reason}", count(records))
@@ -173,32 +200,38 @@ impl<'a> Proof<'a> {
         Ok(verification)
     }
 
-    async fn count(&self) -> std::result::Result<Verification, EngineError> {
+    async fn count(&self, only: &BTreeSet<FlowName>) -> std::result::Result<Verification, EngineError> {
         let mut expected: BTreeMap<FlowName, Expected> = BTreeMap::new();
         for run in self.evidence.values().map(|evidence| evidence.run.clone()).collect::<BTreeSet<_>>() {
-            let records = self.journal.find(run.as_str())?;
-            let Some(record) = records.first() else { continue };
-            let of_run = summary::expected(self.journal, record)?.into_iter();
+            let Some(mut record) = self.journal.find(run.as_str())?.into_iter().next() else { continue };
+            while let Some(retry) = self.journal.retry_of(&record.id)? {
+                record = retry;
+            }
+            let of_run = summary::expected(self.journal, &record)?.into_iter();
             let ours = |flow: &FlowName| self.evidence.get(flow).is_some_and(|evidence| evidence.run == run);
             expected.extend(of_run.filter(|(flow, _)| ours(flow)));
         }
         let mut flows = self.migration.flows().map(|(_, flow)| &flow.plan.name);
         if !flows.all(|flow| expected.contains_key(flow)) {
             // No run has counted them: the sources are.
-            expected = self.watched(Comparison::expected).await?;
+            expected = self.watched(only, Comparison::expected).await?;
         }
         let mut verification = whimbrel_verify::count(&self.migration, &expected).await?;
-        if !self.wanted.only.is_empty() {
-            verification.flows.retain(|flow, _| self.wanted.only.contains(flow));
+        if !only.is_empty() {
+            verification.flows.retain(|flow, _| only.contains(flow));
             let equal = verification.flows.values().all(whimbrel_verify::FlowVerification::is_equal);
             verification.outcome = if equal { Outcome::Equal } else { Outcome::Different };
         }
         Ok(verification)
     }
 
-    fn comparison(&self, watch: &Arc<Watch>) -> std::result::Result<Comparison, EngineError> {
+    fn comparison(
+        &self,
+        only: &BTreeSet<FlowName>,
+        watch: &Arc<Watch>,
+    ) -> std::result::Result<Comparison, EngineError> {
         let settings = Settings {
-            only: (!self.wanted.only.is_empty()).then(|| self.wanted.only.clone()),
+            only: (!only.is_empty()).then(|| only.clone()),
             parallel: self.program.parallel(),
             scratch: self.journal.folder().join(format!("compare-{}", self.context.run.short())),
             differences: self.folder().join("differences.ndjson"),
@@ -210,10 +243,11 @@ impl<'a> Proof<'a> {
     /// A comparison under a display of how far it is.
     async fn watched<T>(
         &self,
+        only: &BTreeSet<FlowName>,
         work: impl AsyncFnOnce(Comparison) -> std::result::Result<T, EngineError>,
     ) -> std::result::Result<T, EngineError> {
         let watch = Arc::new(Watch::default());
-        let comparison = self.comparison(&watch)?;
+        let comparison = self.comparison(only, &watch)?;
         let showing = self.program.console.progress.then(|| tokio::spawn(show(self.program.console, watch)));
         let outcome = work(comparison).await;
         if let Some(showing) = showing {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use whimbrel_aws::CredentialsFile;
 use whimbrel_dynamodb::{DynamoConfig, DynamoStore};
 use whimbrel_engine::migration::{Migration, Stores};
+use whimbrel_files::{FilesConfig, FilesStore};
 use whimbrel_model::{RunId, StoreName};
 use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_spec::resolved::StoreKind;
@@ -41,7 +42,14 @@ impl Workspace {
     /// # Errors
     /// The spec or a value is wrong.
     pub async fn load(args: &SpecArgs, run: Option<(&RunId, i64)>) -> Result<Self> {
-        let spec = load(&args.spec)?;
+        Self::of(load(&args.spec)?, args, run).await
+    }
+
+    /// As [`Workspace::load`], of a spec that is at hand.
+    ///
+    /// # Errors
+    /// As [`Workspace::load`].
+    pub async fn of(spec: Spec, args: &SpecArgs, run: Option<(&RunId, i64)>) -> Result<Self> {
         let providers = Providers::new(spec.base_dir()).with(Prompt).with(CredentialsFile::default());
         let started = run.and_then(|(_, started_ms)| jiff::Timestamp::from_millisecond(started_ms).ok());
         let choices = Choices {
@@ -123,6 +131,12 @@ impl Workspace {
                     }
                 }
                 Ok(Arc::new(open_dynamodb(&store.name, &config, opened)?))
+            }
+            StoreKind::Files => {
+                let name = &store.name;
+                let config =
+                    FilesConfig::from_value(&store.config).map_err(|error| wrong_config(name, error))?;
+                Ok(Arc::new(FilesStore::new(name.clone(), &config)?))
             }
         }
     }

@@ -162,7 +162,7 @@ impl Made {
         for message in 0..MESSAGES {
             self.message(number * MESSAGES + message, &id, arrives);
         }
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             self.items
                 .push(json!({"pk": text(&partition(number)), "sk": text(&format!("PROFILE#{number}"))}));
         }
@@ -179,7 +179,7 @@ impl Made {
         let mut arrives = has_parent;
         // One in seven is broken whether or not it has a conversation; where that is broken, all of its messages are
         // orphans.
-        if number % 7 == 0 {
+        if number.is_multiple_of(7) {
             arrives = false;
             match number / 7 % 5 {
                 0 => item["sk"] = text(&format!("MSG#{id}")),

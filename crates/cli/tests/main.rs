@@ -2,6 +2,7 @@
 //! databases, and looks at what it says, how it ends and what lies in the target afterwards.
 
 mod contramate;
+mod copy;
 mod demo;
 mod errors;
 mod faults;

@@ -21,6 +21,8 @@ use whimbrel_store::{HotKeyColumn, RunContext};
 
 /// Records that a plan reads of each source where it is not told to read all.
 pub const SAMPLE_RECORDS: u64 = 1_000;
+/// Batches without a record after which a sample ends.
+const SAMPLE_BATCHES: u64 = 100;
 /// Records shown of each flow.
 const SHOWN_RECORDS: usize = 3;
 /// Rejects named of each flow.
@@ -145,7 +147,9 @@ pub async fn dry_run(
     for scan in migration.scans.iter().filter(|scan| scan.spilled.is_none()) {
         let began = Instant::now();
         let (found, read) = sample(scan, all, limit, context, &mut keys, &mut tally).await?;
-        let records = scan.description.records.unwrap_or(read).min(limit.unwrap_or(u64::MAX));
+        let known =
+            scan.description.records.or_else(|| if all { None } else { scan.parents.as_ref()?.estimate() });
+        let records = known.unwrap_or(read).min(limit.unwrap_or(u64::MAX));
         let share = if read > 0 { ratio(records, read) } else { 0.0 };
         records_of_scans += records;
         // A run reads, transforms and writes side by side; writing takes about as long as this reading.
@@ -212,7 +216,7 @@ async fn sample_part(
     context: &RunContext,
     found: &mut Found<'_, '_>,
 ) -> Result<u64> {
-    let mut read = 0;
+    let (mut read, mut empty) = (0, 0);
     let kinds = scan.kinds();
     let slice = SliceId::new("plan");
     let mut batches = scan.source.read(part, None, context).await?;
@@ -224,6 +228,11 @@ async fn sample_part(
         batch.records = batch.records.slice(0, keep);
         batch.unreadable.retain(|bad| bad.row < keep);
         read += u64::try_from(keep).unwrap_or(0);
+        // A sample of records without elements is no reason to read all of them.
+        empty += u64::from(keep == 0);
+        if empty > SAMPLE_BATCHES && most <= SAMPLE_RECORDS {
+            break;
+        }
         let mut all = Vec::new();
         for flow in found.flows.iter() {
             all.push(flow.flow.plan.reach(&slice, &batch)?);
@@ -324,6 +333,7 @@ impl<'a> FlowFound<'a> {
     fn finish(self, scan: &Scan, records: u64, limit: Option<u64>) -> FlowDryRun {
         let share = if self.read > 0 { ratio(records, self.read).max(1.0) } else { 0.0 };
         let mut notes = scan.description.notes.clone();
+        notes.extend(scan.parents.as_ref().map(|parents| parents.note()));
         notes.extend(self.flow.target.notes.iter().cloned());
         let target = &self.flow.target;
         FlowDryRun {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{ColumnFidelity, Fingerprint, FlowName, Logical, Reject, SliceId, Stage, record};
-use whimbrel_spec::resolved::{Check, OnDuplicate, OrderColumn, Relation};
+use whimbrel_spec::resolved::{Check, OnDuplicate, OrderColumn, POSITION, Relation};
 use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
 use whimbrel_store::{KeyPattern, Mode, Originals, ReadBatch, RunContext, SourceDescription, Target};
 
@@ -91,7 +91,7 @@ impl FlowPlan {
         target: Arc<dyn Target>,
         mode: Mode,
     ) -> Result<Self> {
-        let guarded = mode == Mode::Update && reads_its_target(flow);
+        let guarded = mode == Mode::Update && flow.from.each.is_none() && reads_its_target(flow);
         let input = &source.schema;
         let placed = |sql: &SqlText, error: TransformError| {
             let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
@@ -182,7 +182,12 @@ impl FlowPlan {
         spec: &Path,
     ) -> Result<()> {
         self.into_key = into_key.to_vec();
-        let table = matches!(flow.from.relation, Relation::Table(_));
+        // Where nothing names a parent, two elements of different parents may have one key.
+        let is_named = flow.from.each.as_ref().is_none_or(|each| {
+            let own = |name: &String| name == POSITION || Some(name) == each.key_as.as_ref();
+            !self.key.first().is_some_and(own)
+        });
+        let table = matches!(flow.from.relation, Relation::Table(_)) && is_named;
         let order = match flow.into.on_duplicate {
             OnDuplicate::Reject => None,
             OnDuplicate::Last => Some(Order::new(&flow.into.order, self.output()).map_err(|error| {

@@ -3,6 +3,8 @@
 //! Each works row by row, answers NULL for NULL, and fails where there is no right answer: the record is then
 //! rejected with the message. Adding one is an entry in [`all`] and a test below.
 
+mod instants;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -21,11 +23,32 @@ use whimbrel_model::{Logical, record};
 #[must_use]
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let timestamp = || vec![DataType::Timestamp(TimeUnit::Microsecond, None)];
+    let instant = || Returns::Plain(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
     let functions = [
         RowFunction::new("is_uuid", vec![DataType::Utf8], Returns::Plain(DataType::Boolean), is_uuid),
         RowFunction::new("rfc3339_nanos", timestamp(), Returns::Plain(DataType::Utf8), |a| rfc3339(a, 9)),
         RowFunction::new("rfc3339_micros", timestamp(), Returns::Plain(DataType::Utf8), |a| rfc3339(a, 6)),
         RowFunction::new("rfc3339_millis", timestamp(), Returns::Plain(DataType::Utf8), |a| rfc3339(a, 3)),
+        RowFunction::of_times("rfc3339", instants::rfc3339),
+        RowFunction::of_times("try_rfc3339", instants::try_rfc3339),
+        RowFunction::new(
+            "is_pg_timestamp",
+            vec![DataType::Utf8],
+            Returns::Plain(DataType::Boolean),
+            instants::is_pg_timestamp,
+        ),
+        RowFunction::new(
+            "is_iso_timestamp",
+            vec![DataType::Utf8],
+            Returns::Plain(DataType::Boolean),
+            instants::is_iso_timestamp,
+        ),
+        RowFunction::new("from_epoch_s", vec![DataType::Int64], instant(), |a| {
+            instants::from_epoch(a, 1_000_000)
+        }),
+        RowFunction::new("from_epoch_ms", vec![DataType::Int64], instant(), |a| {
+            instants::from_epoch(a, 1_000)
+        }),
         RowFunction::new("epoch_s", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000_000)),
         RowFunction::new("epoch_ms", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000)),
         RowFunction::new(
@@ -59,6 +82,8 @@ struct RowFunction {
     name: &'static str,
     /// The types that arguments are brought to; `None` where any will do.
     arguments: Option<Vec<DataType>>,
+    /// Whether a timestamp, as it is, is as good as text.
+    takes_timestamps: bool,
     signature: Signature,
     returns: Returns,
     evaluate: Evaluate,
@@ -82,12 +107,19 @@ impl Hash for RowFunction {
 impl RowFunction {
     fn new(name: &'static str, arguments: Vec<DataType>, returns: Returns, evaluate: Evaluate) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Self { name, arguments: Some(arguments), signature, returns, evaluate }
+        Self { name, arguments: Some(arguments), takes_timestamps: false, signature, returns, evaluate }
+    }
+
+    /// A function of a time, in text or as a timestamp, and a number of digits.
+    fn of_times(name: &'static str, evaluate: Evaluate) -> Self {
+        let arguments = vec![DataType::Utf8, DataType::Int64];
+        let function = Self::new(name, arguments, Returns::Plain(DataType::Utf8), evaluate);
+        Self { takes_timestamps: true, ..function }
     }
 
     fn any(name: &'static str, returns: Returns, evaluate: Evaluate) -> Self {
         let signature = Signature::variadic_any(Volatility::Immutable);
-        Self { name, arguments: None, signature, returns, evaluate }
+        Self { name, arguments: None, takes_timestamps: false, signature, returns, evaluate }
     }
 }
 
@@ -121,6 +153,7 @@ impl ScalarUDFImpl for RowFunction {
         }
         for (given, wanted) in given.iter().zip(&wanted) {
             let fits = match wanted {
+                DataType::Utf8 if self.takes_timestamps && matches!(given, DataType::Timestamp(..)) => true,
                 DataType::Int64 => given.is_integer() || given.is_null(),
                 DataType::Timestamp(..) => given.is_temporal() || given.is_null(),
                 DataType::Utf8 => given.is_string() || given.is_null(),
@@ -131,6 +164,7 @@ impl ScalarUDFImpl for RowFunction {
             }
         }
         let keep_zone = |(given, wanted): (&DataType, DataType)| match given {
+            DataType::Timestamp(..) if self.takes_timestamps => given.clone(),
             DataType::Timestamp(_, Some(zone)) => {
                 DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
             }

@@ -9,6 +9,7 @@ pub mod condition;
 pub mod distinct;
 pub mod dry_run;
 pub mod duplicates;
+pub mod each;
 pub mod error;
 pub mod evidence;
 pub mod flow;

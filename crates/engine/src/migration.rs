@@ -1,6 +1,7 @@
 //! A migration made ready: its stores opened, its flows compiled and gathered into scan groups.
 
 use crate::condition;
+use crate::each::{EachSource, Parents};
 use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::needs;
@@ -12,7 +13,7 @@ use whimbrel_model::{FingerprintKey, FlowName, GroupName, Slice, SliceId, SliceP
 use whimbrel_spec::resolved::{self, FromRequest, NullRule, Unmatched, WriteMode};
 use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
-    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
+    Mode, Nulls, Parameter, ReadRequest, Relation, Shape, Source, SourceDescription, Store, StoreError,
     StoreErrorKind, Target, TargetPlan, WriteRequest,
 };
 
@@ -49,6 +50,8 @@ pub struct Scan {
     pub spilling: Vec<ScanFlow>,
     /// Of a scan over spilled records: where they come from.
     pub spilled: Option<Spilled>,
+    /// Of a scan over elements: the records that hold them.
+    pub parents: Option<Arc<Parents>>,
     /// The scans that must be complete before this one begins.
     pub after: BTreeSet<GroupName>,
     /// Records in a batch.
@@ -158,6 +161,9 @@ impl Migration {
         for flow in &self.resolved.flows {
             add(flow.name.as_str());
             add(&format!("{:?} {:?} {:?}", flow.from.relation, flow.from.slice_by, flow.into.table));
+            if let Some(each) = &flow.from.each {
+                add(&format!("{:?} {:?}", each.path, each.key_as));
+            }
             for (name, value) in flow.parameters.iter().chain(&flow.into.scope) {
                 add(name);
                 add(&value.0);
@@ -211,6 +217,7 @@ fn scan_groups<'a>(flows: &'a [ResolvedFlow], stores: &Stores) -> Vec<Vec<&'a Re
             a.store == b.store
                 && a.relation == b.relation
                 && a.slice_by == b.slice_by
+                && a.each == b.each
                 && same_types(flow, other)
                 && flow.parameters == other.parameters
                 && domain(flow, stores) == domain(other, stores)
@@ -256,10 +263,10 @@ async fn prepare_scan(
     let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
-    let source = opened(stores, &first.from.store)?
-        .source(read_request(flows, resolved.unmatched, batch_records, batch_bytes))
-        .map_err(reading)?;
-    let description = source.describe().await.map_err(reading)?;
+    let request = read_request(flows, resolved.unmatched, batch_records, batch_bytes);
+    let (source, parents) = open_source(first, &**opened(stores, &first.from.store)?, request, spec).await?;
+    let mut description = source.describe().await.map_err(reading)?;
+    description.notes.extend(read_again(first, &resolved.flows));
     let mut scan_flows = Vec::new();
     for (flow, mode, target) in targets {
         let mut plan = FlowPlan::compile(flow, spec, &description, Arc::clone(&target), mode)?;
@@ -287,8 +294,40 @@ async fn prepare_scan(
         flows: scan_flows,
         spilling: Vec::new(),
         spilled: None,
+        parents,
         after: BTreeSet::new(),
         batch_records,
+    })
+}
+
+/// The source of a flow's records, and the records that hold them where they are elements.
+async fn open_source(
+    flow: &ResolvedFlow,
+    store: &dyn Store,
+    request: ReadRequest,
+    spec: &Path,
+) -> Result<(Arc<dyn Source>, Option<Arc<Parents>>)> {
+    let Some(each) = &flow.from.each else {
+        let source = store.source(request).map_err(|error| placed(error, spec, flow, flow.position))?;
+        return Ok((source, None));
+    };
+    let source = EachSource::open(store, request, each).await;
+    let source = source.map_err(|error| placed(error, spec, flow, each.position))?;
+    let parents = Arc::clone(source.parents());
+    Ok((Arc::new(source), Some(parents)))
+}
+
+/// What a plan says where something is read again, since other flows take other elements of it.
+fn read_again(first: &ResolvedFlow, flows: &[ResolvedFlow]) -> Option<String> {
+    let (store, relation) = (&first.from.store, &first.from.relation);
+    let others = flows.iter().filter(|flow| flow.from.store == *store && flow.from.relation == *relation);
+    let others = others.filter(|flow| flow.from.each != first.from.each);
+    let names: Vec<String> = others.map(|flow| format!("`{}`", flow.name)).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "it is read once more for {}: flows with different `each` do not share a scan",
+            names.join(", ")
+        )
     })
 }
 
@@ -324,6 +363,7 @@ fn spill_scans(scan: &mut Scan) -> Vec<Scan> {
             flows: vec![flow.clone()],
             spilling: Vec::new(),
             spilled: Some(Spilled { by: scan.name.clone(), source }),
+            parents: None,
             // One after the other: they may refer to each other.
             after: BTreeSet::from([std::mem::replace(&mut before, name)]),
             batch_records: scan.batch_records,
@@ -372,6 +412,7 @@ fn read_request(
         wanted: needs::wanted_by_any(flows.iter().copied()),
         condition: condition::condition_of_any(flows.iter().copied()),
         wants_all: unmatched == Unmatched::Reject,
+        whole: true,
         batch_records,
         batch_bytes,
     }
@@ -392,6 +433,7 @@ fn write_request(flow: &ResolvedFlow, mode: Mode) -> WriteRequest {
         ignore: into.ignore.clone(),
         scope: into.scope.iter().map(|(column, value)| (column.clone(), value.0.clone())).collect(),
         allow_lossy: into.allow_lossy.clone(),
+        shape: into.shape.as_ref().map(|shape| Shape::ObjectBy(shape.object_by.clone())),
     }
 }
 

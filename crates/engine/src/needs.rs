@@ -41,7 +41,8 @@ pub fn wanted(flow: &ResolvedFlow) -> Option<BTreeSet<String>> {
         let names = names_in(&parse(&wrapped(sql))?)?;
         columns.extend(names.into_iter().map(|name| normalized(&name)));
     }
-    if flow.into.mode == WriteMode::Update {
+    // What stands in an element is not what the target held.
+    if flow.into.mode == WriteMode::Update && flow.from.each.is_none() {
         columns.extend(select(&query)?.projection.iter().filter_map(output_name));
     }
     Some(columns)
@@ -252,6 +253,7 @@ pub(crate) mod tests {
                 relation: Relation::Table("t".to_owned()),
                 filter: None,
                 slice_by: Vec::new(),
+                each: None,
             },
             columns: BTreeMap::new(),
             checks: Vec::new(),
@@ -269,6 +271,7 @@ pub(crate) mod tests {
                 forms: BTreeMap::new(),
                 ignore: Vec::new(),
                 allow_lossy: Vec::new(),
+                shape: None,
                 batch_records: None,
                 batch_bytes: None,
                 position: Position::START,

@@ -499,6 +499,7 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
                     flows: vec![flow],
                     spilling: Vec::new(),
                     spilled: None,
+                    parents: None,
                     // One after the other, in the order of the flows: later ones may refer to earlier ones.
                     after: scans.last().map(|before| before.name.clone()).into_iter().collect(),
                     batch_records: scan.batch_records,
@@ -569,7 +570,9 @@ pub fn wanted_slices(scan: &Scan, limit: Option<u64>) -> usize {
     if limit.is_some() || !scan.description.resumable {
         return 1;
     }
-    let slices = scan.description.records.unwrap_or(0).div_ceil(SLICE_RECORDS).clamp(1, MOST_SLICES);
+    // Elements come with the records that hold them.
+    let records = scan.description.records.or_else(|| scan.parents.as_ref()?.records);
+    let slices = records.unwrap_or(0).div_ceil(SLICE_RECORDS).clamp(1, MOST_SLICES);
     usize::try_from(slices).unwrap_or(1)
 }
 

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod document_store;
 mod duplicates;
+mod each;
 mod journal;
 mod ledger_store;
 mod ledgers;

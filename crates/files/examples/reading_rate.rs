@@ -68,6 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         wanted: Some(wanted.into()),
         condition: None,
         wants_all: true,
+        whole: false,
         batch_records: 8_192,
         batch_bytes: 8 << 20,
     })?;

@@ -263,7 +263,7 @@ async fn the_store_says_what_and_where_it_is() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 50, failure_persistence: None, ..proptest::prelude::ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_file_holds_nothing_breaks_off(

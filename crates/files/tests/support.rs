@@ -58,6 +58,7 @@ pub fn request(table: &str, columns: &[(&str, &str)], wanted: &[&str]) -> ReadRe
         wanted: Some(wanted.collect()).filter(|wanted: &std::collections::BTreeSet<_>| !wanted.is_empty()),
         condition: None,
         wants_all: false,
+        whole: false,
         batch_records: 3,
         batch_bytes: 1 << 20,
     }

@@ -30,6 +30,7 @@ fn into(table: &str) -> WriteRequest {
         ignore: Vec::new(),
         scope: [].into(),
         allow_lossy: Vec::new(),
+        shape: None,
     }
 }
 

@@ -66,6 +66,9 @@ impl Canonical {
     /// A number by its value; what is no finite decimal (`NaN`, `Infinity`) by its text.
     pub fn number(&mut self, text: &str) {
         self.buffer.push(tag::NUMBER);
+        if Decimal::is_plain(text) {
+            return self.content(text.as_bytes());
+        }
         match Decimal::parse(text) {
             Some(decimal) => self.content(decimal.to_string().as_bytes()),
             None => self.content(text.as_bytes()),

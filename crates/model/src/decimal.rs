@@ -40,6 +40,21 @@ impl Decimal {
         Some(Self { negative, digits: significant.to_owned(), exponent })
     }
 
+    /// Whether a text is what [`Decimal`] would print of its own number, told without allocating. It may say no
+    /// to some that are, of many digits or small ones.
+    #[must_use]
+    pub fn is_plain(text: &str) -> bool {
+        let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+        let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
+            Some(at) => (&digits[..at], Some(&digits[at + 1..])),
+            None => (digits, None),
+        };
+        let all_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+        let begins = matches!(whole.first(), Some(b'1'..=b'9')) && whole.len() <= 40 && all_digits(whole);
+        let ends = |fraction: &[u8]| matches!(fraction.last(), Some(b'1'..=b'9')) && all_digits(fraction);
+        begins && fraction.is_none_or(ends)
+    }
+
     /// How many significant digits it has; 0 for zero.
     #[must_use]
     pub fn precision(&self) -> usize {
@@ -83,6 +98,26 @@ impl fmt::Display for Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_number_is_its_own_normal_form() {
+        let plain = ["1", "-1", "10", "123456789012345678901234567890", "1.5", "-10.25", "100.001", "7.0001"];
+        let not =
+            ["", "-", "0", "-0", "01", "1.", "1.0", ".5", "+1", "1e3", "0.5", "1 ", "NaN", "1.2.3", "1.-1"];
+        for text in plain {
+            assert!(Decimal::is_plain(text) && normal(text) == text, "{text}");
+        }
+        assert!(not.iter().all(|text| !Decimal::is_plain(text)));
+        for number in -3000_i32..3000 {
+            for text in [
+                format!("{number}"),
+                format!("{number}e-2"),
+                format!("{}.{:02}", number / 100, number.abs() % 100),
+            ] {
+                assert!(!Decimal::is_plain(&text) || normal(&text) == text, "{text}");
+            }
+        }
+    }
 
     fn normal(text: &str) -> String {
         Decimal::parse(text).unwrap().to_string()

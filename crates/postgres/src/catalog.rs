@@ -192,7 +192,7 @@ pub(crate) async fn layout(store: &StoreName, lease: &Lease, request: &ReadReque
 /// The columns that somebody looks at, with those that slices and records are named by. Where one is asked for that
 /// is not there all are kept: whoever reports it names those that there are.
 fn only_wanted(mut columns: Vec<Column>, request: &ReadRequest, key: &[String]) -> Vec<Column> {
-    let Some(wanted) = &request.wanted else { return columns };
+    let Some(wanted) = request.wanted.as_ref().filter(|_| !request.whole) else { return columns };
     if !wanted.iter().all(|name| columns.iter().any(|column| column.name == *name)) {
         return columns;
     }

@@ -391,6 +391,14 @@ impl Target for PostgresTarget {
         fingerprints.map(|fingerprint| fingerprint.ok().map(|fingerprint| fingerprint.key)).collect()
     }
 
+    fn knows_best(&self) -> bool {
+        let is_known_there = |planned: Arc<Planned>| {
+            let mut columns = planned.encoder.columns().iter();
+            columns.any(|column| column.wire.is_understood_by_server_alone())
+        };
+        self.planned().is_some_and(is_known_there)
+    }
+
     fn fingerprints(
         &self,
         records: &RecordBatch,

@@ -51,6 +51,7 @@ pub fn request(relation: Relation) -> ReadRequest {
         wanted: None,
         condition: None,
         wants_all: false,
+        whole: false,
         batch_records: 100,
         batch_bytes: 1 << 20,
     }

@@ -22,6 +22,7 @@ pub fn request(table: &str, mode: Mode) -> WriteRequest {
         ignore: Vec::new(),
         scope: BTreeMap::new(),
         allow_lossy: Vec::new(),
+        shape: None,
     }
 }
 

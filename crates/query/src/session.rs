@@ -253,6 +253,7 @@ impl Session {
             wanted: None,
             condition: None,
             wants_all: false,
+            whole: false,
             batch_records: limit.unwrap_or(8192).clamp(1, 8192),
             batch_bytes: 2 * 1024 * 1024,
         })?;

@@ -51,6 +51,7 @@ impl Place {
             wanted: Some(wanted),
             condition,
             wants_all: false,
+            whole: false,
             batch_records: limit.unwrap_or(BATCH_RECORDS).clamp(1, BATCH_RECORDS),
             batch_bytes: BATCH_BYTES,
         })

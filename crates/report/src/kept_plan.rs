@@ -50,15 +50,18 @@ pub struct KeptFlow {
 /// # Errors
 /// The file cannot be written.
 pub fn keep_plan(migration: &Migration, expected: Option<&DryRun>, run_folder: &Path) -> Result<()> {
-    let plan = KeptPlan {
-        planned: expected.map(|plan| PlannedCost {
-            records: plan.records,
-            capacity: plan.capacity,
-            usd: plan.cost_usd,
-            seconds: plan.seconds,
-        }),
-        flows: flows(migration),
+    let planned = expected.map(|plan| PlannedCost {
+        records: plan.records,
+        capacity: plan.capacity,
+        usd: plan.cost_usd,
+        seconds: plan.seconds,
+    });
+    let planned = match planned {
+        // Somebody may have planned this run already.
+        None => kept_plan(run_folder)?.and_then(|kept| kept.planned),
+        planned => planned,
     };
+    let plan = KeptPlan { planned, flows: flows(migration) };
     let mut value = serde_json::to_value(plan).map_err(|error| EngineError::Internal(error.to_string()))?;
     redact(&mut value, &migration.resolved.secrets);
     crate::write::replace(&run_folder.join(FILE), format!("{value:#}\n").as_bytes())

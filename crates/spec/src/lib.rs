@@ -12,6 +12,7 @@ mod coherence;
 mod column_path;
 mod defaults;
 mod duration;
+mod each;
 pub mod elements;
 mod error;
 mod names;
@@ -27,6 +28,7 @@ mod spec;
 mod sql;
 mod template;
 
+pub use each::{EachPath, EachStep};
 pub use error::{Position, Result, SpecError, SpecErrorKind};
 pub use provider::{Found, Provider, ProviderError, Providers};
 pub use redact::{Redactor, mask_url_passwords};

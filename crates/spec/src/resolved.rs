@@ -1,5 +1,6 @@
 //! A spec with every value filled in: what the engine takes. Plain data.
 
+use crate::each::EachPath;
 use crate::error::Position;
 use crate::redact::Redactor;
 use crate::span::SqlText;
@@ -12,8 +13,9 @@ use whimbrel_model::{FlowName, GroupName, StoreName};
 
 mod verify;
 
+pub use crate::each::{ELEMENT, POSITION};
 pub use crate::elements::Unmatched;
-pub use crate::elements::into::{NullRule, OnDuplicate, OrderColumn, WriteMode};
+pub use crate::elements::into::{NullRule, OnDuplicate, OrderColumn, Shape, WriteMode};
 pub use verify::{AssertKind, AssertRule, ColumnPlace, Expected, Relate, VerifyQuery, VerifyRule};
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.
@@ -150,7 +152,31 @@ pub struct FromRequest {
     pub filter: Option<SqlText>,
     /// The columns by whose ranges it is cut into slices; empty: the primary key.
     pub slice_by: Vec<String>,
+    /// What in each record becomes a record of its own; `None`: the record itself.
+    pub each: Option<Each>,
 }
+
+/// Which elements of a record become records.
+#[derive(Clone, Debug)]
+pub struct Each {
+    /// Where they stand.
+    pub path: EachPath,
+    /// The path as it is written.
+    pub text: String,
+    /// The column that takes the keys of the members that a `.*` of the path finds.
+    pub key_as: Option<String>,
+    /// Where `each` stands in the file.
+    pub position: Position,
+}
+
+impl PartialEq for Each {
+    /// Wherever they stand: flows that read the same thing share one scan.
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.key_as == other.key_as
+    }
+}
+
+impl Eq for Each {}
 
 /// What in a store is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +233,8 @@ pub struct IntoRequest {
     pub ignore: Vec<String>,
     /// Columns that may lose something.
     pub allow_lossy: Vec<String>,
+    /// How records are nested in a file; `None`: they are not.
+    pub shape: Option<Shape>,
     /// How many records a request or transaction holds, where the spec says it.
     pub batch_records: Option<u32>,
     /// How many bytes a request or transaction holds, where the spec says it.

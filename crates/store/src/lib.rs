@@ -18,7 +18,7 @@ pub use context::{BudgetSpent, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
 pub use request::{
-    Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, WriteRequest,
+    Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, Shape, WriteRequest,
 };
 pub use source::{BatchStream, Originals, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{

@@ -78,6 +78,9 @@ pub struct ReadRequest {
     /// Whether records beyond the condition are wanted, too, to be counted. A store that can find records by
     /// key need not deliver them all the same, and says so in [`crate::SourceDescription::sees_all`].
     pub wants_all: bool,
+    /// Whether a record must be kept whole where it is rejected. A store whose batches are all that there is of a
+    /// record, without [`crate::Originals`], then reads every column, wanted or not.
+    pub whole: bool,
     /// How many records a batch holds at the most.
     pub batch_records: usize,
     /// How many bytes a batch holds at the most, in the source's own measure; one record may be larger.
@@ -131,4 +134,15 @@ pub struct WriteRequest {
     pub scope: BTreeMap<String, String>,
     /// Columns whose values may lose something on the way; any other lossy column is refused by the plan.
     pub allow_lossy: Vec<String>,
+    /// How the records are nested, in a target that is a file; `None`: one behind the other. A store that cannot
+    /// do so refuses it.
+    pub shape: Option<Shape>,
+}
+
+/// How records are nested in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One object, which holds each record under the value that this column of it has. The column itself is not
+    /// among the record's members; it is never NULL, and no value of it stands twice.
+    ObjectBy(String),
 }

@@ -37,7 +37,8 @@ pub struct ReadBatch {
     /// The records, row by row as the source ordered them. A row named in `unreadable` has NULL where its
     /// value could not be held.
     pub records: RecordBatch,
-    /// Where to go on after this batch; `None` in a slice without order.
+    /// Where to go on after this batch; `None` in a slice without order, and where one record of the store came
+    /// apart into several batches, in all but the last of them.
     pub cursor: Option<Cursor>,
     /// Rows that must not go on, by row number, ascending.
     pub unreadable: Vec<Unreadable>,

@@ -229,6 +229,13 @@ pub trait Target: Send + Sync {
         encoded.map(|encoded| encoded.map(|encoded| encoded.fingerprint)).collect()
     }
 
+    /// Whether equal values may have fingerprints that differ: of text that the store itself turns into a type of
+    /// which only it knows when two values are the same. Whoever compares asks [`Target::look_up`] then, which
+    /// answers with the fingerprint of the record that it was asked for where the store holds the same.
+    fn knows_best(&self) -> bool {
+        false
+    }
+
     /// About `wanted` disjoint parts that together are all that the table holds (in scope), for
     /// [`Target::held`].
     ///

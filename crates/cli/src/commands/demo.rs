@@ -77,6 +77,9 @@ static CONTRAMATE: Bundle = Bundle {
     ],
 };
 
+/// The report of a demo, in its run's folder.
+const REPORT: &str = "report.html";
+
 /// How many tables the database has that are not PostgreSQL's own.
 const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = 'public'";
 /// How many rows they have, as ANALYZE left it.
@@ -105,7 +108,7 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
     if let Some(record) = &unfinished {
         (id, started_ms) = (record.id.clone(), record.started_ms);
     }
-    let args = arguments(spec);
+    let args = arguments(spec, Some(journal.run_folder(&id).join(REPORT)));
     let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
     let mut opened = workspace.nothing_opened();
     if let Sample::Script(scripts) = &bundle.sample {
@@ -141,11 +144,12 @@ async fn story(
         let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
         let plan = opened.hide(plan_of(&migration, false, None).await)?;
         program.console.say(whimbrel_report::plan(&plan, program.console.paint()));
+        opened.hide(whimbrel_report::keep_plan(&migration, Some(&plan), &journal.run_folder(&id)))?;
     }
     execute(program, args, workspace, opened, journal, id, task).await
 }
 
-fn arguments(spec: PathBuf) -> RunArgs {
+fn arguments(spec: PathBuf, report: Option<PathBuf>) -> RunArgs {
     let values = Values { env: Some("demo".to_owned()), ..Values::default() };
     RunArgs {
         spec: SpecArgs { spec, only: Vec::new(), values },
@@ -153,7 +157,7 @@ fn arguments(spec: PathBuf) -> RunArgs {
         limit: None,
         new: false,
         rehearse: false,
-        verify: VerifyArgs { verify: Some(VerifyDepth::All), report: Vec::new() },
+        verify: VerifyArgs { verify: Some(VerifyDepth::All), report: Vec::from_iter(report) },
     }
 }
 
@@ -205,7 +209,7 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exi
     let folder = journal.run_folder(&RunId::new(ended.summary.run.as_str()));
     let exit = ended.exit();
     if program.common.json {
-        let report = folder.join("summary.json").display().to_string();
+        let report = folder.join(REPORT).display().to_string();
         let value = json!({ "run": ended.summary, "verify": ended.verification, "report": report });
         program.console.result(&value, "");
         return exit;
@@ -218,11 +222,14 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exi
         program.console.say(format!(
             "Where to look next:
   the spec                 {spec}
+  the report               {}
   the run's log, summary   {}{rejects}
   the same in steps        whimbrel plan {spec} --env demo --all
-                           whimbrel run {spec} --env demo --verify=count
+                           whimbrel run {spec} --env demo --verify
+                           whimbrel verify {spec} --env demo
   pull the plug            kill -9 a run at any moment, then `whimbrel resume`
   your own databases       the README beside the spec",
+            folder.join(REPORT).display(),
             folder.display()
         ));
     }

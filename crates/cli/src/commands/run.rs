@@ -257,7 +257,7 @@ pub async fn execute(
     if let (Some(depth), None) = (args.verify.verify, &done.failure) {
         let verified = tokio::select! {
             () = stop.cancelled() => Err(EngineError::Interrupted.into()),
-            verified = verify(program, workspace, opened, journal, depth, stop.clone()) => verified,
+            verified = verify(program, workspace, opened, journal, depth, record.id.clone(), stop.clone()) => verified,
         };
         match verified {
             Ok(verification) => done.verification = Some(verification),
@@ -302,9 +302,10 @@ async fn verify(
     opened: &Opened,
     journal: &Journal,
     depth: VerifyDepth,
+    run: RunId,
     stop: CancellationToken,
 ) -> Result<Verification> {
-    let wanted = Wanted { depth: Some(depth), ..Wanted::default() };
+    let wanted = Wanted { depth: Some(depth), run: Some(run), ..Wanted::default() };
     Proof::prepare(program, &workspace.resolved, opened, journal, wanted, stop).await?.carry_out().await
 }
 

@@ -29,7 +29,7 @@ fn arrives(
     };
     run(&["check", &spec, "--env", "live", "--set", &table_name]).expect(0);
     let summary =
-        run(&["run", &spec, "--env", "live", "--create", "--verify=count", "--json", "--set", &table_name])
+        run(&["run", &spec, "--env", "live", "--create", "--verify=all", "--json", "--set", &table_name])
             .expect(0)
             .json();
     assert_eq!(summary["outcome"], "complete");

@@ -497,6 +497,7 @@ mod tests {
             forms: [].into(),
             ignore: vec!["text".into()],
             allow_lossy: Vec::new(),
+            shape: None,
         }
     }
 

@@ -75,6 +75,7 @@ pub fn request(table: &str, mode: Mode) -> WriteRequest {
         scope: [].into(),
         ignore: Vec::new(),
         allow_lossy: Vec::new(),
+        shape: None,
     }
 }
 

@@ -108,6 +108,7 @@ impl Filled {
             wanted: Some(wanted.iter().map(|name| (*name).to_owned()).collect()),
             condition: None,
             wants_all: false,
+            whole: false,
             batch_records: 1000,
             batch_bytes: 1 << 20,
         }

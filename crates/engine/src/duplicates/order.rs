@@ -78,10 +78,7 @@ impl Order {
     ///
     /// # Errors
     /// The records are of another schema, which is a mistake of ours.
-    pub fn sort_bytes(
-        &self,
-        records: &RecordBatch,
-    ) -> Result<Vec<Box<[u8]>>, arrow::error::ArrowError> {
+    pub fn sort_bytes(&self, records: &RecordBatch) -> Result<Vec<Box<[u8]>>, arrow::error::ArrowError> {
         let column = |column: &Column| {
             let values = records.column(column.index);
             if column.number { numbers(values.as_ref()) } else { Arc::clone(values) }

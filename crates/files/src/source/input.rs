@@ -45,7 +45,7 @@ impl Input {
         let unpacked: Box<dyn Read + Send> = match compression {
             Compression::None => raw,
             Compression::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, raw))),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(raw)?),
+            Compression::Zstd => Box::new(Unpacking(zstd::stream::read::Decoder::new(raw)?)),
         };
         let mut input = Self {
             reader: BufReader::with_capacity(BUFFER_BYTES, unpacked),
@@ -140,6 +140,24 @@ impl Input {
 pub(super) fn is_array(input: &mut Input) -> Outcome<bool> {
     let bytes = input.fill()?;
     Ok(bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'['))
+}
+
+/// Tells what is wrong with packed bytes from what is wrong with reading them: the decoder's own errors have no
+/// kind.
+struct Unpacking<R>(R);
+
+impl<R: Read> Read for Unpacking<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into).map_err(|error| {
+            let is_below = error.raw_os_error().is_some()
+                || error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>());
+            if error.kind() == io::ErrorKind::Other && !is_below {
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            } else {
+                error
+            }
+        })
+    }
 }
 
 /// Computes the digest of what is read through it.

@@ -37,10 +37,14 @@ impl TypedFile {
                 Ok(Self::Parquet(access, metadata))
             }
             Format::Arrow => {
-                let mut magic = Vec::new();
-                (&mut access).take(6).read_to_end(&mut magic)?;
+                let mut head = Vec::new();
+                (&mut access).take(8).read_to_end(&mut head)?;
                 access.seek(SeekFrom::Start(0))?;
-                if magic == ARROW_FILE {
+                if !head.starts_with(ARROW_FILE) && first_message_bytes(&head) > file.size {
+                    // The reader would make room for what the first bytes say, whatever they are.
+                    return Err(Fault::found(StoreErrorKind::Protocol, "it is no Arrow IPC"));
+                }
+                if head.starts_with(ARROW_FILE) {
                     let reader = FileReader::try_new(buffered(&access), None)?;
                     let batches = u64::try_from(reader.num_batches()).unwrap_or(u64::MAX);
                     Ok(Self::ArrowFile(access, reader.schema(), batches))
@@ -126,6 +130,12 @@ impl TypedFile {
             }
         }
     }
+}
+
+/// What a stream's first bytes say of the length of its first message.
+fn first_message_bytes(head: &[u8]) -> u64 {
+    let length = head.strip_prefix(&[0xFF; 4]).unwrap_or(head).first_chunk::<4>();
+    length.map_or(u64::MAX, |length| u32::from_le_bytes(*length).into())
 }
 
 fn buffered(access: &RandomAccess) -> BufReader<RandomAccess> {

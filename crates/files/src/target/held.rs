@@ -35,6 +35,7 @@ pub(super) fn source(table: &Table, wanted: Option<BTreeSet<String>>) -> Result<
         wanted: wanted.or_else(|| is_open.then(whole)),
         condition: None,
         wants_all: true,
+        whole: false,
         batch_records: BATCH_RECORDS,
         batch_bytes: BATCH_BYTES,
     };

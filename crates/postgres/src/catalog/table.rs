@@ -176,8 +176,13 @@ async fn table_columns(
     for row in rows {
         let name: String = row.try_get(0).map_err(failed)?;
         let is_wanted = request.wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
-        if is_wanted && !row.try_get::<_, bool>(4).map_err(failed)? {
+        let is_allowed: bool = row.try_get(4).map_err(failed)?;
+        if is_wanted && !is_allowed {
             forbidden.push(name.clone());
+        }
+        if request.whole && !is_wanted && !is_allowed {
+            // A reject is as whole as the role may see it.
+            continue;
         }
         let is_not_null: bool = row.try_get(3).map_err(failed)?;
         found.push(Found {

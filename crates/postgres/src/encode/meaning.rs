@@ -37,6 +37,17 @@ pub(crate) enum Meaning {
     List(Box<Meaning>),
 }
 
+impl Meaning {
+    /// Whether it is no more than the text.
+    pub(crate) fn is_text(&self) -> bool {
+        match self {
+            Self::Text => true,
+            Self::List(element) => element.is_text(),
+            _ => false,
+        }
+    }
+}
+
 /// What a range is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Bounds {

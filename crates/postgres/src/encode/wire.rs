@@ -103,6 +103,14 @@ impl Wire {
         matches!(self, Self::Cast(_))
     }
 
+    /// Whether only PostgreSQL knows when two texts are one value.
+    pub(crate) fn is_understood_by_server_alone(&self) -> bool {
+        match self {
+            Self::Cast(meaning) => meaning.is_text(),
+            _ => false,
+        }
+    }
+
     /// Appends a row's value in both forms: PostgreSQL's, without its length, and the canonical one. `false`:
     /// it is NULL. The reason of a refusal follows the column's name.
     pub(crate) fn put(

@@ -206,6 +206,7 @@ fn request(relation: Relation, slice_by: Vec<String>) -> ReadRequest {
         wanted: None,
         condition: None,
         wants_all: true,
+        whole: false,
         batch_records: BATCH_RECORDS,
         batch_bytes: BATCH_BYTES,
     }

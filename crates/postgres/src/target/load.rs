@@ -366,6 +366,7 @@ fn request(query: String) -> ReadRequest {
         wanted: None,
         condition: None,
         wants_all: false,
+        whole: false,
         batch_records: REMOVED_RECORDS,
         batch_bytes: REMOVED_BYTES,
     }

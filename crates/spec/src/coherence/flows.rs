@@ -1,6 +1,6 @@
 //! Flows read and write stores that exist, say each thing once, and wait for each other without circles.
 
-use super::Findings;
+use super::{Findings, each};
 use crate::elements::checks::CheckElement;
 use crate::elements::flows::{After, Flow};
 use crate::elements::into::{Into, OnDuplicate};
@@ -67,6 +67,7 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         return;
     };
     store(spec, &path, name, "from", from.store.as_deref(), findings);
+    each::from(spec, name, from, findings);
     if is_files(spec, from.store.as_deref()) || from.path.is_some() {
         let other = [("table", from.table.is_some()), ("query", from.query.is_some())];
         let other = other.into_iter().find(|(_, there)| *there).map(|(key, _)| key);
@@ -121,7 +122,9 @@ fn file(
 ) {
     let at = |key: &str| spec.key_position(&[path, &[key]].concat());
     let shown = store.unwrap_or_default();
-    if named && store.is_some_and(|store| spec.document().stores.contains_key(store)) && !is_files(spec, store)
+    if named
+        && store.is_some_and(|store| spec.document().stores.contains_key(store))
+        && !is_files(spec, store)
     {
         let message = format!("`path` names a file, and the store `{shown}` is not `files`");
         findings.add(at("path"), message, "name its `table`");
@@ -161,6 +164,7 @@ fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
             let message = format!("`into` of the flow `{name}` names no table");
             findings.add(spec.position(&path), message, "say where records go: `table: NAME`");
         }
+        each::shape(spec, &path, target, findings);
         order(spec, &path, target, findings);
     }
 }

@@ -25,7 +25,11 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
     match kinds.as_slice() {
         [] => {
             let at = spec.key_position(&["stores", name]);
-            findings.add(at, format!("the store `{name}` has no kind"), "give it `postgres`, `dynamodb` or `files`");
+            findings.add(
+                at,
+                format!("the store `{name}` has no kind"),
+                "give it `postgres`, `dynamodb` or `files`",
+            );
         }
         [_] => {}
         [first, second, ..] => {

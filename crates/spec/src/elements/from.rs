@@ -35,13 +35,11 @@ pub struct From {
     /// The columns by whose ranges it is cut into slices; without it, the primary key.
     #[serde(default)]
     pub slice_by: Option<OneOrMany<String>>,
-    /// A JSON path; each element that it finds becomes a record.
+    /// A path into a record, `$.tokens[*]`; each element that it finds becomes a record.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "unnest in the `query`"))]
     pub each: Option<String>,
     /// The column that takes the keys, where `each` finds objects by key.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "unnest in the `query`"))]
     pub key_as: Option<String>,
 }
 

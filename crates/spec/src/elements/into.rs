@@ -27,8 +27,7 @@ pub struct Into {
     pub path: Option<TemplateText>,
     /// How the records are nested in a file.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "write into a `table`"))]
-    pub shape: Option<Value>,
+    pub shape: Option<Shape>,
     /// The columns that make a record's key; without it, the table's own primary key.
     #[serde(default)]
     pub key: Option<OneOrMany<String>>,
@@ -75,6 +74,17 @@ pub struct Into {
 
 /// Keys of `into` of which a flow has exactly one: its own displaces the one of `defaults`.
 pub(crate) const PLACES: &[&str] = &["table", "langchain", "path"];
+
+/// How the records are nested in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a flow's `shape`"))]
+pub struct Shape {
+    /// The column whose values are the keys of one object.
+    ///
+    /// The object holds each record under its own key; the column itself is not among the record's members.
+    pub object_by: String,
+}
 
 /// What becomes of a record whose key the target holds already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -2,13 +2,14 @@
 
 use super::selection::{Chosen, Selection};
 use super::values::{Source, Values};
+use crate::each::EachPath;
 use crate::elements::checks::CheckElement;
 use crate::elements::from::From as FromElement;
 use crate::elements::into::Into as IntoElement;
 use crate::elements::text::{ScopePart, scope_part};
 use crate::error::{Result, SpecError};
 use crate::order;
-use crate::resolved::{Check, FromRequest, IntoRequest, ParameterValue, Relation, ResolvedFlow};
+use crate::resolved::{Check, Each, FromRequest, IntoRequest, ParameterValue, Relation, ResolvedFlow};
 use crate::span::SqlText;
 use crate::spec::Spec;
 use crate::sql::{self, Finding};
@@ -119,7 +120,16 @@ async fn from_request(
         relation,
         filter: sql(spec, &["flows", name, "from", "where"]),
         slice_by: from.slice_by.as_ref().map(|columns| columns.as_slice().to_vec()).unwrap_or_default(),
+        each: each(spec, name, from)?,
     })
+}
+
+fn each(spec: &Spec, name: &str, from: &FromElement) -> Result<Option<Each>> {
+    let Some(text) = &from.each else { return Ok(None) };
+    let position = spec.position(&["flows", name, "from", "each"]);
+    let path = EachPath::parse(text)
+        .map_err(|fault| spec.error(position, format!("`each`: {}", fault.message), "look at the path"))?;
+    Ok(Some(Each { path, text: text.clone(), key_as: from.key_as.clone(), position }))
 }
 
 async fn into_request(
@@ -141,6 +151,7 @@ async fn into_request(
         forms: into.forms.iter().map(|(column, form)| (column.clone(), form.as_str().to_owned())).collect(),
         ignore: into.ignore.clone(),
         allow_lossy: into.allow_lossy.clone(),
+        shape: into.shape.clone(),
         batch_records: into.batch.records,
         batch_bytes: into.batch.bytes,
         position: spec.position(path),

@@ -5,6 +5,7 @@
 //! be matched one after the other, so that memory grows neither with the tables nor with the differences.
 
 mod by_key;
+mod confirm;
 mod differences;
 mod expected;
 mod layout;
@@ -18,6 +19,7 @@ mod sums;
 
 use crate::verification::{Depth, FlowVerification, Outcome, Verification};
 use by_key::ByKey;
+use confirm::Confirm;
 use differences::Differences;
 pub use differences::Repairs;
 use layout::{Layout, Way};
@@ -25,7 +27,7 @@ use opened::{OpenUnit, Opened};
 use reading::{Reading, Take};
 pub use repair::Repaired;
 use scratch::Scratch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,7 +37,7 @@ use whimbrel_engine::evidence::Evidence;
 use whimbrel_engine::journal::now_ms;
 use whimbrel_engine::migration::Migration;
 use whimbrel_engine::{EngineError, Result};
-use whimbrel_model::{Capacity, FlowName};
+use whimbrel_model::{Capacity, Fingerprint, FlowName};
 use whimbrel_store::RunContext;
 
 /// How a comparison is made.
@@ -251,7 +253,24 @@ impl Comparison {
         let opened = Arc::new(Opened::new(layout, &self.reading.context, open, scratch));
         opened.rejected(&self.evidence)?;
         self.pass(&flows, &tables, &(Arc::clone(&opened) as Arc<dyn Take>)).await?;
-        opened.matched(&self.evidence, counts, &mut locked(differences))
+        let suspects = opened.suspects(&self.evidence)?;
+        let equal = self.ask(suspects).await?;
+        opened.matched(&self.evidence, &equal, counts, &mut locked(differences))
+    }
+
+    /// Which of the records that seem to differ are the same to a target that knows best.
+    async fn ask(&self, suspects: opened::Suspects) -> Result<HashSet<Fingerprint>> {
+        if suspects.records.is_empty() {
+            return Ok(HashSet::new());
+        }
+        tracing::info!(
+            records = suspects.records.len(),
+            "records seem to differ: the target is asked for them"
+        );
+        let (layout, context) = (self.layout(), &self.reading.context);
+        let confirm = Arc::new(Confirm::new(layout, context, suspects.records));
+        self.pass(&suspects.flows, &BTreeSet::new(), &(Arc::clone(&confirm) as Arc<dyn Take>)).await?;
+        Ok(confirm.equal())
     }
 
     fn end(

@@ -12,12 +12,24 @@ use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use whimbrel_engine::evidence::Evidence;
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Buckets, Fingerprint, FlowName, bucket};
 use whimbrel_store::{HeldBatch, RunContext};
+
+/// How many records a target is asked for, at most: where more seem to differ, the rest is told as it seems.
+const MOST_SUSPECTS: usize = 1_000_000;
+
+/// Records that seem to differ.
+#[derive(Default)]
+pub(crate) struct Suspects {
+    /// Their flows.
+    pub flows: BTreeSet<usize>,
+    /// Themselves.
+    pub records: HashSet<Fingerprint>,
+}
 
 /// A unit whose sides differ somewhere.
 pub(crate) struct OpenUnit {
@@ -71,12 +83,52 @@ impl Opened {
         Ok(())
     }
 
-    /// Matches what was gathered. `counts` are the flows', to be added to.
+    /// The records that seem to differ, of flows whose target knows best.
+    pub(crate) fn suspects(&self, evidence: &BTreeMap<FlowName, Evidence>) -> Result<Suspects> {
+        let mut suspects = Suspects::default();
+        let knows_best = |flow: &Compared| flow.plan.target.knows_best();
+        let asked: Vec<bool> = self.layout.flows.iter().map(knows_best).collect();
+        if !asked.contains(&true) {
+            return Ok(suspects);
+        }
+        self.each_group(evidence, |_, settled| {
+            for (source, target) in settled.pairs {
+                if let (Some(source), Some(_)) = (source, target)
+                    && asked[source.flow]
+                    && suspects.records.len() < MOST_SUSPECTS
+                {
+                    suspects.flows.insert(source.flow);
+                    suspects.records.insert(source.fingerprint);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(suspects)
+    }
+
+    /// Matches what was gathered. What is in `equal` differs only as text. `counts` are the flows', to be added to.
     pub(crate) fn matched(
         &self,
         evidence: &BTreeMap<FlowName, Evidence>,
+        equal: &HashSet<Fingerprint>,
         counts: &mut [FlowVerification],
         differences: &mut Differences,
+    ) -> Result<()> {
+        self.each_group(evidence, |(unit, key), mut settled| {
+            settled.pairs.retain(|(source, target)| {
+                let same = source.as_ref().is_some_and(|source| equal.contains(&source.fingerprint));
+                !(same && target.is_some())
+            });
+            let since = self.since(unit, bucket(key));
+            self.report(unit, settled, since, counts, differences)
+        })
+    }
+
+    /// Goes through the records of one key after the other, matched.
+    fn each_group(
+        &self,
+        evidence: &BTreeMap<FlowName, Evidence>,
+        mut take: impl FnMut((usize, u128), Settled) -> Result<()>,
     ) -> Result<()> {
         let rules = self.rules(evidence);
         self.scratch.each(|entries| {
@@ -89,11 +141,7 @@ impl Opened {
                     Side::Rejected => group.rejected.push(entry),
                 }
             }
-            for ((unit, key), group) in groups {
-                let since = self.since(unit, bucket(key));
-                self.report(unit, group.settle(&rules), since, counts, differences)?;
-            }
-            Ok(())
+            groups.into_iter().try_for_each(|(key, group)| take(key, group.settle(&rules)))
         })
     }
 
@@ -218,7 +266,12 @@ impl Take for Opened {
 pub(crate) fn then(layout: &Layout, unit: usize, evidence: &BTreeMap<FlowName, Evidence>) -> Option<Buckets> {
     let mut sums = Buckets::default();
     for flow in &layout.units[unit].flows {
-        sums.merge(&evidence.get(&layout.flows[*flow].plan.name).filter(|evidence| evidence.ended)?.sums);
+        sums.merge(
+            &evidence
+                .get(&layout.flows[*flow].plan.name)
+                .filter(|evidence| evidence.ended && evidence.limit.is_none())?
+                .sums,
+        );
     }
     Some(sums)
 }

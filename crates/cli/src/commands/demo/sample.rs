@@ -18,7 +18,7 @@ use whimbrel_spec::resolved::StoreKind;
 /// # Errors
 /// An embedded database does not start, or the data did not arrive whole.
 pub async fn move_in(program: &Program, name: &str, spec: &Path, script: &str) -> Result<()> {
-    let mut args = arguments(spec.to_owned());
+    let mut args = arguments(spec.to_owned(), None);
     // What a demo is about is verified; its sample was counted when it was made.
     args.verify.verify = None;
     let mut journal = Journal::open(&program.common.journal)?;

@@ -1,0 +1,252 @@
+//! What a copy asks its stores before it begins: columns, key, whether the target is there.
+
+use super::draft::{Draft, is_file};
+use super::sample::{Column, Sample};
+use crate::store_url::Place;
+use crate::workspace::{Opened, Workspace};
+use arrow::datatypes::{DataType, Schema};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use whimbrel_engine::flow::FlowPlan;
+use whimbrel_engine::{EngineError, needs};
+use whimbrel_model::attribute::ITEM;
+use whimbrel_model::{FingerprintKey, Logical, RunId};
+use whimbrel_report::figures::count;
+use whimbrel_spec::resolved::{Relation as Named, ResolvedFlow, WriteMode};
+use whimbrel_store::{
+    Mode, Nulls, ReadRequest, Relation, RunContext, Source, SourceDescription, Store, StoreErrorKind, Target,
+    WriteRequest,
+};
+
+/// Records of a batch of the sample.
+const BATCH_RECORDS: usize = 500;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// The ends of a copy.
+struct Ends<'a> {
+    flow: &'a ResolvedFlow,
+    source: &'a Arc<dyn Store>,
+    target: &'a Arc<dyn Store>,
+}
+
+impl<'a> Ends<'a> {
+    fn of(workspace: &'a Workspace, opened: &'a Opened) -> Result<Self, EngineError> {
+        let internal = || EngineError::Internal("the spec of a copy has one flow and its stores".to_owned());
+        let flow = workspace.resolved.flows.first().ok_or_else(internal)?;
+        let store = |name| opened.stores.get(name).ok_or_else(internal);
+        Ok(Self { flow, source: store(&flow.from.store)?, target: store(&flow.into.store)? })
+    }
+
+    fn source(&self, wanted: Option<Vec<String>>) -> Result<Arc<dyn Source>, EngineError> {
+        let flow = self.flow;
+        let Named::Table(table) = &flow.from.relation else {
+            return Err(EngineError::Internal("a copy reads a table".to_owned()));
+        };
+        Ok(self.source.source(ReadRequest {
+            relation: Relation::Table(table.clone()),
+            slice_by: Vec::new(),
+            columns: flow.columns.clone(),
+            parameters: std::collections::BTreeMap::new(),
+            wanted: wanted.map(|wanted| wanted.into_iter().collect()),
+            condition: None,
+            wants_all: false,
+            whole: false,
+            batch_records: BATCH_RECORDS,
+            batch_bytes: BATCH_BYTES,
+        })?)
+    }
+
+    fn target(&self) -> Result<(Arc<dyn Target>, Mode), EngineError> {
+        let into = &self.flow.into;
+        let mode = match into.mode {
+            WriteMode::Insert => Mode::Insert,
+            WriteMode::Upsert | WriteMode::Changed => Mode::Upsert,
+            WriteMode::SkipExisting => Mode::SkipExisting,
+            WriteMode::Update => Mode::Update,
+        };
+        let target = self.target.target(WriteRequest {
+            flow: self.flow.name.clone(),
+            table: into.table.clone(),
+            key: into.key.clone(),
+            mode,
+            nulls: Nulls::Omit,
+            forms: into.forms.clone(),
+            ignore: Vec::new(),
+            scope: std::collections::BTreeMap::new(),
+            allow_lossy: Vec::new(),
+            shape: None,
+        })?;
+        Ok((target, mode))
+    }
+}
+
+/// Finds the columns of a source whose records have none of their own.
+///
+/// # Errors
+/// The source cannot be read, or holds nothing by which columns could be told.
+pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) -> Result<(), EngineError> {
+    let ends = Ends::of(workspace, opened)?;
+    let described = ends.source(None)?.describe().await?;
+    if described.schema.index_of(ITEM).is_err() {
+        return Ok(());
+    }
+    let is_tagged = described.sees_all || matches!(draft.from, Place::DynamoDb { .. });
+    if draft.transform.is_none() && draft.columns.is_empty() && is_tagged && draft.writes_items() {
+        draft.transform = Some(format!("SELECT {ITEM} FROM input"));
+        draft.notes.push("every item whole, in DynamoDB's own JSON".to_owned());
+        return Ok(());
+    }
+    if !draft.columns.is_empty() {
+        if draft.transform.is_none() {
+            draft.transform = Some(select(&described.key, draft.columns.iter().map(|(name, _)| name)));
+        }
+        return Ok(());
+    }
+    let source = ends.source(Some(vec![ITEM.to_owned()]))?;
+    let sample = Sample::take(&*source, is_tagged, &context(workspace)).await?;
+    if sample.columns.is_empty() && described.key.is_empty() {
+        let message =
+            format!("`{}` holds no record by which its columns could be told", draft.from.relation());
+        return Err(EngineError::refused(message, "name them: `--columns id=text,count=number`"));
+    }
+    take(draft, &described, &sample);
+    Ok(())
+}
+
+/// The sampled columns become the spec's: their types, and the SELECT where none was given.
+fn take(draft: &mut Draft, described: &SourceDescription, sample: &Sample) {
+    let others: Vec<&Column> =
+        sample.columns.iter().filter(|column| !described.key.contains(&column.name)).collect();
+    // Of a SELECT that was given, only what it names matters.
+    let is_named = |name: &str| match &draft.transform {
+        Some(sql) => sql.contains(name),
+        None => true,
+    };
+    let named: Vec<&Column> = others.into_iter().filter(|column| is_named(&column.name)).collect();
+    let declared = |column: &&Column| Some((column.name.clone(), column.declared()?.to_owned()));
+    draft.columns = named.iter().filter_map(declared).collect();
+    if matches!(draft.into, Place::DynamoDb { .. }) && draft.transform.is_none() {
+        draft.forms = named.iter().filter_map(|column| Some((column.name.clone(), column.set()?))).collect();
+    }
+    let shown: Vec<_> = named.iter().map(|column| format!("{} {}", column.name, column.shown())).collect();
+    let of = match sample.is_all {
+        true => format!("all {} records", count(sample.records)),
+        false => format!("the first {} records, a sample", count(sample.records)),
+    };
+    let key = match described.key.is_empty() {
+        true => String::new(),
+        false => format!("the key {}; ", described.key.join(", ")),
+    };
+    draft.notes.push(format!("columns, from {of}: {key}{}", shown.join(", ")));
+    if !sample.is_all && draft.transform.is_none() {
+        draft.notes.push(
+            "what only other records have is left out, and a value of another type is a reject: name columns with --columns"
+                .to_owned(),
+        );
+    }
+    if draft.transform.is_none() {
+        draft.transform = Some(select(&described.key, named.iter().map(|column| &column.name)));
+    }
+}
+
+fn select<'a>(key: &'a [String], others: impl Iterator<Item = &'a String>) -> String {
+    let others = others.filter(|name| !key.contains(name));
+    let names: Vec<_> =
+        key.iter().chain(others).map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+    format!("SELECT {}\nFROM input", names.join(", "))
+}
+
+/// Finds the key, and what a table that is missing is made of.
+///
+/// # Errors
+/// A store cannot be asked, the SQL cannot be compiled, or nothing says what the key is.
+pub async fn key(
+    draft: &mut Draft,
+    workspace: &Workspace,
+    opened: &Opened,
+    create: bool,
+) -> Result<(), EngineError> {
+    let ends = Ends::of(workspace, opened)?;
+    let wanted = needs::wanted(ends.flow).map(|wanted| wanted.into_iter().collect());
+    let described = ends.source(wanted)?.describe().await?;
+    let (target, mode) = ends.target()?;
+    let plan = FlowPlan::compile(ends.flow, &workspace.resolved.path, &described, Arc::clone(&target), mode)?;
+    let output = plan.output();
+    let is_missing = match target.state().await {
+        Ok(_) => false,
+        Err(error) if error.kind() == StoreErrorKind::NotFound && create => true,
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {
+            return Err(error.with_hint("leave `--no-create` out, and it is made").into());
+        }
+        Err(error) if error.kind() == StoreErrorKind::Mismatch && is_file(&draft.into) => {
+            let hint = "name another file, or replace this one with `--mode upsert`";
+            return Err(error.with_hint(hint).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if draft.key.is_empty() && (is_missing || is_file(&draft.into)) {
+        let is_whole = described.key.iter().all(|name| output.index_of(name).is_ok());
+        draft.key = if is_whole { described.key.clone() } else { Vec::new() };
+    }
+    if is_missing && matches!(draft.into, Place::DynamoDb { .. }) {
+        draft.table_key = table_key(draft, output)?;
+    }
+    if is_missing {
+        draft.notes.push(made(draft));
+    }
+    Ok(())
+}
+
+fn made(draft: &Draft) -> String {
+    let table = draft.into.relation();
+    match draft.key.len() {
+        0 => format!("`{table}` is made, without a primary key"),
+        _ => format!("`{table}` is made, with the key {}", draft.key.join(", ")),
+    }
+}
+
+/// Partition and sort key of a DynamoDB table, with their types.
+fn table_key(draft: &Draft, output: &Schema) -> Result<Vec<(String, &'static str)>, EngineError> {
+    let table = draft.into.relation();
+    let hint = "name it: `--key pk,sk`, the partition key first; `--select` can make columns for it";
+    match draft.key.len() {
+        1 | 2 => {}
+        0 => return Err(EngineError::refused(format!("nothing says what the key of `{table}` is"), hint)),
+        _ => {
+            let key = draft.key.join(", ");
+            let message =
+                format!("a DynamoDB table has one or two key attributes, and the source's key is {key}");
+            return Err(EngineError::refused(message, hint));
+        }
+    }
+    let attribute = |name: &String| {
+        let field = output.field_with_name(name).map_err(|_| {
+            let names: Vec<_> = output.fields().iter().map(|field| field.name().as_str()).collect();
+            let message = format!("the key names `{name}`, which is none of the columns that are written");
+            EngineError::refused(message, format!("they are: {}", names.join(", ")))
+        })?;
+        let kind = match field.data_type() {
+            _ if Logical::of(field) == Some(Logical::Number) => "number",
+            data_type if data_type.is_numeric() => "number",
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => "binary",
+            _ => "text",
+        };
+        Ok((name.clone(), kind))
+    };
+    draft.key.iter().map(attribute).collect()
+}
+
+fn context(workspace: &Workspace) -> RunContext {
+    RunContext {
+        run: RunId::generate(),
+        budget: Arc::default(),
+        // Nothing is fingerprinted.
+        fingerprint_key: FingerprintKey::new([0; 32]),
+        retry_for: workspace.resolved.limits.retry_for,
+        stop: CancellationToken::new(),
+        meter: Arc::default(),
+    }
+}

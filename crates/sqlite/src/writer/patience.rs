@@ -1,0 +1,42 @@
+//! Waiting for a file that another program holds.
+
+use std::time::{Duration, Instant};
+use whimbrel_model::StoreName;
+use whimbrel_store::{Result, RunContext, StoreError, StoreErrorKind};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pauses that double, until a store has made no progress for too long.
+pub(crate) struct Patience<'a> {
+    context: &'a RunContext,
+    since: Instant,
+    pause: Duration,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(context: &'a RunContext) -> Self {
+        Self { context, since: Instant::now(), pause: FIRST_PAUSE }
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// The failure itself where trying again cannot help or has been tried for long enough; that the run stops.
+    pub(crate) async fn wait(&mut self, store: &StoreName, error: StoreError) -> Result<()> {
+        if !error.kind().is_retryable() || self.since.elapsed() + self.pause > self.context.retry_for {
+            return Err(error);
+        }
+        tracing::warn!(%error, "trying again");
+        self.context.meter.retried();
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = self.context.stop.cancelled() => {
+                let context = "the run stops while the store is waited for";
+                return Err(StoreError::new(StoreErrorKind::Interrupted, store, context).caused_by(error));
+            }
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}

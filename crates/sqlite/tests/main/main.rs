@@ -1,0 +1,1 @@
+//! The SQLite store against SQLite itself, on files in temporary folders.
