@@ -57,7 +57,7 @@ impl Failure {
         if let EngineError::Spec(error) = &self.error
             && error.path() == spec
         {
-            self.error = EngineError::refused(error.message(), error.hint());
+            self.error = EngineError::refused(with_causes(error.message(), error.source()), error.hint());
         }
         self
     }
@@ -132,6 +132,19 @@ impl Failure {
         let text = self.secrets.redact(text);
         whimbrel_spec::mask_url_passwords(&text).into_owned()
     }
+}
+
+/// A message with the texts of its causes behind it, as far as it does not say them itself.
+pub fn with_causes(message: &str, mut cause: Option<&(dyn Error + 'static)>) -> String {
+    let mut text = message.to_owned();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl From<EngineError> for Failure {

@@ -101,6 +101,7 @@ impl Migration {
     /// # Errors
     /// A store fails, SQL cannot be compiled, or a record could not have its place in its target.
     pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
+        refuse_shapes(&resolved)?;
         let mut scans: Vec<Scan> = Vec::new();
         for flows in scan_groups(&resolved.flows, &stores) {
             let mut scan = prepare_scan(&flows, &stores, batch_records, &resolved).await?;
@@ -169,7 +170,9 @@ impl Migration {
                 add(&value.0);
             }
         }
-        for scan in &self.scans {
+        // What is spilled has its source's columns; whether it is follows from the target's keys, which the run's own
+        // steps put back.
+        for scan in self.scans.iter().filter(|scan| scan.spilled.is_none()) {
             // Not the fields' own text: the order of their metadata differs from process to process.
             for field in scan.description.schema.fields() {
                 add(field.name());
@@ -315,6 +318,16 @@ async fn open_source(
     let source = source.map_err(|error| placed(error, spec, flow, each.position))?;
     let parents = Arc::clone(source.parents());
     Ok((Arc::new(source), Some(parents)))
+}
+
+/// No store nests records so far; one that does not know would write them one behind the other.
+fn refuse_shapes(resolved: &Resolved) -> Result<()> {
+    let Some(flow) = resolved.flows.iter().find(|flow| flow.into.shape.is_some()) else { return Ok(()) };
+    let message = format!("not yet: flow `{}`: files take no `shape`", flow.name);
+    let hint = "leave `shape` out: the records are then written one behind the other";
+    Err(SpecError::at(SpecErrorKind::NotYet, flow.into.position, message, hint)
+        .in_file(&resolved.path)
+        .into())
 }
 
 /// What a plan says where something is read again, since other flows take other elements of it.

@@ -6,7 +6,6 @@ pub(crate) use layout::{From, Layout, SliceKey, SourceColumn};
 
 use crate::error::from_driver;
 use crate::sql::{identifier, is_same_name, nearest};
-use crate::types::{Affinity, affinity};
 use rusqlite::Connection;
 use std::fmt;
 use whimbrel_model::StoreName;
@@ -105,12 +104,6 @@ impl Table {
     }
 }
 
-impl Column {
-    pub(crate) fn affinity(&self) -> Affinity {
-        affinity(&self.declared)
-    }
-}
-
 struct Failed<'a>(&'a StoreName, &'a str);
 
 impl Failed<'_> {
@@ -171,7 +164,8 @@ fn find_raw(connection: &Connection, name: &str) -> rusqlite::Result<Option<Tabl
         _ => Kind::Table,
     };
     let name: String = row.get(0)?;
-    let (is_without_rowid, is_strict, sql) = (row.get::<_, bool>(2)?, row.get::<_, bool>(3)?, row.get::<_, String>(4)?);
+    let (is_without_rowid, is_strict, sql) =
+        (row.get::<_, bool>(2)?, row.get::<_, bool>(3)?, row.get::<_, String>(4)?);
     let (columns, mut primary_key) = columns(connection, &name)?;
     let (mut keys, has_key_index) = unique_keys(connection, &name)?;
     let is_alias = kind == Kind::Table && !is_without_rowid && primary_key.len() == 1 && !has_key_index;

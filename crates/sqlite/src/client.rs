@@ -7,8 +7,8 @@ pub(crate) use epoch::{ReadLease, Readers};
 pub(crate) use lease::{WriteLease, WriteSlot};
 
 use crate::config::SqliteConfig;
-use crate::error::{from_driver, kind, needs_recovery};
-use rusqlite::{Connection, OpenFlags};
+use crate::error::{from_driver, needs_recovery};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -133,22 +133,19 @@ fn open(store: &StoreName, config: &SqliteConfig, access: Access) -> Result<Conn
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     match set_up(&connection, access, is_new) {
         Ok(()) => Ok(connection),
-        // A write-ahead log needs a file in shared memory beside it. Where neither is there, nor can be made,
-        // nobody writes, and the file may be read as it lies.
-        Err(error) if access == Access::Source && cannot_share(&error) && !has_log(path) => {
-            let connection = Connection::open_with_flags(
-                immutable(path),
-                plain | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
-            );
-            let connection = connection.map_err(failed)?;
-            set_up(&connection, access, is_new).map_err(failed)?;
-            Ok(connection)
-        }
-        Err(error) if needs_recovery(&error) || (cannot_share(&error) && has_log(path)) => {
+        Err(error) if needs_recovery(&error) || (cannot_share(&error) && is_unfinished(path)) => {
             let context = format!("{} was left in the middle of a transaction", path.display());
             Err(StoreError::new(StoreErrorKind::Forbidden, store, context)
                 .caused_by(error)
                 .with_hint(crate::error::RECOVERY_HINT))
+        }
+        // A write-ahead log needs a file in shared memory beside it. Where neither is there, nor can be made,
+        // nobody writes, and the file may be read as it lies.
+        Err(error) if access == Access::Source && cannot_share(&error) => {
+            let flags = plain | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            let connection = Connection::open_with_flags(immutable(path), flags).map_err(failed)?;
+            set_up(&connection, access, is_new).map_err(failed)?;
+            Ok(connection)
         }
         Err(error) => Err(failed(error)),
     }
@@ -171,15 +168,17 @@ fn set_up(connection: &Connection, access: Access, is_new: bool) -> rusqlite::Re
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
 }
 
+/// Whether SQLite could not have the shared memory that the write-ahead mode needs.
 fn cannot_share(error: &rusqlite::Error) -> bool {
-    needs_recovery(error)
-        || kind(error) == StoreErrorKind::NotFound
-        || kind(error) == StoreErrorKind::Forbidden
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
 
-/// Whether a write-ahead log with something in it lies beside the file.
-fn has_log(path: &Path) -> bool {
-    beside(path, "-wal").metadata().is_ok_and(|found| found.len() > 0)
+/// Whether a journal or a write-ahead log with something in it lies beside the file: without it the file is not what
+/// was committed.
+fn is_unfinished(path: &Path) -> bool {
+    ["-wal", "-journal"]
+        .iter()
+        .any(|suffix| beside(path, suffix).metadata().is_ok_and(|found| found.len() > 0))
 }
 
 /// A file that SQLite keeps beside the database.

@@ -10,7 +10,6 @@ pub(crate) use stored::{Meaning, Stored};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field};
 use cell::Cell;
-use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Fingerprint, FingerprintKey, Logical, Stage};
 use whimbrel_store::Refusal;
@@ -241,6 +240,3 @@ pub(crate) fn held_columns(columns: &[Filled]) -> Vec<Filled> {
     let held = columns.iter().map(|column| Filled { is_not_null: false, form: None, ..column.clone() });
     held.collect()
 }
-
-/// A shared encoder.
-pub(crate) type SharedEncoder = Arc<Encoder>;

@@ -5,8 +5,7 @@ use whimbrel_model::StoreName;
 use whimbrel_store::{StoreError, StoreErrorKind};
 
 /// A hot journal or a write-ahead log that a connection for reading cannot bring in order.
-const NEEDS_RECOVERY: [i32; 3] =
-    [ffi::SQLITE_READONLY_ROLLBACK, ffi::SQLITE_READONLY_RECOVERY, ffi::SQLITE_READONLY_CANTLOCK];
+const NEEDS_RECOVERY: [i32; 2] = [ffi::SQLITE_READONLY_ROLLBACK, ffi::SQLITE_READONLY_RECOVERY];
 
 /// What SQLite's code of a failure means.
 pub(crate) fn kind(error: &Error) -> StoreErrorKind {
@@ -65,9 +64,9 @@ pub(crate) fn is_orphan(error: &Error) -> bool {
 pub(crate) fn from_driver(store: &StoreName, doing: impl Into<String>, error: Error) -> StoreError {
     let kind = kind(&error);
     let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Some("another program holds the file; it is waited for, and a run that gave up can be resumed")
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Some(
+            "somebody else holds the file; a run that gave up can be resumed; in WAL mode readers hold up nobody: PRAGMA journal_mode = WAL",
+        ),
         Some(ErrorCode::NotADatabase) => {
             Some("the file is no SQLite database, or it is encrypted; whimbrel opens no encrypted ones")
         }

@@ -49,7 +49,7 @@ impl SqliteStore {
     /// The store, with a script that makes its tables where they are missing.
     #[must_use]
     pub fn with_schema_file(mut self, path: PathBuf) -> Self {
-        self.writing = Arc::new(Writing { schema_file: Some(path), ..Writing::default() });
+        self.writing = Arc::new(Writing::with_schema_file(path));
         self
     }
 

@@ -174,7 +174,7 @@ impl Source for SqliteSource {
         let lease = self.client.readers.lease().await?;
         let (to, from) = tokio::sync::mpsc::channel(1);
         let store = self.client.store.clone();
-        tokio::task::spawn_blocking(move || reading.run(&lease, &to));
+        tokio::task::spawn_blocking(move || reading.run(lease, &to));
         Ok(stream(store, from).boxed())
     }
 }

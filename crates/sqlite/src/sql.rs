@@ -2,7 +2,7 @@
 //!
 //! Parameters (`$name`) are SQLite's own and are bound; nothing of a user's values is spliced.
 
-use whimbrel_store::{Result, StoreError};
+use whimbrel_store::StoreError;
 
 /// The placeholder for the predicate of a slice.
 const SLICE: &str = "{slice}";
@@ -26,7 +26,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    pub(crate) fn parse(sql: &str) -> std::result::Result<Self, TemplateError> {
+    pub(crate) fn parse(sql: &str) -> Result<Self, TemplateError> {
         // A semicolon at the end is customary and cannot stand inside parentheses.
         let sql = sql.trim_end().trim_end_matches(';');
         let mut parts = vec![String::new()];
@@ -60,7 +60,7 @@ impl Query {
 }
 
 /// How long the next token is; only what may hold `{slice}` without meaning it is told apart.
-fn token(rest: &str, first: char) -> std::result::Result<usize, TemplateError> {
+fn token(rest: &str, first: char) -> Result<usize, TemplateError> {
     Ok(match first {
         '\'' | '"' | '`' => quoted(rest, first)?,
         '[' => rest.find(']').ok_or(TemplateError::Unclosed)? + 1,
@@ -75,7 +75,7 @@ fn token(rest: &str, first: char) -> std::result::Result<usize, TemplateError> {
 }
 
 /// The length of a quoted text; a doubled quote stands for one.
-fn quoted(rest: &str, quote: char) -> std::result::Result<usize, TemplateError> {
+fn quoted(rest: &str, quote: char) -> Result<usize, TemplateError> {
     let mut chars = rest.char_indices().skip(1).peekable();
     while let Some((at, char)) = chars.next() {
         if char != quote {
@@ -129,11 +129,6 @@ pub(crate) fn with_nearest<'a>(
 /// Looks a column up by its name, as SQLite does: ASCII capitals do not count.
 pub(crate) fn is_same_name(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
-}
-
-/// A result that may lack something, as one that names it.
-pub(crate) fn or_else<T>(found: Option<T>, error: impl FnOnce() -> StoreError) -> Result<T> {
-    found.ok_or_else(error)
 }
 
 #[cfg(test)]

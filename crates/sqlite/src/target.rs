@@ -37,7 +37,7 @@ const BATCH_RECORDS: usize = 5_000;
 pub(crate) struct Writing {
     pub sessions: Sessions,
     /// The script that makes the store's tables.
-    pub schema_file: Option<PathBuf>,
+    schema_file: Option<PathBuf>,
     /// Tables that this process has made.
     made: Mutex<BTreeSet<String>>,
     /// The tables that flows are written into, as the spec names them.
@@ -45,6 +45,11 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
+    /// With a script that makes the store's tables.
+    pub(crate) fn with_schema_file(path: PathBuf) -> Self {
+        Self { schema_file: Some(path), ..Self::default() }
+    }
+
     /// Whether any flow is written into this store.
     pub(crate) fn is_used(&self) -> bool {
         !self.tables.lock().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -68,8 +68,8 @@ impl Walker {
     ) -> Result<(), String> {
         expect(text, Kind::Object, &format!("an object with `{name}`"))?;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let value = deserializer.deserialize_map(Member(name)).map_err(no_json)?;
-        deserializer.end().map_err(no_json)?;
+        let value = deserializer.deserialize_map(Member(name)).map_err(|error| no_json(&error))?;
+        deserializer.end().map_err(|error| no_json(&error))?;
         if let Some(value) = value {
             self.go(value.get(), rest, key);
         }
@@ -78,7 +78,7 @@ impl Walker {
 
     fn elements(&mut self, text: &str, rest: &[EachStep], key: Option<&Arc<str>>) -> Result<(), String> {
         expect(text, Kind::List, "a list")?;
-        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(no_json)?;
+        let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| no_json(&error))?;
         for element in elements {
             self.go(element.get(), rest, key);
         }
@@ -88,8 +88,8 @@ impl Walker {
     fn members(&mut self, text: &str, rest: &[EachStep]) -> Result<(), String> {
         expect(text, Kind::Object, "an object")?;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let members = deserializer.deserialize_map(Members).map_err(no_json)?;
-        deserializer.end().map_err(no_json)?;
+        let members = deserializer.deserialize_map(Members).map_err(|error| no_json(&error))?;
+        deserializer.end().map_err(|error| no_json(&error))?;
         let mut seen = HashSet::new();
         if let Some((twice, _)) = members.iter().find(|(name, _)| !seen.insert(name.as_ref())) {
             return Err(format!("the key {twice:?} stands twice in one object"));
@@ -147,7 +147,7 @@ fn expect(text: &str, wanted: Kind, named: &str) -> Result<(), String> {
     }
 }
 
-fn no_json(error: serde_json::Error) -> String {
+fn no_json(error: &serde_json::Error) -> String {
     // The text of the error names the fault and its place, and no value: nothing was read but brackets.
     format!("it is no JSON that can be read: {error}")
 }

@@ -5,6 +5,7 @@
 mod examples;
 mod resolving;
 mod wrong;
+mod wrong_elements;
 mod wrong_values;
 mod wrong_verify;
 

@@ -444,3 +444,21 @@ fn rules_of_verification_have_their_values() {
     assert_eq!(places, [("ddb", "shop.items", "pk"), ("ddb", "shop", "pk"), ("pg", "public.users", "id")]);
     assert_eq!(rules[4].position, Position { line: 13, column: 5 });
 }
+
+#[test]
+fn elements_and_shapes_have_their_places() {
+    let text = "migration: m
+stores: { dump: { files: . } }
+flows:
+  tokens:
+    from: { store: dump, path: a.json, each: '$.*.tokens[*]', key_as: project }
+    into: { store: dump, path: b.json, shape: { object_by: project } }
+";
+    let resolved = resolve(text, &[], &Choices::default()).resolved;
+    let flow = &resolved.flows[0];
+    let each = flow.from.each.as_ref().unwrap();
+    assert_eq!((each.text.as_str(), each.key_as.as_deref()), ("$.*.tokens[*]", Some("project")));
+    assert_eq!((each.path.column.as_deref(), each.path.steps.len()), (None, 3));
+    assert_eq!(each.position, Position { line: 5, column: 46 });
+    assert_eq!(flow.into.shape.as_ref().unwrap().object_by, "project");
+}

@@ -272,7 +272,8 @@ impl Found {
     /// The columns that somebody looks at, and those that name a record.
     fn wanted(&self, store: &StoreName, request: &ReadRequest, key: &[String]) -> Result<Vec<SourceColumn>> {
         let is_wanted = |name: &str| {
-            request.wanted.as_ref().is_none_or(|wanted| wanted.contains(name))
+            request.whole
+                || request.wanted.as_ref().is_none_or(|wanted| wanted.contains(name))
                 || request.columns.contains_key(name)
                 || key.iter().any(|key| key == name)
         };

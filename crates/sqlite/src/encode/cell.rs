@@ -35,12 +35,8 @@ pub(crate) enum Cell<'a> {
         us: i64,
         ns: u16,
     },
-    /// A stretch of the values of all lists.
-    List {
-        values: &'a ArrayRef,
-        start: usize,
-        end: usize,
-    },
+    /// A list, which is read from the array itself.
+    List,
 }
 
 /// The same type in the layout that [`cell`] reads; `None`: it reads no such type.
@@ -114,11 +110,7 @@ pub(crate) fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
         DataType::Date32 => Cell::Day(array.as_primitive::<Date32Type>().value(row)),
         DataType::Timestamp(unit, zone) => moment(array, row, *unit, zone.is_some()),
         DataType::Time32(_) | DataType::Time64(_) => clock(array, row),
-        DataType::List(_) => {
-            let lists = array.as_list::<i32>();
-            let at = |index: usize| usize::try_from(lists.value_offsets()[index]).unwrap_or(0);
-            Cell::List { values: lists.values(), start: at(row), end: at(row + 1) }
-        }
+        DataType::List(_) => Cell::List,
         // A column without any value.
         _ => Cell::Null,
     }

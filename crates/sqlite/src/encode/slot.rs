@@ -80,7 +80,7 @@ impl Slot {
     pub(crate) fn put(self, array: &ArrayRef, row: usize, form: Option<Form>) -> Result<Stored<'_>, String> {
         match (cell(array, row), form) {
             (Cell::Moment { us, ns, .. }, Some(form)) => form.apply(self, us, ns),
-            (Cell::List { .. }, _) => self.list(array, row),
+            (Cell::List, _) => self.list(array, row),
             (value, _) => self.put_cell(value),
         }
     }
@@ -111,7 +111,7 @@ impl Slot {
                 self.written(text.ok_or("is a day outside of the years 0 to 9999")?)
             }
             Cell::Clock { us, ns } => self.written(moment::time_text(us, ns)),
-            Cell::List { .. } => Err("is a list".to_owned()),
+            Cell::List => Err("is a list".to_owned()),
         }
     }
 

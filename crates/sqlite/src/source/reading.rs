@@ -35,11 +35,13 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Reads until the end or until nobody listens. Blocks.
-    pub(crate) fn run(&self, lease: &ReadLease, to: &Sender<Result<Message>>) {
+    pub(crate) fn run(&self, lease: ReadLease, to: &Sender<Result<Message>>) {
         let last = match lease.connection().and_then(|connection| self.read(connection, to)) {
             Ok(()) => Ok(Message::End),
             Err(error) => Err(error),
         };
+        // Whoever hears of the end finds the connection given back.
+        drop(lease);
         // Whoever has gone away does not miss it.
         let _gone = to.blocking_send(last);
     }

@@ -76,6 +76,7 @@ fn request(table: &Table) -> ReadRequest {
         wanted: None,
         condition: None,
         wants_all: true,
+        whole: false,
         batch_records: BATCH_RECORDS,
         batch_bytes: BATCH_BYTES,
     }

@@ -240,7 +240,7 @@ impl Draft {
         let name = self.name_in(&self.into, &self.into_format, "stdout");
         let _ = writeln!(text, "      {}: {}", key(&self.into), quoted(name));
         if !self.key.is_empty() {
-            let names: Vec<_> = self.key.iter().map(|name| quoted(name)).collect();
+            let names: Vec<_> = self.key.iter().map(quoted).collect();
             let _ = writeln!(text, "      key: [{}]", names.join(", "));
         }
         let _ = writeln!(text, "      mode: {}", self.mode);
@@ -380,4 +380,69 @@ fn sql(text: &str, indent: usize) -> String {
         let _ = write!(block, "\n{:indent$}{}", "", line.trim_end());
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+
+    fn draft(arguments: &[&str]) -> Result<Draft, String> {
+        let cli = Cli::try_parse_from(["whimbrel", "copy"].iter().chain(arguments))
+            .map_err(|error| error.to_string())?;
+        let Command::Copy(args) = cli.command else { panic!("a copy") };
+        Draft::new(&args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_password_becomes_a_variable() {
+        let url = "postgres://ann:hu%24sh@h:5433/db?table=t&sslmode=require";
+        for arguments in
+            [[url, "dynamodb://t"], ["dynamodb://t?region=r", url], [url, &url.replace("table=t", "table=u")]]
+        {
+            let draft = draft(&arguments).unwrap();
+            let text = draft.text(true);
+            assert!(!text.contains("hu%24sh") && !text.contains("hu$sh"), "{text}");
+            let end = if arguments[0] == url { "source" } else { "target" };
+            assert_eq!(draft.passwords(), [(format!("{end}_password"), "hu$sh".to_owned())]);
+            assert!(text.contains(&format!("password: \"${{{end}_password}}\"")), "{text}");
+            let spec = whimbrel_spec::parse(&text, "copy.yaml").unwrap();
+            assert_eq!(spec.variable_names(), [format!("{end}_password")]);
+        }
+    }
+
+    #[test]
+    fn any_name_makes_a_spec() {
+        for (from, into) in [
+            ("embedded:a b/${x}.pg?table=we\"ird", "dynamodb://T.x-1?endpoint=http://l:8000&profile=p"),
+            ("s3://b/k/x y.csv?endpoint=http://l:1&region=r", "out/${y}/true.json"),
+            ("-", "null.ndjson"),
+        ] {
+            let draft =
+                draft(&[from, into, "--where", "a = 'x:y'\n  AND b", "--select", "SELECT a\nFROM input"])
+                    .unwrap();
+            let text = draft.text(false);
+            if let Err(error) = whimbrel_spec::parse(&text, "copy.yaml") {
+                panic!("{error}\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_format_is_for_the_file_that_needs_it() {
+        let formats =
+            |arguments: &[&str]| draft(arguments).map(|draft| (draft.from_format, draft.into_format));
+        let format = |word: &str| Some(word.to_owned());
+        assert_eq!(formats(&["-", "x.csv"]), Ok((format("ndjson"), None)));
+        assert_eq!(formats(&["-", "x.csv", "--format", "json"]), Ok((format("json"), None)));
+        assert_eq!(
+            formats(&["dynamodb://t", "x.json", "--format", "dynamodb-json"]),
+            Ok((None, format("dynamodb-json")))
+        );
+        assert_eq!(formats(&["folder", "x.csv", "--format", "json"]), Ok((format("json"), None)));
+        assert!(formats(&["x.csv", "y.csv", "--format", "json"]).is_err());
+        assert!(formats(&["dynamodb://t", "dynamodb://u", "--format", "json"]).is_err());
+        assert!(draft(&["dynamodb://t", "x.dynamodb.ndjson.gz"]).is_ok_and(|draft| draft.writes_items()));
+    }
 }

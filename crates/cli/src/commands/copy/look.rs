@@ -2,9 +2,11 @@
 
 use super::draft::{Draft, is_file};
 use super::sample::{Column, Sample};
+use crate::failure::with_causes;
 use crate::store_url::Place;
 use crate::workspace::{Opened, Workspace};
 use arrow::datatypes::{DataType, Schema};
+use std::error::Error as _;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::flow::FlowPlan;
@@ -14,8 +16,8 @@ use whimbrel_model::{FingerprintKey, Logical, RunId};
 use whimbrel_report::figures::count;
 use whimbrel_spec::resolved::{Relation as Named, ResolvedFlow, WriteMode};
 use whimbrel_store::{
-    Mode, Nulls, ReadRequest, Relation, RunContext, Source, SourceDescription, Store, StoreErrorKind, Target,
-    WriteRequest,
+    Mode, Nulls, ReadRequest, Relation, RunContext, Source, SourceDescription, Store, StoreError,
+    StoreErrorKind, Target, WriteRequest,
 };
 
 /// Records of a batch of the sample.
@@ -42,7 +44,7 @@ impl<'a> Ends<'a> {
         let Named::Table(table) = &flow.from.relation else {
             return Err(EngineError::Internal("a copy reads a table".to_owned()));
         };
-        Ok(self.source.source(ReadRequest {
+        let source = self.source.source(ReadRequest {
             relation: Relation::Table(table.clone()),
             slice_by: Vec::new(),
             columns: flow.columns.clone(),
@@ -53,7 +55,8 @@ impl<'a> Ends<'a> {
             whole: false,
             batch_records: BATCH_RECORDS,
             batch_bytes: BATCH_BYTES,
-        })?)
+        });
+        source.map_err(refused)
     }
 
     fn target(&self) -> Result<(Arc<dyn Target>, Mode), EngineError> {
@@ -86,7 +89,7 @@ impl<'a> Ends<'a> {
 /// The source cannot be read, or holds nothing by which columns could be told.
 pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) -> Result<(), EngineError> {
     let ends = Ends::of(workspace, opened)?;
-    let described = ends.source(None)?.describe().await?;
+    let described = ends.source(None)?.describe().await.map_err(refused)?;
     if described.schema.index_of(ITEM).is_err() {
         return Ok(());
     }
@@ -168,7 +171,7 @@ pub async fn key(
 ) -> Result<(), EngineError> {
     let ends = Ends::of(workspace, opened)?;
     let wanted = needs::wanted(ends.flow).map(|wanted| wanted.into_iter().collect());
-    let described = ends.source(wanted)?.describe().await?;
+    let described = ends.source(wanted)?.describe().await.map_err(refused)?;
     let (target, mode) = ends.target()?;
     let plan = FlowPlan::compile(ends.flow, &workspace.resolved.path, &described, Arc::clone(&target), mode)?;
     let output = plan.output();
@@ -176,13 +179,13 @@ pub async fn key(
         Ok(_) => false,
         Err(error) if error.kind() == StoreErrorKind::NotFound && create => true,
         Err(error) if error.kind() == StoreErrorKind::NotFound => {
-            return Err(error.with_hint("leave `--no-create` out, and it is made").into());
+            return Err(refused(error.with_hint("leave `--no-create` out, and it is made")));
         }
         Err(error) if error.kind() == StoreErrorKind::Mismatch && is_file(&draft.into) => {
             let hint = "name another file, or replace this one with `--mode upsert`";
-            return Err(error.with_hint(hint).into());
+            return Err(refused(error.with_hint(hint)));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(refused(error)),
     };
     if draft.key.is_empty() && (is_missing || is_file(&draft.into)) {
         let is_whole = described.key.iter().all(|name| output.index_of(name).is_ok());
@@ -237,6 +240,17 @@ fn table_key(draft: &Draft, output: &Schema) -> Result<Vec<(String, &'static str
         Ok((name.clone(), kind))
     };
     draft.key.iter().map(attribute).collect()
+}
+
+/// What a store does not have, or cannot do, was wrongly asked for; a store that fails is no usage.
+fn refused(error: StoreError) -> EngineError {
+    match error.kind() {
+        StoreErrorKind::NotFound | StoreErrorKind::Unsupported | StoreErrorKind::Mismatch => {
+            let hint = error.hint().unwrap_or("look at the place and at its name").to_owned();
+            EngineError::refused(with_causes(&error.to_string(), error.source()), hint)
+        }
+        _ => error.into(),
+    }
 }
 
 fn context(workspace: &Workspace) -> RunContext {
