@@ -214,7 +214,9 @@ fn one_digit_one_bit_and_an_empty_text_are_differences_in_postgresql() {
     parcels::fill(&place, "data/from.pg", "UPDATE entries SET word = 'later' WHERE id = 20");
     let found = place.run(&["verify", "ledger.yaml", "--env", "demo", "--json"]).expect(4).json();
     assert_eq!(figures(&found, "entries"), [0, 0, 1]);
-    assert_eq!(found["differences"][0]["attributes"][0]["source"], "later");
+    let attributes = found["differences"][0]["attributes"].as_array().expect("attributes");
+    let word = attributes.iter().find(|attribute| attribute["name"] == "word").expect("it is named");
+    assert_eq!((&word["source"], &word["target"]), (&json!("later"), &json!("word 20")));
 }
 
 #[test]

@@ -108,10 +108,11 @@ impl<'a> Stored<'a> {
 
 fn canonical_text(text: &str, meaning: Meaning, to: &mut Canonical) {
     match meaning {
-        Meaning::Json => match json::parse(text) {
-            Ok(document) => return to.json(&document),
-            Err(_) => {}
-        },
+        Meaning::Json => {
+            if let Ok(document) = json::parse(text) {
+                return to.json(&document);
+            }
+        }
         Meaning::Number if Decimal::parse(text).is_some() => return to.number(text),
         Meaning::Instant | Meaning::Local => {
             if let Some((us, ns, has_zone)) = exact_moment(text) {

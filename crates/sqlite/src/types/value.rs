@@ -56,7 +56,7 @@ pub(crate) fn number_text(value: f64) -> String {
 #[expect(clippy::cast_possible_truncation, reason = "the bounds are checked, and there is no fraction")]
 pub(crate) fn whole(value: f64) -> Option<i64> {
     let is_whole =
-        value.fract() == 0.0 && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&value);
+        value.fract() == 0.0 && (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&value);
     is_whole.then_some(value as i64)
 }
 
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(named_float(text), None, "{text}");
         }
         assert_eq!((exact_float(1 << 53), exact_float((1 << 53) + 1)), (Some(9_007_199_254_740_992.0), None));
-        assert_eq!((exact_float(i64::MAX), exact_float(i64::MIN)), (None, Some(-9.223_372_036_854_775_8e18)));
+        assert_eq!((exact_float(i64::MAX), exact_float(i64::MIN)), (None, Some(-9.223_372_036_854_776e18)));
         assert_eq!((number_text(1.98), number_text(1e300)), ("1.98".to_owned(), "1E300".to_owned()));
         assert_eq!((float_text(1.0), float_text(1e20)), ("1.0".to_owned(), "1e20".to_owned()));
     }

@@ -7,6 +7,7 @@ mod fixture;
 mod held;
 mod ledger;
 mod moments;
+mod round_trips;
 mod slices;
 mod snapshots;
 mod target;
