@@ -9,8 +9,7 @@ pub(crate) use lease::{WriteLease, WriteSlot};
 use crate::config::SqliteConfig;
 use crate::error::{from_driver, needs_recovery};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,6 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 /// How long SQLite itself waits for another program's lock before it says that the file is busy.
 const BUSY: Duration = Duration::from_secs(5);
-/// What every database file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How many statements a connection keeps prepared.
 const STATEMENTS: usize = 64;
 
@@ -121,8 +118,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 fn open(store: &StoreName, config: &SqliteConfig, access: Access) -> Result<Connection> {
     let path = config.path();
-    let is_new = look_at_header(store, path, access)?;
-    let failed = |error| from_driver(store, format!("cannot open {}", path.display()), error);
+    let is_new = look_at_file(store, path, access)?;
+    let failed = |error| not_opened(store, path, error);
     let plain = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = plain
         | match access {
@@ -198,29 +195,16 @@ fn immutable(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// Whether the file is still to be made, or is empty. What is no database is refused before SQLite sees it, which
-/// says the same of an encrypted one.
-fn look_at_header(store: &StoreName, path: &Path, access: Access) -> Result<bool> {
+/// Whether the file is still to be made, or is empty. It is looked at and never opened: whoever closes a file gives up
+/// all locks that its process holds on it, those of SQLite's other connections among them.
+fn look_at_file(store: &StoreName, path: &Path, access: Access) -> Result<bool> {
     let shown = path.display();
-    let mut head = [0; 16];
-    let read = match File::open(path) {
-        Ok(mut file) => {
-            if file.metadata().is_ok_and(|found| found.is_dir()) {
-                let error = StoreError::new(StoreErrorKind::Mismatch, store, format!("{shown} is a folder"));
-                return Err(error.with_hint("`sqlite` takes the path of a database file"));
-            }
-            read_head(&mut file, &mut head)
+    match path.metadata() {
+        Ok(found) if found.is_dir() => {
+            let error = StoreError::new(StoreErrorKind::Mismatch, store, format!("{shown} is a folder"));
+            Err(error.with_hint("`sqlite` takes the path of a database file"))
         }
-        Err(error) => Err(error),
-    };
-    match read {
-        Ok(0) => Ok(true),
-        Ok(_) if head == *MAGIC => Ok(false),
-        Ok(_) => {
-            let context = format!("{shown} is no SQLite database, or it is encrypted");
-            Err(StoreError::new(StoreErrorKind::Mismatch, store, context)
-                .with_hint("whimbrel opens no encrypted databases: decrypt a copy of it first"))
-        }
+        Ok(found) => Ok(found.len() == 0),
         Err(error) if error.kind() == ErrorKind::NotFound && access == Access::Create => Ok(true),
         Err(error) => {
             let (kind, hint) = match error.kind() {
@@ -229,7 +213,7 @@ fn look_at_header(store: &StoreName, path: &Path, access: Access) -> Result<bool
                 }
                 ErrorKind::NotFound => (StoreErrorKind::NotFound, "paths are relative to the spec"),
                 ErrorKind::PermissionDenied => {
-                    (StoreErrorKind::Forbidden, "the file's permissions do not let whimbrel in")
+                    (StoreErrorKind::Forbidden, "the permissions of its folder do not let whimbrel in")
                 }
                 _ => (StoreErrorKind::Unreachable, "look at the disk that it lies on"),
             };
@@ -238,17 +222,23 @@ fn look_at_header(store: &StoreName, path: &Path, access: Access) -> Result<bool
     }
 }
 
-fn read_head(file: &mut File, head: &mut [u8; 16]) -> std::io::Result<usize> {
-    let mut length = 0;
-    while length < head.len() {
-        match file.read(&mut head[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Why a file that is there could not be opened.
+fn not_opened(store: &StoreName, path: &Path, error: rusqlite::Error) -> StoreError {
+    let shown = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            let context = format!("{shown} is no SQLite database, or it is encrypted");
+            StoreError::new(StoreErrorKind::Mismatch, store, context)
+                .caused_by(error)
+                .with_hint("whimbrel opens no encrypted databases: decrypt a copy of it first")
         }
+        Some(ErrorCode::CannotOpen) if path.exists() => {
+            StoreError::new(StoreErrorKind::Forbidden, store, format!("cannot open {shown}"))
+                .caused_by(error)
+                .with_hint("the permissions of the file or its folder do not let whimbrel in")
+        }
+        _ => from_driver(store, format!("cannot open {shown}"), error),
     }
-    Ok(length)
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! What a database file *is*, not how it is reached.
 
-use std::fs::{File, Metadata};
-use std::io::Read as _;
+use crate::error::from_driver;
+use rusqlite::Connection;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
-
-/// Where a file's header keeps the number of the application that it belongs to.
-const APPLICATION_ID: std::ops::Range<usize> = 68..72;
 
 /// The path without links and dots; of a file that is not there yet, its folder's.
 pub(crate) fn canonical(path: &Path) -> PathBuf {
@@ -22,22 +20,20 @@ pub(crate) fn canonical(path: &Path) -> PathBuf {
     }
 }
 
-/// Path, inode, birth and application of a file: another file in its place has another identity.
-pub(crate) fn of_file(store: &StoreName, path: &Path) -> Result<String> {
-    let failed = |error: std::io::Error| {
+/// Path, inode, birth and application of a file: another file in its place has another identity. The file is not
+/// opened for it, which would cost SQLite's own connections their locks.
+pub(crate) fn of_file(store: &StoreName, connection: &Connection, path: &Path) -> Result<String> {
+    let metadata = path.metadata().map_err(|error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => StoreErrorKind::NotFound,
             std::io::ErrorKind::PermissionDenied => StoreErrorKind::Forbidden,
             _ => StoreErrorKind::Unreachable,
         };
         StoreError::new(kind, store, format!("cannot look at {}", path.display())).caused_by(error)
-    };
-    let mut head = Vec::with_capacity(100);
-    let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    file.by_ref().take(100).read_to_end(&mut head).map_err(failed)?;
-    let application = head.get(APPLICATION_ID).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-    let application = application.map(u32::from_be_bytes).unwrap_or(0);
+    })?;
+    let application = connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i32>(0));
+    let application =
+        application.map_err(|error| from_driver(store, "cannot read the application's id", error))?;
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born = born.map(|born| format!(" born {}", born.as_nanos())).unwrap_or_default();
     Ok(format!("sqlite {}{}{born} application {application}", canonical(path).display(), inode(&metadata)))

@@ -109,7 +109,7 @@ impl SqliteStore {
                     "the database is not in WAL mode: programs that write to it wait while it is read",
                 ));
             }
-            findings.push(Finding::good(format!("identity {}", identity::of_file(&store, &path)?)));
+            findings.push(Finding::good(format!("identity {}", identity::of_file(&store, connection, &path)?)));
             Ok(findings)
         })
         .await
@@ -127,13 +127,14 @@ impl Store for SqliteStore {
     }
 
     async fn identity(&self) -> Result<Identity> {
-        let path = self.client.config.path();
+        let (store, path) = (self.name.clone(), self.client.config.path().to_owned());
         // A target's file may be made by the run itself: then its place is what it is, and each table says more.
-        Ok(Identity::new(if self.writing.is_used() {
-            format!("sqlite {}", identity::canonical(path).display())
-        } else {
-            identity::of_file(&self.name, path)?
-        }))
+        if self.writing.is_used() {
+            return Ok(Identity::new(format!("sqlite {}", identity::canonical(&path).display())));
+        }
+        let lease = self.client.readers.lease_for_a_look().await?;
+        let look = move || identity::of_file(&store, lease.connection()?, &path);
+        client::blocking(&self.name, look).await.map(Identity::new)
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -290,10 +290,13 @@ impl Target for SqliteTarget {
         if !self.client.exists() {
             return Ok(None);
         }
-        let (store, name) = (self.client.store.clone(), self.request.table.clone());
-        let found = self.client.read_back(move |connection| catalog::find(&store, connection, &name)).await?;
-        let file = crate::identity::of_file(&self.client.store, self.client.config.path())?;
-        Ok(found.map(|table| Identity::new(format!("{file} table {}", table.quoted()))))
+        let (client, name) = (Arc::clone(&self.client), self.request.table.clone());
+        let found = self.client.read_back(move |connection| {
+            let table = catalog::find(&client.store, connection, &name)?;
+            let file = crate::identity::of_file(&client.store, connection, client.config.path())?;
+            Ok(table.map(|table| Identity::new(format!("{file} table {}", table.quoted()))))
+        });
+        found.await
     }
 
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {

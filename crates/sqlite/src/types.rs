@@ -27,8 +27,12 @@
 //! | `binary` | Binary | blobs |
 //! | `json` | json | text that is a JSON document; numbers |
 //! | `uuid` | uuid | text of 36 characters; a blob of 16 bytes |
-//! | `timestamp` | microseconds, UTC | SQLite's forms of a moment, see [`moment`] |
+//! | `timestamp` | microseconds, UTC | SQLite's forms of a moment |
 //! | `date` | day | the same, where they have no time of day |
+//!
+//! A moment is text (`2024-02-29`, with or without a time behind a space or `T`, a fraction, a zone; in UTC where there is
+//! none), a Julian day as a real, seconds since 1970 as an integer. What may be either is unreadable: integers from 0 to
+//! 5373484, numbers as text, integers beyond the year 9999.
 //!
 //! NULL is NULL in every column; SQLite keeps NaN as NULL. A blob is never read as text, and text that is not UTF-8
 //! is unreadable.

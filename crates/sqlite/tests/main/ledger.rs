@@ -5,7 +5,9 @@ use crate::target::words;
 use rusqlite::Connection;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, SliceId};
-use whimbrel_store::{Mode, RunContext, StoreErrorKind, Target, WriteRequest, Writer, conformance};
+use whimbrel_store::{
+    Mode, RunContext, Store as _, StoreErrorKind, Target, WriteRequest, Writer, conformance,
+};
 
 const TABLES: &str = "CREATE TABLE people (id INT PRIMARY KEY, name TEXT); CREATE TABLE others (id INT PRIMARY KEY, name TEXT)";
 
@@ -114,4 +116,38 @@ async fn a_trigger_that_rolls_everything_back_is_no_reject() {
     let error = writer.commit(&checkpoint(1), 1).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unreachable, "what was lost is not committed");
     assert_eq!(count(&fixture), "0");
+}
+
+/// What [`a_transaction_keeps_its_lock_whoever_else_looks_at_the_file`] runs as another process.
+#[test]
+#[ignore = "a part of another test"]
+fn another_process_that_wants_to_write() {
+    let path = std::env::var_os("WHIMBREL_SQLITE_TEST").unwrap();
+    let connection = Connection::open(path).unwrap();
+    connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let error = connection.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_keeps_its_lock_whoever_else_looks_at_the_file() {
+    let fixture = Fixture::new(TABLES);
+    let target = fixture.target(writing("people", Mode::Insert));
+    let writer = writer(&target, &conformance::context()).await;
+    writer.write(batch(&people(&[1], &[Some("a")]), 1)).await.unwrap();
+    // A file that is closed by anybody in a process gives up the locks of all.
+    target.identity().await.unwrap().unwrap();
+    assert!(fixture.store.check().await.iter().all(|finding| finding.ok));
+    target.count(&[Vec::new()]).await.unwrap();
+    let other = crate::fixture::open(&fixture.path());
+    other.identity().await.unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "ledger::another_process_that_wants_to_write"])
+        .env("WHIMBREL_SQLITE_TEST", fixture.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    writer.commit(&checkpoint(1), 1).await.unwrap();
+    assert_eq!(count(&fixture), "1");
 }
