@@ -44,6 +44,9 @@ fn head(verification: &Verification, paint: Paint) -> String {
     let equal = verification.flows.values().all(whimbrel_verify::FlowVerification::is_equal);
     let sides = match (verification.depth, equal && verification.others == 0) {
         (Depth::Assertions, _) => String::new(),
+        (Depth::Count, false) if verification.outcome == Outcome::Equal => {
+            "no record is missing; what is there beside them was there before, or others wrote it".to_owned()
+        }
         (Depth::Count, true) => {
             "the numbers of records are equal (a count does not compare contents)".to_owned()
         }
@@ -54,7 +57,7 @@ fn head(verification: &Verification, paint: Paint) -> String {
         (Depth::Sample { records, seed }, false) => {
             format!("of {} records, chosen by seed {seed}, some differ", count(records))
         }
-        (Depth::All, true) => "every record is there, and nothing else; contents are equal".to_owned(),
+        (Depth::All, true) => all_equal(verification),
         (Depth::All, false) => "records differ".to_owned(),
     };
     let failed = verification.assertions.iter().filter(|assertion| !assertion.ok).count();
@@ -74,6 +77,22 @@ fn head(verification: &Verification, paint: Paint) -> String {
         Outcome::Equal => paint.good(&line),
         Outcome::Different => paint.bad(&line),
     }
+}
+
+/// What holds where nothing differs, and which records it does not speak of.
+fn all_equal(verification: &Verification) -> String {
+    let sum = |figure: fn(&whimbrel_verify::FlowVerification) -> u64| -> u64 {
+        verification.flows.values().map(figure).sum()
+    };
+    let rejected = match sum(|found| found.rejected) {
+        0 => String::new(),
+        records => format!(" but the {} rejected ones", count(records)),
+    };
+    let kept = match sum(|found| found.kept) {
+        0 => String::new(),
+        records => format!(", but for {} that others wrote and the run left", count(records)),
+    };
+    format!("every record is there{rejected}, and nothing else; contents are equal{kept}")
 }
 
 fn flows(verification: &Verification) -> String {

@@ -508,7 +508,7 @@ fn put_json(
                 out.put_u8(1);
             }
             out.put_slice(text.as_bytes());
-            canonical.json(&document);
+            put_meaning(&document, canonical);
             Ok(())
         }
         // json keeps what jsonb would lose: a key that stands twice.
@@ -534,8 +534,16 @@ fn put_document(
         out.put_u8(1);
     }
     out.put_slice(document.to_string().as_bytes());
-    canonical.json(document);
+    put_meaning(document, canonical);
     Ok(())
+}
+
+/// A document in canonical form. JSON's null is a document, which NULL is not: it stands as bytes, as no other does.
+fn put_meaning(document: &Value, canonical: &mut Canonical) {
+    match document {
+        Value::Null => canonical.binary(b"null"),
+        document => canonical.json(document),
+    }
 }
 
 fn holds_zero(document: &Value) -> bool {

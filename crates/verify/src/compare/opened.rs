@@ -72,7 +72,7 @@ impl Opened {
             let mut outcome = Ok(());
             evidence.each_reject(&compared.plan.name, |fingerprint| {
                 if outcome.is_ok() && self.is_open(unit, fingerprint) {
-                    let (key, record) = (Map::new(), Map::new());
+                    let (key, record) = (String::new(), String::new());
                     let order = Vec::new();
                     let side = Side::Rejected;
                     outcome = self.scratch.add(&Entry { side, unit, flow, fingerprint, order, key, record });
@@ -120,7 +120,7 @@ impl Opened {
                 !(same && target.is_some())
             });
             let since = self.since(unit, bucket(key));
-            self.report(unit, settled, since, counts, differences)
+            self.report(unit, settled, since, evidence, counts, differences)
         })
     }
 
@@ -164,11 +164,18 @@ impl Opened {
         }
     }
 
+    /// How many records the last run of a flow left as others had written them.
+    fn skipped(&self, flow: usize, evidence: &BTreeMap<FlowName, Evidence>) -> u64 {
+        let evidence = evidence.get(&self.layout.flows[flow].plan.name);
+        evidence.map_or(u64::MAX, |evidence| evidence.counts.skipped)
+    }
+
     fn report(
         &self,
         unit: usize,
         settled: Settled,
         since: Option<Since>,
+        evidence: &BTreeMap<FlowName, Evidence>,
         counts: &mut [FlowVerification],
         differences: &mut Differences,
     ) -> Result<()> {
@@ -184,8 +191,17 @@ impl Opened {
             counts[flow].rejected = counts[flow].rejected.saturating_sub(1);
             counts[flow].compared += 1;
         }
-        settled.kept.into_iter().for_each(|flow| counts[flow].kept += 1);
-        for (source, target) in settled.pairs {
+        let mut pairs = settled.pairs;
+        for (source, target) in settled.kept {
+            let flow = source.as_ref().map_or(target.flow, |source| source.flow);
+            // What the run wrote itself is none of what it left as it was: beyond their number records were altered.
+            if source.is_none() || counts[flow].kept < self.skipped(flow, evidence) {
+                counts[flow].kept += 1;
+            } else {
+                pairs.push((source, Some(target)));
+            }
+        }
+        for (source, target) in pairs {
             let flow = source.as_ref().map_or(self.layout.units[unit].flows[0], |source| source.flow);
             let key = source.as_ref().or(target.as_ref()).map(|entry| entry.key.clone()).unwrap_or_default();
             let compared = &self.layout.flows[flow];
@@ -193,8 +209,11 @@ impl Opened {
             if let Some(source) = &source {
                 differences.repair(name, source.fingerprint);
             }
-            let (source, target) = (source.map(|entry| entry.record), target.map(|entry| entry.record));
-            let one = difference(compared, key, source.as_ref(), target.as_ref(), since);
+            let (source, target) = (
+                source.as_ref().map(|entry| map(&entry.record)),
+                target.as_ref().map(|entry| map(&entry.record)),
+            );
+            let one = difference(compared, map(&key), source.as_ref(), target.as_ref(), since);
             differences.add(one, &mut counts[flow])?;
         }
         Ok(())
@@ -237,7 +256,7 @@ impl Take for Opened {
                 _ => Map::new(),
             };
             let order = orders.get(position).map(|order| order.to_vec()).unwrap_or_default();
-            let key = key_of(plan, &record);
+            let (key, record) = (text(key_of(plan, &record)), text(record));
             self.scratch.add(&Entry { side: Side::Source, unit, flow, fingerprint, order, key, record })?;
         }
         Ok(())
@@ -254,12 +273,21 @@ impl Take for Opened {
                 flow: self.layout.units[unit].flows[0],
                 fingerprint: held.fingerprint,
                 order: Vec::new(),
-                key: batch.contents.key(row),
-                record: batch.contents.record(row),
+                key: text(batch.contents.key(row)),
+                record: text(batch.contents.record(row)),
             })?;
         }
         Ok(())
     }
+}
+
+fn text(record: Map<String, Value>) -> String {
+    Value::Object(record).to_string()
+}
+
+/// The record that [`text`] wrote.
+fn map(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// The sums that a unit's flows had when their last runs ended; `None` where one of them had no run.

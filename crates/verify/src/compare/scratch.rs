@@ -1,8 +1,7 @@
 //! Records of buckets that differ, on the disk, in files small enough to be looked at one after the other.
 
-use serde_json::{Map, Value};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use whimbrel_engine::{EngineError, Result};
@@ -11,9 +10,11 @@ use whimbrel_model::Fingerprint;
 use super::sums::locked;
 
 /// Records that a file should hold about.
-const FILE_RECORDS: u64 = 40_000;
-/// Files, at most; each is open until all is written.
-const MOST_FILES: u64 = 200;
+const FILE_RECORDS: u64 = 4_000;
+/// Files, at most. None is open but while it is written to.
+const MOST_FILES: u64 = 2_000;
+/// Bytes that are gathered for a file before they are written.
+const PORTION: usize = 16 * 1024;
 
 /// Where a record comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +36,16 @@ pub(crate) struct Entry {
     pub fingerprint: Fingerprint,
     /// Under `on_duplicate: last`, the bytes by which records of one key are ordered.
     pub order: Vec<u8>,
-    pub key: Map<String, Value>,
-    pub record: Map<String, Value>,
+    /// The key and the whole record as JSON, read only where they are told.
+    pub key: String,
+    pub record: String,
 }
 
 /// The files.
 pub(crate) struct Scratch {
     folder: PathBuf,
-    files: Vec<Mutex<BufWriter<File>>>,
+    /// What is gathered for each file.
+    files: Vec<Mutex<Vec<u8>>>,
 }
 
 impl Scratch {
@@ -50,12 +53,7 @@ impl Scratch {
     pub(crate) fn new(folder: PathBuf, records: u64) -> Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|source| EngineError::file("make", &folder, source))?;
         let files = records.div_ceil(FILE_RECORDS).clamp(1, MOST_FILES);
-        let make = |number: u64| {
-            let path = path(&folder, number);
-            let file = File::create(&path).map_err(|source| EngineError::file("write", &path, source))?;
-            Ok(Mutex::new(BufWriter::new(file)))
-        };
-        let files = (0..files).map(make).collect::<Result<_>>()?;
+        let files = (0..files).map(|_| Mutex::default()).collect();
         Ok(Self { folder, files })
     }
 
@@ -64,16 +62,29 @@ impl Scratch {
         let frame = frame(entry);
         let files = u128::try_from(self.files.len()).unwrap_or(1);
         let number = usize::try_from(entry.fingerprint.key % files).unwrap_or(0);
-        let written = locked(&self.files[number]).write_all(&frame);
-        written.map_err(|source| EngineError::file("write", &self.folder, source))
+        let mut gathered = locked(&self.files[number]);
+        gathered.extend(frame);
+        if gathered.len() < PORTION {
+            return Ok(());
+        }
+        self.write(number, &mut gathered)
+    }
+
+    /// Appends what was gathered for a file.
+    fn write(&self, number: usize, gathered: &mut Vec<u8>) -> Result<()> {
+        let path = path(&self.folder, number);
+        let append = || File::options().create(true).append(true).open(&path)?.write_all(gathered);
+        append().map_err(|source| EngineError::file("write", &path, source))?;
+        gathered.clear();
+        Ok(())
     }
 
     /// Takes the files one after the other, all records of one key together.
     pub(crate) fn each(&self, mut take: impl FnMut(Vec<Entry>) -> Result<()>) -> Result<()> {
-        for (number, file) in (0..).zip(&self.files) {
+        for (number, file) in self.files.iter().enumerate() {
+            self.write(number, &mut locked(file))?;
             let path = path(&self.folder, number);
             let failed = |source| EngineError::file("read", &path, source);
-            locked(file).flush().map_err(failed)?;
             let mut reader = BufReader::new(File::open(&path).map_err(failed)?);
             let mut entries = Vec::new();
             while let Some(entry) = read(&mut reader).map_err(failed)? {
@@ -93,7 +104,7 @@ impl Drop for Scratch {
     }
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
+fn path(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("{number}.part"))
 }
 
@@ -113,8 +124,7 @@ fn frame(entry: &Entry) -> Vec<u8> {
     frame.extend(number(entry.flow));
     frame.extend(entry.fingerprint.key.to_be_bytes());
     frame.extend(entry.fingerprint.record.to_be_bytes());
-    let texts = [&entry.key, &entry.record].map(|map| Value::Object(map.clone()).to_string().into_bytes());
-    for bytes in [&entry.order, &texts[0], &texts[1]] {
+    for bytes in [&entry.order[..], entry.key.as_bytes(), entry.record.as_bytes()] {
         frame.extend(number(bytes.len()));
         frame.extend(bytes);
     }
@@ -145,8 +155,8 @@ fn read(reader: &mut BufReader<File>) -> std::io::Result<Option<Entry>> {
     let (unit, flow) = (small(1)?, small(5)?);
     let fingerprint = Fingerprint { key: hash(9)?, record: hash(25)? };
     let (order, key, record) = (field(reader)?, field(reader)?, field(reader)?);
-    let map = |bytes: Vec<u8>| serde_json::from_slice(&bytes).map_err(std::io::Error::from);
-    Ok(Some(Entry { side, unit, flow, fingerprint, order, key: map(key)?, record: map(record)? }))
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
+    Ok(Some(Entry { side, unit, flow, fingerprint, order, key: text(key)?, record: text(record)? }))
 }
 
 fn field(reader: &mut BufReader<File>) -> std::io::Result<Vec<u8>> {
@@ -164,20 +174,19 @@ fn damaged() -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn every_record_comes_back_with_all_of_its_key() {
         let folder = std::env::temp_dir().join(format!("whimbrel-scratch-{}", std::process::id()));
-        let scratch = Scratch::new(folder.clone(), 200_000).unwrap();
+        let scratch = Scratch::new(folder.clone(), 20_000).unwrap();
         let entry = |number: u128, side: Side| Entry {
             side,
             unit: 3,
             flow: 70_000,
             fingerprint: Fingerprint { key: number * 0x1234_5678_9abc, record: !number },
             order: vec![1, 2],
-            key: json!({"id": "ü"}).as_object().cloned().unwrap(),
-            record: json!({"id": "ü", "n": [1.50]}).as_object().cloned().unwrap(),
+            key: r#"{"id":"ü"}"#.to_owned(),
+            record: r#"{"id":"ü","n":[1.50]}"#.to_owned(),
         };
         let entries: Vec<Entry> =
             (0..1000).flat_map(|n| [entry(n, Side::Source), entry(n, Side::Target)]).collect();

@@ -29,8 +29,8 @@ pub(crate) struct Settled {
     pub second: Vec<usize>,
     /// Rejects that are not there as they were.
     pub unused_rejects: Vec<usize>,
-    /// Records that others wrote.
-    pub kept: Vec<usize>,
+    /// Records that others wrote: what should be there, where there is something, and what is.
+    pub kept: Vec<(Option<Entry>, Entry)>,
     /// What differs: what should be there, and what is.
     pub pairs: Vec<(Option<Entry>, Option<Entry>)>,
 }
@@ -53,7 +53,7 @@ impl Group {
         let both = self.sources.len().min(self.targets.len());
         for (source, target) in self.sources.drain(..both).zip(self.targets.drain(..both)) {
             if rule(source.flow).keeps_others {
-                settled.kept.push(source.flow);
+                settled.kept.push((Some(source), target));
             } else {
                 settled.pairs.push((Some(source), Some(target)));
             }
@@ -62,7 +62,7 @@ impl Group {
         for target in self.targets {
             // The key was taken when the run came: that is why it refused the record.
             if was_refused {
-                settled.kept.push(target.flow);
+                settled.kept.push((None, target));
             } else {
                 settled.pairs.push((None, Some(target)));
             }
@@ -117,11 +117,10 @@ impl Group {
 mod tests {
     use super::*;
     use crate::compare::scratch::Side;
-    use serde_json::Map;
     use whimbrel_model::Fingerprint;
 
     fn entry(side: Side, record: u128, order: u8) -> Entry {
-        let (key, order) = (Map::new(), vec![order]);
+        let (key, order) = (String::new(), vec![order]);
         Entry {
             side,
             unit: 0,
@@ -129,7 +128,7 @@ mod tests {
             fingerprint: Fingerprint { key: 7, record },
             order,
             key,
-            record: Map::new(),
+            record: String::new(),
         }
     }
 
