@@ -3,6 +3,8 @@
 //! Both are real: PostgreSQL 17 compiled to WebAssembly, and a DynamoDB API over SQLite. Each is reached over
 //! loopback by the ordinary client, so that nothing behaves otherwise than against a server.
 
+mod torn;
+
 use pglite_oxide::PgliteServer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,7 +39,10 @@ impl Embedded {
         };
         make_parent(path).map_err(|error| failed(error.into()))?;
         let folder = path.to_owned();
-        let starting = tokio::task::spawn_blocking(move || PostgresServer::start(folder));
+        let starting = tokio::task::spawn_blocking(move || {
+            torn::mend(&folder)?;
+            PostgresServer::start(folder)
+        });
         let started = starting.await.map_err(|error| failed(error.into()))?;
         let server = started.map_err(failed)?;
         let url = server.url();

@@ -7,6 +7,7 @@
 pub mod attribute;
 pub mod canonical;
 pub mod capacity;
+pub mod cell;
 pub mod counts;
 pub mod decimal;
 pub mod fidelity;

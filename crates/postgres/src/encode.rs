@@ -1,16 +1,16 @@
 //! Arrow records into rows of a binary `COPY`, checked against what the table's types hold, and fingerprinted
 //! in the form that the table will hold.
 
-mod cell;
 mod elements;
 mod meaning;
 mod moment;
 mod numeric;
 mod wire;
 
-pub(crate) use cell::plain_type;
 pub(crate) use elements::elements_of;
 pub(crate) use meaning::Meaning;
+use whimbrel_model::cell;
+pub(crate) use whimbrel_model::cell::plain_type;
 pub(crate) use wire::{Form, Wire, shown};
 
 use arrow::array::{ArrayRef, RecordBatch};

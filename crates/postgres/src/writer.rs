@@ -2,7 +2,6 @@
 
 mod deliver;
 mod merge;
-mod patience;
 mod probe;
 mod session;
 

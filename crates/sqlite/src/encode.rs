@@ -1,6 +1,5 @@
 //! Arrow records into values as SQLite will hold them, checked against what the columns are for, and fingerprinted.
 
-pub(crate) mod cell;
 mod slot;
 mod stored;
 
@@ -9,8 +8,8 @@ pub(crate) use stored::{Meaning, Stored};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field};
-use cell::Cell;
 use whimbrel_model::canonical::Canonical;
+use whimbrel_model::cell::{self, Cell};
 use whimbrel_model::{Fingerprint, FingerprintKey, Logical, Stage};
 use whimbrel_store::Refusal;
 

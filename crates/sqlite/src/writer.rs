@@ -1,7 +1,6 @@
 //! The writing side of one flow in one slice.
 
 mod deliver;
-mod patience;
 mod session;
 
 pub(crate) use deliver::find;

@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod context;
 pub mod error;
 pub mod held;
+mod patience;
 pub mod request;
 pub mod source;
 pub mod target;
@@ -17,6 +18,7 @@ pub mod target;
 pub use context::{BudgetSpent, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
+pub use patience::Patience;
 pub use request::{
     Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, Shape, WriteRequest,
 };

@@ -1,10 +1,10 @@
 //! Arrays and vectors, out of lists, JSON arrays and PostgreSQL's own notation.
 
-use super::cell::{Cell, cell};
 use super::wire::{Wire, shown, with_text};
 use bytes::{BufMut as _, BytesMut};
 use serde_json::Value;
 use whimbrel_model::canonical::Canonical;
+use whimbrel_model::cell::{Cell, cell};
 use whimbrel_model::json;
 
 /// What PostgreSQL's vector takes.

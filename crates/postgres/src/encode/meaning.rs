@@ -346,7 +346,7 @@ fn put_range(text: &str, bounds: &Bounds, canonical: &mut Canonical) -> Option<(
 
 fn dense(text: &str, wire: &Wire) -> Option<Vec<u8>> {
     let mut bound = Canonical::default();
-    wire.put_cell(super::cell::Cell::Text(text), &mut BytesMut::new(), &mut bound).ok()?;
+    wire.put_cell(whimbrel_model::cell::Cell::Text(text), &mut BytesMut::new(), &mut bound).ok()?;
     Some(bound.bytes().to_vec())
 }
 

@@ -1,6 +1,5 @@
 //! How a column of a table takes its values: the form on the wire and what it does not hold.
 
-use super::cell::{Cell, cell};
 use super::meaning::Meaning;
 use super::{elements, moment, numeric};
 use arrow::array::ArrayRef;
@@ -8,6 +7,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde_json::Value;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
+use whimbrel_model::cell::{Cell, cell};
 use whimbrel_model::{json, record};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.

@@ -1,7 +1,6 @@
 //! Writing one batch inside the open transaction, until every record has an outcome.
 
 use super::merge::Statements;
-use super::patience::Patience;
 use super::session::Open;
 use crate::encode::Rows;
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
@@ -12,6 +11,7 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use whimbrel_model::{Stage, StoreName};
+use whimbrel_store::Patience;
 use whimbrel_store::{Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind};
 
 const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

@@ -3,12 +3,12 @@
 use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
 use crate::ledger::{self, Entry, Ledger};
-use crate::writer::patience::Patience;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Statement;
 use whimbrel_model::{Checkpoint, FlowName, RunId, SliceId, StoreName};
+use whimbrel_store::Patience;
 use whimbrel_store::{Result, RunContext, StoreError, StoreErrorKind};
 
 /// The sessions of a store, by run and slice.

@@ -1,6 +1,5 @@
 //! What a column of a table takes: the other half of the type table.
 
-use super::cell::{Cell, cell};
 use super::stored::Stored;
 use crate::types::{
     Affinity, Meaning as DeclaredMeaning, affinity, exact_float, float_text, meaning, moment, named_float,
@@ -11,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Float32Type};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::borrow::Cow;
+use whimbrel_model::cell::{self, Cell, cell};
 use whimbrel_model::decimal::Decimal;
 use whimbrel_model::{Fidelity, Logical, record};
 
@@ -80,7 +80,7 @@ impl Slot {
     pub(crate) fn put(self, array: &ArrayRef, row: usize, form: Option<Form>) -> Result<Stored<'_>, String> {
         match (cell(array, row), form) {
             (Cell::Moment { us, ns, .. }, Some(form)) => form.apply(self, us, ns),
-            (Cell::List, _) => self.list(array, row),
+            (Cell::List { .. }, _) => self.list(array, row),
             (value, _) => self.put_cell(value),
         }
     }
@@ -102,7 +102,7 @@ impl Slot {
                 Self::Blob | Self::Any => Ok(Stored::Blob(Cow::Borrowed(bytes))),
                 _ => Err("is binary, which the column is not for".to_owned()),
             },
-            Cell::Moment { us, ns, is_instant } => {
+            Cell::Moment { us, ns, zoned: is_instant } => {
                 let text = moment::moment_text(us, ns, is_instant);
                 self.written(text.ok_or("is a moment outside of the years 0 to 9999")?)
             }
@@ -111,7 +111,7 @@ impl Slot {
                 self.written(text.ok_or("is a day outside of the years 0 to 9999")?)
             }
             Cell::Clock { us, ns } => self.written(moment::time_text(us, ns)),
-            Cell::List => Err("is a list".to_owned()),
+            Cell::List { .. } => Err("is a list".to_owned()),
         }
     }
 
@@ -249,7 +249,7 @@ impl Slot {
 
     /// How faithfully values of a field arrive; `Err`: they cannot be written there at all.
     pub(crate) fn fidelity(self, field: &Field, form: Option<Form>) -> Result<Fidelity, String> {
-        let Some(plain) = super::cell::plain_type(field.data_type()) else {
+        let Some(plain) = cell::plain_type(field.data_type()) else {
             return Err(format!("values of the Arrow type {} cannot be written", field.data_type()));
         };
         if let Some(form) = form {
@@ -397,7 +397,7 @@ pub(crate) fn type_for(field: &Field, form: Option<Form>) -> Result<&'static str
         data_type if data_type.is_integer() => return Ok("INTEGER"),
         _ => {}
     }
-    match super::cell::plain_type(field.data_type()) {
+    match cell::plain_type(field.data_type()) {
         Some(DataType::Boolean) => Ok("INTEGER"),
         Some(DataType::Float32 | DataType::Float64) => Ok("REAL"),
         Some(DataType::Binary) => Ok("BLOB"),

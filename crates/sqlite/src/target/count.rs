@@ -3,13 +3,13 @@
 use super::route;
 use crate::catalog::Table;
 use crate::encode::Stored;
-use crate::encode::cell::Cell;
 use crate::error::{from_driver, mismatch};
 use crate::sql::{identifier, literal};
 use crate::types::float_text;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use whimbrel_model::StoreName;
+use whimbrel_model::cell::Cell;
 use whimbrel_store::{Held, KeyPattern, Result};
 
 /// The condition that a row is a tenant's.

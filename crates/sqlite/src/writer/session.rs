@@ -2,11 +2,11 @@
 
 use crate::client::{Client, WriteLease};
 use crate::ledger::{self, Entry};
-use crate::writer::patience::Patience;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use tokio::sync::{Mutex, MutexGuard};
 use whimbrel_model::{Checkpoint, FlowName, RunId, SliceId};
+use whimbrel_store::Patience;
 use whimbrel_store::{Result, RunContext, StoreError, StoreErrorKind};
 
 /// The sessions of a store, by run and slice.

@@ -7,17 +7,13 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use whimbrel_engine::migration::{Migration, Scan};
 use whimbrel_engine::run::wanted_slices;
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Cursor, Fingerprint, Slice, SlicePart};
-use whimbrel_store::{HeldBatch, ReadBatch, RunContext, StoreError, StoreErrorKind};
+use whimbrel_store::{HeldBatch, Patience, ReadBatch, RunContext, StoreErrorKind};
 
-/// The first pause before a source is asked again; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Into how many parts a target is cut for each that is read at once: the last ones end together.
 const PARTS_EACH: usize = 4;
 
@@ -123,38 +119,30 @@ impl Reading {
     async fn slice(&self, place: usize, slice: &Slice, flows: &[usize], take: &dyn Take) -> Result<()> {
         let scan = &self.migration.scans[place];
         let mut at = At::Start;
-        let mut failing: Option<(Instant, Duration)> = None;
+        let mut patience: Option<Patience<'_>> = None;
         loop {
             let before = at.clone();
             let error = match self.stretch(scan, slice, flows, take, &mut at).await {
                 Ok(()) => return Ok(()),
-                Err(EngineError::Store(error)) if error.kind().is_retryable() => error,
+                Err(EngineError::Store(error)) if at != At::Unknown => error,
                 Err(error) => return Err(error),
             };
             if at != before {
-                failing = None;
+                patience = None;
             }
-            let (since, pause) = failing.get_or_insert_with(|| (Instant::now(), FIRST_PAUSE));
-            if matches!(at, At::Unknown) || since.elapsed() + *pause > self.context.retry_for {
-                return Err(error.into());
+            let snapshot_lost = error.kind() == StoreErrorKind::SnapshotLost;
+            patience.get_or_insert_with(|| Patience::new(&self.context)).wait(&scan.store, error).await?;
+            if snapshot_lost {
+                self.renew(scan).await?;
             }
-            tracing::warn!(slice = %slice.id, %error, "a store failed; the comparison goes on behind what was read");
-            tokio::select! {
-                () = self.context.stop.cancelled() => return Err(EngineError::Interrupted),
-                () = tokio::time::sleep(*pause) => {}
-            }
-            *pause = (*pause * 2).min(LONGEST_PAUSE);
-            self.renew(scan, &error).await?;
         }
     }
 
-    async fn renew(&self, scan: &Scan, error: &StoreError) -> Result<()> {
-        if error.kind() == StoreErrorKind::SnapshotLost
-            && let Some(store) = self.migration.stores.get(&scan.store)
-        {
-            store.begin_epoch().await?;
+    async fn renew(&self, scan: &Scan) -> Result<()> {
+        match self.migration.stores.get(&scan.store) {
+            Some(store) => Ok(store.begin_epoch().await?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn stretch(

@@ -13,34 +13,55 @@ use std::sync::Arc;
 
 /// A value, borrowed from its array.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Cell<'a> {
+pub enum Cell<'a> {
+    /// No value.
     Null,
+    /// A truth value.
     Bool(bool),
+    /// An integer with a sign, or of at most 32 bits.
     Int(i64),
+    /// An integer of 64 bits without a sign.
     UInt(u64),
+    /// A float of single precision.
     F32(f32),
+    /// A float of double precision.
     F64(f64),
+    /// Text.
     Text(&'a str),
+    /// Bytes.
     Bytes(&'a [u8]),
-    /// Microseconds since 1970 and nanoseconds below them.
+    /// Microseconds since 1970 and nanoseconds below them; `i64::MAX` and `i64::MIN` are the infinities.
     Moment {
+        /// Microseconds.
         us: i64,
+        /// Nanoseconds below them, 0 to 999.
         ns: u16,
-        is_instant: bool,
+        /// Whether it is an instant, and no date and time of an unnamed place.
+        zoned: bool,
     },
-    /// Days since 1970.
+    /// Days since 1970; `i32::MAX` and `i32::MIN` are the infinities.
     Day(i32),
     /// Microseconds since midnight and nanoseconds below them.
     Clock {
+        /// Microseconds.
         us: i64,
+        /// Nanoseconds below them, 0 to 999.
         ns: u16,
     },
-    /// A list, which is read from the array itself.
-    List,
+    /// A stretch of the values of all lists.
+    List {
+        /// The values of all lists, one behind the other.
+        values: &'a ArrayRef,
+        /// Where this list begins.
+        start: usize,
+        /// Where it ends.
+        end: usize,
+    },
 }
 
 /// The same type in the layout that [`cell`] reads; `None`: it reads no such type.
-pub(crate) fn plain_type(data_type: &DataType) -> Option<DataType> {
+#[must_use]
+pub fn plain_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         // Decimal text is exact, and a number of any size travels so.
@@ -78,7 +99,10 @@ pub(crate) fn plain_type(data_type: &DataType) -> Option<DataType> {
 }
 
 /// The column in the layout that [`cell`] reads.
-pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+///
+/// # Errors
+/// [`cell`] reads no such type, or a value does not survive the cast.
+pub fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match plain_type(array.data_type()) {
         Some(plain) if plain == *array.data_type() => Ok(Arc::clone(array)),
         Some(plain) => {
@@ -89,7 +113,8 @@ pub(crate) fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 }
 
 /// The value of a row of a plain column.
-pub(crate) fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
+#[must_use]
+pub fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
     if array.is_null(row) {
         return Cell::Null;
     }
@@ -110,13 +135,17 @@ pub(crate) fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
         DataType::Date32 => Cell::Day(array.as_primitive::<Date32Type>().value(row)),
         DataType::Timestamp(unit, zone) => moment(array, row, *unit, zone.is_some()),
         DataType::Time32(_) | DataType::Time64(_) => clock(array, row),
-        DataType::List(_) => Cell::List,
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>();
+            let at = |index: usize| usize::try_from(lists.value_offsets()[index]).unwrap_or(0);
+            Cell::List { values: lists.values(), start: at(row), end: at(row + 1) }
+        }
         // A column without any value.
         _ => Cell::Null,
     }
 }
 
-fn moment(array: &ArrayRef, row: usize, unit: TimeUnit, is_instant: bool) -> Cell<'_> {
+fn moment(array: &ArrayRef, row: usize, unit: TimeUnit, zoned: bool) -> Cell<'_> {
     let coarse = |value: i64, factor: i64| match value.checked_mul(factor) {
         Some(us) => (us, 0),
         // Beyond all calendars that a microsecond count reaches.
@@ -128,7 +157,7 @@ fn moment(array: &ArrayRef, row: usize, unit: TimeUnit, is_instant: bool) -> Cel
         TimeUnit::Microsecond => (array.as_primitive::<TimestampMicrosecondType>().value(row), 0),
         TimeUnit::Nanosecond => split_ns(array.as_primitive::<TimestampNanosecondType>().value(row)),
     };
-    Cell::Moment { us, ns, is_instant }
+    Cell::Moment { us, ns, zoned }
 }
 
 fn clock(array: &ArrayRef, row: usize) -> Cell<'_> {

@@ -1,21 +1,25 @@
-//! Waiting for a file that another program holds.
+//! Waiting for a store that may come back.
 
+use crate::context::RunContext;
+use crate::error::{Result, StoreError, StoreErrorKind};
 use std::time::{Duration, Instant};
 use whimbrel_model::StoreName;
-use whimbrel_store::{Result, RunContext, StoreError, StoreErrorKind};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pauses that double, until a store has made no progress for too long.
-pub(crate) struct Patience<'a> {
+#[derive(Debug)]
+pub struct Patience<'a> {
     context: &'a RunContext,
     since: Instant,
     pause: Duration,
 }
 
 impl<'a> Patience<'a> {
-    pub(crate) fn new(context: &'a RunContext) -> Self {
+    /// Begins at the first failure.
+    #[must_use]
+    pub fn new(context: &'a RunContext) -> Self {
         Self { context, since: Instant::now(), pause: FIRST_PAUSE }
     }
 
@@ -23,7 +27,7 @@ impl<'a> Patience<'a> {
     ///
     /// # Errors
     /// The failure itself where trying again cannot help or has been tried for long enough; that the run stops.
-    pub(crate) async fn wait(&mut self, store: &StoreName, error: StoreError) -> Result<()> {
+    pub async fn wait(&mut self, store: &StoreName, error: StoreError) -> Result<()> {
         if !error.kind().is_retryable() || self.since.elapsed() + self.pause > self.context.retry_for {
             return Err(error);
         }
