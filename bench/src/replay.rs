@@ -2,6 +2,9 @@
 //!
 //! The table holds as many items as it is told to, and takes no room: every page is made out of one that is prepared,
 //! with keys that grow. It answers what a scan asks, and refuses what it would have to look into items for.
+//!
+//! It is as fast as it can be, or as fast as so many of DynamoDB's partitions: each gives 3,000 read units a second, a
+//! unit being 8 KB where reads need not be consistent.
 
 use crate::template::{FIRST, Template};
 use crate::{Result, items};
@@ -12,8 +15,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// Items of a page: as many as fit into the 1 MB that DynamoDB reads at a time.
 pub(crate) const PAGE_ITEMS: u64 = 3_500;
@@ -23,18 +28,28 @@ const ITEM_BYTES: u64 = 299;
 /// What an error has for its code and message.
 type Refused = (&'static str, String);
 
+/// Items that a partition gives a second.
+const PARTITION_ITEMS_PER_SECOND: u64 = 3_000 * 8_192 / ITEM_BYTES;
+
 struct Table {
     items: u64,
     page: Template,
+    pace: Option<Pace>,
 }
 
-/// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, items: u64) -> Result<()> {
+/// When the next page may be given, and how long each item delays the one behind it.
+struct Pace {
+    next: Mutex<Instant>,
+    an_item: Duration,
+}
+
+/// Serves for ever; `partitions`: not faster than so many.
+pub(crate) async fn serve(listener: TcpListener, items: u64, partitions: Option<u32>) -> Result<()> {
     let listener = listener.tap_io(|stream| {
         // Without it small answers wait for each other; a stream that is closed already says so by itself.
         let _ = stream.set_nodelay(true);
     });
-    let router = Router::new().fallback(respond).with_state(Arc::new(Table::new(items)));
+    let router = Router::new().fallback(respond).with_state(Arc::new(Table::new(items, partitions)));
     axum::serve(listener, router).await?;
     Ok(())
 }
@@ -43,7 +58,12 @@ async fn respond(State(table): State<Arc<Table>>, headers: HeaderMap, body: Byte
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
     let (status, body) = match table.answer(operation, &body) {
-        Ok(body) => (StatusCode::OK, body),
+        Ok((body, items)) => {
+            if let Some(pace) = &table.pace {
+                tokio::time::sleep_until(pace.due(items)).await;
+            }
+            (StatusCode::OK, body)
+        }
         Err((code, message)) => {
             let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
             (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message}).to_string().into_bytes())
@@ -53,21 +73,28 @@ async fn respond(State(table): State<Arc<Table>>, headers: HeaderMap, body: Byte
 }
 
 impl Table {
-    fn new(items: u64) -> Self {
+    fn new(items: u64, partitions: Option<u32>) -> Self {
         let make = |number| format!("{},", items::item(number)).into_bytes();
-        Self { items, page: Template::new(PAGE_ITEMS, make) }
+        let pace = partitions.map(|partitions| Pace {
+            next: Mutex::new(Instant::now()),
+            an_item: Duration::from_secs(1)
+                / partitions
+                / u32::try_from(PARTITION_ITEMS_PER_SECOND).unwrap_or(1),
+        });
+        Self { items, page: Template::new(PAGE_ITEMS, make), pace }
     }
 
-    fn answer(&self, operation: &str, body: &[u8]) -> std::result::Result<Vec<u8>, Refused> {
+    /// An answer, and how many items it holds.
+    fn answer(&self, operation: &str, body: &[u8]) -> std::result::Result<(Vec<u8>, u64), Refused> {
         let request: Value =
             serde_json::from_slice(body).map_err(|error| ("SerializationException", error.to_string()))?;
         match operation {
-            "ListTables" => Ok(json!({"TableNames": [items::TABLE]}).to_string().into_bytes()),
-            "ListTagsOfResource" => Ok(br#"{"Tags":[]}"#.to_vec()),
+            "ListTables" => Ok((json!({"TableNames": [items::TABLE]}).to_string().into_bytes(), 0)),
+            "ListTagsOfResource" => Ok((br#"{"Tags":[]}"#.to_vec(), 0)),
             "DescribeTable" | "Scan" if request["TableName"] != items::TABLE => {
                 Err(("ResourceNotFoundException", "Requested resource not found".to_owned()))
             }
-            "DescribeTable" => Ok(json!({ "Table": self.description() }).to_string().into_bytes()),
+            "DescribeTable" => Ok((json!({ "Table": self.description() }).to_string().into_bytes(), 0)),
             "Scan" => self.scan(&request),
             other => Err(("UnknownOperationException", format!("{other} is not answered here"))),
         }
@@ -86,7 +113,7 @@ impl Table {
         })
     }
 
-    fn scan(&self, request: &Value) -> std::result::Result<Vec<u8>, Refused> {
+    fn scan(&self, request: &Value) -> std::result::Result<(Vec<u8>, u64), Refused> {
         for name in ["FilterExpression", "ProjectionExpression", "Select", "IndexName"] {
             if !request[name].is_null() {
                 return Err(("ValidationException", format!("{name} is not answered here")));
@@ -104,7 +131,7 @@ impl Table {
     }
 
     /// The items behind a number, of which there are `left`.
-    fn page(&self, after: u64, left: u64, limit: u64) -> Vec<u8> {
+    fn page(&self, after: u64, left: u64, limit: u64) -> (Vec<u8>, u64) {
         let mut page = br#"{"Items":["#.to_vec();
         let count = self.page.append(&mut page, after + 1, left.min(limit));
         if count > 0 {
@@ -122,7 +149,16 @@ impl Table {
         }
         page.extend_from_slice(b"],");
         page.extend_from_slice(&rest.to_string().as_bytes()[1..]);
-        page
+        (page, count)
+    }
+}
+
+impl Pace {
+    /// When a page of so many items may be given. Time in which nobody asked is lost.
+    fn due(&self, items: u64) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = (*next).max(Instant::now()) + self.an_item * u32::try_from(items).unwrap_or(u32::MAX);
+        *next
     }
 }
 
@@ -131,13 +167,13 @@ mod tests {
     use super::*;
 
     fn scan(table: &Table, request: &Value) -> Value {
-        let body = table.answer("Scan", request.to_string().as_bytes()).unwrap();
+        let (body, _) = table.answer("Scan", request.to_string().as_bytes()).unwrap();
         serde_json::from_slice(&body).unwrap()
     }
 
     #[test]
     fn segments_hold_every_item_once() {
-        let table = Table::new(10_001);
+        let table = Table::new(10_001, None);
         let mut found = Vec::new();
         for segment in 0..3 {
             let mut request = json!({"TableName": items::TABLE, "Segment": segment, "TotalSegments": 3});
@@ -159,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_item_is_that_of_its_number_but_for_its_digest() {
-        let table = Table::new(1_000_000);
+        let table = Table::new(1_000_000, None);
         let request =
             json!({"TableName": items::TABLE, "Limit": 2, "ExclusiveStartKey": items::key(FIRST + 777_777)});
         let page = scan(&table, &request);
@@ -175,11 +211,24 @@ mod tests {
 
     #[test]
     fn what_looks_into_items_is_refused() {
-        let table = Table::new(1);
+        let table = Table::new(1, None);
         let request = json!({"TableName": items::TABLE, "FilterExpression": "a = b"});
         let refused = table.answer("Scan", request.to_string().as_bytes()).unwrap_err();
         assert_eq!(refused.0, "ValidationException");
         let other = table.answer("DescribeTable", br#"{"TableName": "other"}"#).unwrap_err();
         assert_eq!(other.0, "ResourceNotFoundException");
+    }
+
+    #[test]
+    fn pages_are_given_at_the_pace_of_their_partitions() {
+        let pace = Table::new(1, Some(2)).pace.unwrap();
+        let (first, second) = (pace.due(PAGE_ITEMS), pace.due(2 * PAGE_ITEMS));
+        let asked =
+            Duration::from_secs(2 * PAGE_ITEMS) / (2 * u32::try_from(PARTITION_ITEMS_PER_SECOND).unwrap());
+        assert!(
+            (second - first).abs_diff(asked) < Duration::from_millis(1),
+            "{:?} {asked:?}",
+            second - first
+        );
     }
 }

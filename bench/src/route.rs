@@ -21,6 +21,8 @@ pub(crate) const TABLE: &[&dyn Route] = &[
     &DynamoDbToPostgres { server: Kind::Dynoxide, shape: Shape::Derived },
     &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Whole },
     &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Derived },
+    &DynamoDbToPostgres { server: Kind::OnePartition, shape: Shape::Derived },
+    &DynamoDbToPostgres { server: Kind::TwoPartitions, shape: Shape::Derived },
 ];
 
 /// From somewhere to somewhere, in some mode.

@@ -21,6 +21,10 @@ pub(crate) enum Kind {
     Accept,
     /// A server that replays prepared pages of a scan
     Replay,
+    /// The same, as fast as one partition of DynamoDB
+    OnePartition,
+    /// The same, as fast as two of them
+    TwoPartitions,
 }
 
 impl Kind {
@@ -30,6 +34,19 @@ impl Kind {
             Self::Dynoxide => "dynoxide",
             Self::Accept => "accept",
             Self::Replay => "replay",
+            Self::OnePartition => "one-partition",
+            Self::TwoPartitions => "two-partitions",
+        }
+    }
+}
+
+impl Kind {
+    /// How many of DynamoDB's partitions it is as fast as; `None`: as it can be.
+    fn partitions(self) -> Option<u32> {
+        match self {
+            Self::Dynoxide | Self::Accept | Self::Replay => None,
+            Self::OnePartition => Some(1),
+            Self::TwoPartitions => Some(2),
         }
     }
 }
@@ -55,9 +72,9 @@ pub(crate) fn serve(kind: Kind, port: u16, items: u64) -> Result<()> {
                     answer(&url);
                     accept::serve(listener).await
                 }
-                Kind::Replay => {
+                Kind::Replay | Kind::OnePartition | Kind::TwoPartitions => {
                     answer(&url);
-                    replay::serve(listener, items).await
+                    replay::serve(listener, items, kind.partitions()).await
                 }
             }
         };

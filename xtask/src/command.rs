@@ -13,6 +13,13 @@ pub(crate) fn cargo_with(
     say(&format!("$ {line}"));
     let mut command = bound_to_us("cargo");
     command.args(args).args(more);
+    // Cargo tells us of our own package. Build scripts look at that, too: with it they, and all that depends on them,
+    // would be built again whenever cargo is called by hand between two of our calls.
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| of_package(name)).for_each(|name| {
+        command.env_remove(name);
+    });
     for (name, value) in environment {
         match value {
             Some(value) => command.env(name, value),

@@ -49,12 +49,21 @@ pub enum Command {
         /// Reads every record, not only a sample
         #[arg(long)]
         all: bool,
+        /// Prints each record that a run would alter, old and new, on standard output. With --json each is a line
+        /// before the plan's
+        #[arg(long)]
+        diff: bool,
         /// Looks at no more than N records of each source
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
     /// Makes the tables that the spec defines and that are missing
-    Create(SpecArgs),
+    ///
+    /// Each is marked as the migration's and environment's (a DynamoDB tag, a comment in PostgreSQL); runs of another
+    /// environment do not touch it.
+    Create(CreateArgs),
+    /// Removes exactly the tables that whimbrel made or took over, with --confirm, and says what it left
+    Clean(SpecArgs),
     /// Runs a migration
     Run(RunArgs),
     /// Copies records from any store to any other, without a spec
@@ -147,6 +156,16 @@ pub struct SpecArgs {
     pub only: Vec<String>,
     #[command(flatten)]
     pub values: Values,
+}
+
+/// What is made.
+#[derive(Clone, Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Takes tables over that are there already: they are this environment's from now on. Wants --confirm
+    #[arg(long)]
+    pub adopt: bool,
 }
 
 /// What fills a spec's variables.
@@ -250,6 +269,10 @@ pub struct RunArgs {
     /// Reads no more than N records of each source
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Prints each record that is altered, old and new as far as it was read, on standard output. With --json each is
+    /// a line before the summary's
+    #[arg(long)]
+    pub diff: bool,
     /// Begins anew beside an unfinished run, which is set aside
     #[arg(long)]
     pub new: bool,
@@ -429,6 +452,12 @@ pub struct Common {
     /// Bytes of records in memory at a time, beyond the engine's own: 64M, 1G
     #[arg(long, global = true, value_name = "BYTES", default_value = "96M", value_parser = byte_size)]
     pub memory: u64,
+    /// What a run's request units may cost in all, in dollars; it pauses before they cost more, and `resume` goes on
+    #[arg(long, global = true, value_name = "USD", value_parser = dollars)]
+    pub max_cost: Option<f64>,
+    /// Confirms what destroys or takes over something; in a protected environment with the environment's name
+    #[arg(long, global = true, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub confirm: Option<String>,
     /// Records in a batch [default: what suits the target]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch_size: Option<u32>,
@@ -460,6 +489,13 @@ fn column(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), kind.to_owned()))
 }
 
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(usd) if usd.is_finite() && usd >= 0.0 => Ok(usd),
+        _ => Err("a sum in dollars is expected: 0.50".to_owned()),
+    }
+}
+
 fn byte_size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
@@ -485,6 +521,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sums_are_dollars() {
+        assert_eq!((dollars("0.5"), dollars("$12")), (Ok(0.5), Ok(12.0)));
+        assert!(dollars("-1").is_err() && dollars("NaN").is_err() && dollars("five").is_err());
     }
 
     #[test]

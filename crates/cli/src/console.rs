@@ -37,6 +37,12 @@ impl Console {
         if coloured { Paint::Coloured } else { Paint::Plain }
     }
 
+    /// Whether results are for programs.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     /// Says something to people.
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.quiet && !text.as_ref().is_empty() {
@@ -52,7 +58,7 @@ impl Console {
     /// The command's result: JSON for programs on standard output, or text for people on standard error.
     pub fn result(&self, value: &impl Serialize, text: impl AsRef<str>) {
         if self.json {
-            Self::json(value);
+            Self::print_json(value);
         } else {
             self.say(text);
         }
@@ -61,7 +67,7 @@ impl Console {
     /// The command's result where its text itself is the result, as of `list`: both on standard output.
     pub fn print(&self, value: &impl Serialize, text: impl AsRef<str>) {
         if self.json {
-            Self::json(value);
+            Self::print_json(value);
         } else {
             write(&mut std::io::stdout().lock(), text.as_ref());
         }
@@ -74,7 +80,7 @@ impl Console {
         write(&mut std::io::stdout().lock(), &text);
     }
 
-    fn json(value: &impl Serialize) {
+    fn print_json(value: &impl Serialize) {
         let text = serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
         write(&mut std::io::stdout().lock(), &text);
     }

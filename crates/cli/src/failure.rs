@@ -37,7 +37,9 @@ impl From<Exit> for std::process::ExitCode {
 pub struct Failure {
     error: EngineError,
     /// Knows the secrets that must not be shown.
-    secrets: Redactor,
+    secrets: Box<Redactor>,
+    /// The next step, where it is another one than the error's own.
+    hint: Option<Box<str>>,
 }
 
 /// The result of a command.
@@ -47,8 +49,36 @@ impl Failure {
     /// Nothing of what this redactor knows is shown.
     #[must_use]
     pub fn hiding(mut self, secrets: &Redactor) -> Self {
-        self.secrets = secrets.clone();
+        self.secrets = Box::new(secrets.clone());
         self
+    }
+
+    /// Where a run would be resumed, a verification is asked for again, by this command.
+    #[must_use]
+    pub fn of_verification(mut self, command: &str) -> Self {
+        let full =
+            || Some(format!("make room on the disk, then {command}; nothing but the disk was written to"));
+        let unwritable = || {
+            Some(format!(
+                "look at the disk and the folder's permissions, or name another journal with --journal DIR; then {command}"
+            ))
+        };
+        let hint = match &self.error {
+            EngineError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => full(),
+            EngineError::Journal(error) if error.is_disk_full() => full(),
+            EngineError::File { .. }
+            | EngineError::Journal(JournalError::Sqlite { .. } | JournalError::Stopped(_)) => unwritable(),
+            EngineError::Store(error) if error.kind().is_retryable() && error.hint().is_none() => {
+                Some(format!("when the store can be reached again: {command}; nothing was changed"))
+            }
+            _ => None,
+        };
+        self.hint = hint.map(String::into_boxed_str).or(self.hint);
+        self
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.hint.as_deref().map(str::to_owned).or_else(|| self.error.hint())
     }
 
     /// A mistake in a spec that nobody wrote is one of what was typed: without its place there.
@@ -94,7 +124,7 @@ impl Failure {
         for cause in self.causes() {
             let _ = writeln!(text, "  caused by: {cause}");
         }
-        if let Some(hint) = self.error.hint() {
+        if let Some(hint) = self.hint() {
             let _ = writeln!(text, "\nhint: {hint}");
         }
         self.hide(&text)
@@ -108,7 +138,7 @@ impl Failure {
             "outcome": "failed",
             "error": hide(&self.error.to_string()),
             "causes": self.causes().iter().map(|cause| hide(cause)).collect::<Vec<_>>(),
-            "hint": self.error.hint().map(|hint| hide(&hint)),
+            "hint": self.hint().map(|hint| hide(&hint)),
             "exit": self.exit() as u8,
         })
     }
@@ -149,7 +179,7 @@ pub fn with_causes(message: &str, mut cause: Option<&(dyn Error + 'static)>) -> 
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        Self { error, secrets: Redactor::default() }
+        Self { error, secrets: Box::default(), hint: None }
     }
 }
 

@@ -1,10 +1,13 @@
 //! The program `whimbrel`.
 
 mod args;
+mod changes;
 mod commands;
+mod confirm;
 mod console;
 mod disk;
 mod display;
+mod due;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod failure;
@@ -66,8 +69,11 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
     match cli.command {
         Command::Demo { system } => demo(&program, system).await,
         Command::Check(spec) => commands::check::check(&program, &spec).await,
-        Command::Plan { spec, all, limit } => commands::plan::plan(&program, &spec, all, limit).await,
-        Command::Create(spec) => commands::create::create(&program, &spec).await,
+        Command::Plan { spec, all, diff, limit } => {
+            commands::plan::plan(&program, &spec, &commands::plan::Look { all, diff, limit }).await
+        }
+        Command::Create(create) => commands::create::create(&program, &create).await,
+        Command::Clean(spec) => commands::clean::clean(&program, &spec).await,
         Command::Run(run) => commands::run::run(&program, &run).await,
         Command::Copy(copy) => commands::copy::copy(&program, &copy).await,
         Command::Resume { run, accept_spec, verify, values } => {

@@ -394,7 +394,7 @@ mod tests {
             progress.activity().begin(&slice, Reading::First, &app, BTreeMap::from([(flow.clone(), main)]));
         let _batch = running.batch(2_048);
         running.writes(&flow).written();
-        running.writing_used(&flow, Capacity { read_units: 0.0, write_units: 12.5 });
+        running.writing_used(&flow, Capacity { write_units: 12.5, ..Capacity::default() });
         running.at(250);
         let counts = Counts { read: 250, created: 240, rejected: 10, bytes: 9_000, ..Counts::default() };
         progress.set(&flow, &slice, &counts);

@@ -6,24 +6,28 @@ use crate::failure::Result;
 use crate::workspace::Opened;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::evidence::{self, Evidence};
+use whimbrel_engine::migration::ScanFlow;
 use whimbrel_engine::summary::{self, Expected};
 use whimbrel_engine::{EngineError, Journal, Migration};
-use whimbrel_model::{Capacity, FlowName, RunId};
+use whimbrel_model::{Capacity, FlowName, Identity, RunId, StoreName};
 use whimbrel_query::{Numbers, Settings as QuerySettings};
 use whimbrel_report::figures::count;
 use whimbrel_spec::Resolved;
 use whimbrel_spec::resolved::VerifyRule;
 use whimbrel_store::{Meter, RunContext, UnitBudget, UnitLimit};
-use whimbrel_verify::{Assertion, Comparison, Found, Outcome, Settings, Verification, Watch};
+use whimbrel_verify::{Assertion, Comparison, Found, Outcome, Settings, Verification, Watch, private_file};
 
 /// How often a line says how far a comparison is, where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const REDRAW: Duration = Duration::from_millis(200);
+/// How long a dropped comparison may take to remove what it spilled.
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +53,10 @@ pub struct Proof<'a> {
     evidence: BTreeMap<FlowName, Evidence>,
     context: RunContext,
     wanted: Wanted,
+    /// What a person should know of the evidence.
+    notes: Vec<String>,
+    /// The folders of what was spilled: cancelled when they are gone.
+    spilled: Mutex<Vec<CancellationToken>>,
 }
 
 impl<'a> Proof<'a> {
@@ -67,8 +75,12 @@ impl<'a> Proof<'a> {
         let migration = Arc::new(opened.prepare(resolved.clone(), &program.common).await?);
         let environment = resolved.environment.as_deref();
         let evidence = opened.hide(evidence::of_migration(journal, &resolved.migration, environment))?;
-        let limit =
-            UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
+        let (evidence, notes) = opened.hide(of_these_stores(evidence, journal, &migration).await)?;
+        let limit = UnitLimit {
+            read: resolved.limits.max_read_units,
+            write: resolved.limits.max_write_units,
+            cost: whimbrel_engine::costs::limit(&migration),
+        };
         let context = RunContext {
             run: RunId::generate(),
             fingerprint_key: opened.hide(journal.fingerprint_key(&resolved.migration, environment))?,
@@ -77,7 +89,8 @@ impl<'a> Proof<'a> {
             meter: Arc::new(Meter::default()),
             budget: Arc::new(UnitBudget::new(limit, Capacity::default())),
         };
-        Ok(Self { program, opened, migration, journal, evidence, context, wanted })
+        let spilled = Mutex::default();
+        Ok(Self { program, opened, migration, journal, evidence, context, wanted, notes, spilled })
     }
 
     /// What is verified.
@@ -99,6 +112,8 @@ impl<'a> Proof<'a> {
     /// A store fails, the disk is full, or an assertion cannot be carried out.
     pub async fn carry_out(&self) -> Result<Verification> {
         let mut verification = self.opened.hide(self.compare().await)?;
+        verification.notes.extend(self.notes.iter().cloned());
+        verification.notes.extend(self.left_out());
         if self.wanted.only.is_empty() {
             let resolved = &self.migration.resolved;
             let declared = whimbrel_query::declared(&resolved.flows);
@@ -113,6 +128,33 @@ impl<'a> Proof<'a> {
         }
         self.opened.hide(self.keep(&verification))?;
         Ok(verification)
+    }
+
+    /// Waits until nothing is left on the disk of what a comparison spilled: one that was dropped in its middle has
+    /// tasks that end a moment later.
+    pub async fn cleared(&self) {
+        let spilled = std::mem::take(&mut *self.spilled.lock().unwrap_or_else(PoisonError::into_inner));
+        for gone in spilled {
+            if tokio::time::timeout(CLEARING, gone.cancelled()).await.is_err() {
+                tracing::warn!("what a comparison spilled is still there; the next verification removes it");
+            }
+        }
+    }
+
+    /// The assertions that are not carried out.
+    fn left_out(&self) -> Option<String> {
+        let is_one = |rule: &&VerifyRule| matches!(rule, VerifyRule::Assert(_));
+        match self.migration.resolved.verify.iter().filter(is_one).count() {
+            0 => None,
+            _ if self.wanted.only.is_empty() => None,
+            1 => {
+                Some("with --only the spec's assertion was left out: it may be about other flows".to_owned())
+            }
+            all => Some(format!(
+                "with --only the spec's {} assertions were left out: they may be about other flows",
+                count(u64::try_from(all).unwrap_or(u64::MAX))
+            )),
+        }
     }
 
     /// A value that an assertion expects may be a secret.
@@ -132,6 +174,11 @@ impl<'a> Proof<'a> {
             None => self.depth_of_rules(),
         };
         let only = if self.wanted.only.is_empty() { only } else { self.wanted.only.clone() };
+        if matches!(depth, Some(VerifyDepth::Sample(_) | VerifyDepth::All))
+            && let Some(refused) = incomparable(&self.migration, Some(&only), false)
+        {
+            return Err(refused);
+        }
         match depth {
             Some(VerifyDepth::Count) => self.count(&only).await,
             Some(VerifyDepth::Sample(records)) => {
@@ -216,7 +263,7 @@ impl<'a> Proof<'a> {
             // No run has counted them: the sources are.
             expected = self.watched(only, Comparison::expected).await?;
         }
-        let mut verification = whimbrel_verify::count(&self.migration, &expected).await?;
+        let mut verification = whimbrel_verify::count(&self.migration, &expected, &self.context).await?;
         if !only.is_empty() {
             verification.flows.retain(|flow, _| only.contains(flow));
             let equal = verification.flows.values().all(whimbrel_verify::FlowVerification::is_equal);
@@ -230,14 +277,19 @@ impl<'a> Proof<'a> {
         only: &BTreeSet<FlowName>,
         watch: &Arc<Watch>,
     ) -> std::result::Result<Comparison, EngineError> {
+        let gone = CancellationToken::new();
         let settings = Settings {
+            gone: gone.clone(),
             only: (!only.is_empty()).then(|| only.clone()),
             parallel: self.program.parallel(),
             scratch: self.journal.folder().join(format!("compare-{}", self.context.run.short())),
             differences: self.folder().join("differences.ndjson"),
         };
         let (migration, evidence) = (Arc::clone(&self.migration), self.evidence.clone());
-        Comparison::new(migration, evidence, self.context.clone(), Arc::clone(watch), settings)
+        let comparison =
+            Comparison::new(migration, evidence, self.context.clone(), Arc::clone(watch), settings)?;
+        self.spilled.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
+        Ok(comparison)
     }
 
     /// A comparison under a display of how far it is.
@@ -272,7 +324,9 @@ impl<'a> Proof<'a> {
         let write = || {
             std::fs::create_dir_all(&folder)?;
             let draft = folder.join("verification.json.part");
-            std::fs::write(&draft, text)?;
+            // What a killed process left of it may be open to others.
+            let _ = std::fs::remove_file(&draft);
+            private_file().create(true).truncate(true).write(true).open(&draft)?.write_all(&text)?;
             std::fs::rename(&draft, &path)
         };
         write().map_err(|source| EngineError::file("write", &path, source))
@@ -286,6 +340,69 @@ impl<'a> Proof<'a> {
             context: self.context.clone(),
         }
     }
+}
+
+/// Why records could not be compared, as far as it is known before any of them is read: nothing tells them apart.
+/// `only`: of these flows; none or empty: of all. `rehearsed`: embedded stores stand in for the targets.
+#[must_use]
+pub fn incomparable(
+    migration: &Migration,
+    only: Option<&BTreeSet<FlowName>>,
+    rehearsed: bool,
+) -> Option<EngineError> {
+    let is_asked = |flow: &FlowName| only.is_none_or(|only| only.is_empty() || only.contains(flow));
+    let has_no_key = |flow: &&ScanFlow| {
+        flow.target.key.is_empty() && !flow.plan.target.compares_without_key() && is_asked(&flow.plan.name)
+    };
+    let flow = migration.flows().map(|(_, flow)| flow).find(has_no_key)?;
+    let table = flow.plan.target.resource();
+    let hint = if rehearsed {
+        "what stands in for the target has the keys that the spec names: name the real table's under `key`, or \
+         rehearse with `--verify=count`"
+    } else {
+        "name the columns of a unique key under `key`, or compare the numbers of records alone: `--verify=count`, \
+         `verify --count`"
+    };
+    Some(EngineError::Flow {
+        flow: flow.plan.name.clone(),
+        message: format!("the records of {table} cannot be compared: they have no key that tells them apart"),
+        hint: Some(hint.to_owned()),
+    })
+}
+
+/// What earlier runs left behind, of those that wrote into the stores of today: what another database held says
+/// nothing of this one.
+async fn of_these_stores(
+    mut evidence: BTreeMap<FlowName, Evidence>,
+    journal: &Journal,
+    migration: &Migration,
+) -> std::result::Result<(BTreeMap<FlowName, Evidence>, Vec<String>), EngineError> {
+    let mut elsewhere: BTreeSet<FlowName> = BTreeSet::new();
+    let mut now: BTreeMap<&StoreName, Identity> = BTreeMap::new();
+    for (_, flow) in migration.flows() {
+        let Some(known) = evidence.get(&flow.plan.name) else { continue };
+        let Some(store) = migration.stores.get(&flow.store) else { continue };
+        if !now.contains_key(&flow.store) {
+            now.insert(&flow.store, store.identity().await?);
+        }
+        let then = journal.stores(&known.run)?.into_iter().find(|(name, ..)| *name == flow.store);
+        let is_same = |(.., identity): &(StoreName, String, String)| {
+            now.get(&flow.store).is_some_and(|now| now.as_str() == identity)
+        };
+        if then.as_ref().is_some_and(|then| !is_same(then)) {
+            elsewhere.insert(flow.plan.name.clone());
+        }
+    }
+    evidence.retain(|flow, _| !elsewhere.contains(flow));
+    let names: Vec<&str> = elsewhere.iter().map(FlowName::as_str).collect();
+    let note = || {
+        format!(
+            "{}: the last run wrote into another store than the spec names now, and says nothing of it",
+            names.join(", ")
+        )
+    };
+    let notes = if names.is_empty() { Vec::new() } else { vec![note()] };
+    Ok((evidence, notes))
 }
 
 /// Says how far a comparison is until it is aborted.

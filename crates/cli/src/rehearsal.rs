@@ -31,6 +31,7 @@ pub fn stand_in(resolved: &mut Resolved, folder: &Path) -> Result<()> {
         let Some(store) = resolved.stores.get_mut(name) else { continue };
         store.config = match store.kind {
             StoreKind::Postgres => embedded(&folder.join(format!("{name}.pg"))),
+            StoreKind::Sqlite => Value::String(folder.join(format!("{name}.sqlite")).display().to_string()),
             StoreKind::Files => Value::String(folder.join(name.as_str()).display().to_string()),
             StoreKind::DynamoDb => {
                 let tables = store.config.get("tables").cloned().unwrap_or_else(|| json!({}));

@@ -9,8 +9,8 @@ pub enum Place {
     Postgres {
         /// The database.
         database: Database,
-        /// The table, with its schema where it has one.
-        table: String,
+        /// The table, with its schema where it has one; `None`: the whole database.
+        table: Option<String>,
     },
     /// A table of DynamoDB.
     DynamoDb {
@@ -27,8 +27,8 @@ pub enum Place {
     Sqlite {
         /// The file.
         path: String,
-        /// The table.
-        table: String,
+        /// The table; `None`: the whole database.
+        table: Option<String>,
     },
     /// A collection of a Chroma folder.
     Chroma {
@@ -64,6 +64,26 @@ pub enum Database {
         /// The password.
         password: Password,
     },
+}
+
+impl Database {
+    /// The database's name, for people; where the URL does not say it, `postgres`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let named = match self {
+            Self::Url(url) => {
+                let address = url.split(['?']).next().unwrap_or_default();
+                address.rsplit_once("://").map_or_else(
+                    || std::path::Path::new(address.trim_start_matches("embedded:")).file_stem()?.to_str(),
+                    |(_, address)| address.split_once('/').map(|(_, name)| name),
+                )
+            }
+            Self::Parts { parts, .. } => {
+                parts.iter().find(|(name, _)| name == "database").map(|(_, value)| value.as_str())
+            }
+        };
+        named.filter(|name| !name.is_empty()).unwrap_or("postgres")
+    }
 }
 
 /// A password. Never printed.
@@ -141,11 +161,34 @@ impl Place {
         }
     }
 
-    /// The name of what is copied, for people: a table, a collection, a file.
+    /// Whether it is a database that holds tables, and none is named.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Postgres { table: None, .. } | Self::Sqlite { table: None, .. })
+    }
+
+    /// The place of a table in a database.
+    #[must_use]
+    pub fn of_table(self, name: &str) -> Self {
+        let table = Some(name.to_owned());
+        match self {
+            Self::Postgres { database, .. } => Self::Postgres { database, table },
+            Self::Sqlite { path, .. } => Self::Sqlite { path, table },
+            other => other,
+        }
+    }
+
+    /// The name of what is copied, for people: a table, a collection, a file; of a whole database the database's.
     #[must_use]
     pub fn relation(&self) -> &str {
         match self {
-            Self::Postgres { table, .. } | Self::DynamoDb { table, .. } | Self::Sqlite { table, .. } => table,
+            Self::Postgres { table: Some(table), .. } | Self::Sqlite { table: Some(table), .. } => table,
+            Self::Postgres { table: None, database } => database.name(),
+            Self::Sqlite { table: None, path } => {
+                let stem = std::path::Path::new(path).file_stem().and_then(|stem| stem.to_str());
+                stem.unwrap_or("database")
+            }
+            Self::DynamoDb { table, .. } => table,
             Self::Chroma { collection, .. } => collection,
             Self::File { name, .. } => name,
             Self::Standard => "-",
@@ -219,7 +262,7 @@ fn embedded(rest: &str) -> Result<Place> {
     if path.is_empty() {
         return wrong("`embedded:` names no folder", "write `embedded:data/app.pg?table=users`");
     }
-    let table = needed(take(&mut parameters, "table")?, "embedded PostgreSQL", "table")?;
+    let table = take(&mut parameters, "table")?;
     refuse_others(&parameters, "embedded PostgreSQL", "`table`")?;
     Ok(Place::Postgres { database: Database::Url(format!("embedded:{path}")), table })
 }
@@ -229,7 +272,7 @@ fn postgres(rest: &str) -> Result<Place> {
     let host = rest.rfind('@').map_or(0, |at| at + 1);
     let behind = &rest[host..];
     let (address, mut parameters) = parameters(behind);
-    let table = needed(take(&mut parameters, "table")?, "PostgreSQL", "table")?;
+    let table = take(&mut parameters, "table")?;
     let user_info = &rest[..host.saturating_sub(1)];
     let (user, written) = match user_info.split_once(':') {
         Some((user, password)) => (user, Some(password.to_owned()).filter(|password| !password.is_empty())),
@@ -316,7 +359,7 @@ fn sqlite(rest: &str) -> Result<Place> {
     if path.is_empty() {
         return wrong("the SQLite URL names no file", "write `sqlite:PATH?table=NAME`");
     }
-    let table = needed(take(&mut parameters, "table")?, "SQLite", "table")?;
+    let table = take(&mut parameters, "table")?;
     refuse_others(&parameters, "SQLite", "`table`")?;
     Ok(Place::Sqlite { path: path.to_owned(), table })
 }
@@ -399,7 +442,7 @@ mod tests {
     use super::*;
 
     fn url(text: &str, table: &str) -> Place {
-        Place::Postgres { database: Database::Url(text.to_owned()), table: table.to_owned() }
+        Place::Postgres { database: Database::Url(text.to_owned()), table: Some(table.to_owned()) }
     }
 
     fn file(root: &str, name: &str) -> Place {
@@ -425,7 +468,11 @@ mod tests {
             ("dynamodb://cello", dynamodb("cello", None)),
             ("dynamodb://cello/?endpoint=http%3A%2F%2Fl:8000", dynamodb("cello", Some("http://l:8000"))),
             ("dynamodb://a.b-c_1?endpoint=embedded:x.db", dynamodb("a.b-c_1", Some("embedded:x.db"))),
-            ("sqlite:a/b.db?table=t", Place::Sqlite { path: "a/b.db".to_owned(), table: "t".to_owned() }),
+            (
+                "sqlite:a/b.db?table=t",
+                Place::Sqlite { path: "a/b.db".to_owned(), table: Some("t".to_owned()) },
+            ),
+            ("sqlite:a/b.db", Place::Sqlite { path: "a/b.db".to_owned(), table: None }),
             (
                 "chroma:data/c?collection=x",
                 Place::Chroma { path: "data/c".to_owned(), collection: "x".to_owned() },
@@ -444,6 +491,23 @@ mod tests {
             panic!("a file");
         };
         assert_eq!((endpoint.as_deref(), region.as_deref()), (Some("http://l:9000"), Some("r")));
+    }
+
+    #[test]
+    fn a_place_without_a_table_is_the_whole_database() {
+        for (text, name) in [
+            ("postgres://ann:hush@h/shop", "shop"),
+            ("postgres://h:1/shop?sslmode=require&table=", "shop"),
+            ("postgres://h", "postgres"),
+            ("embedded:data/app.pg", "app"),
+            ("sqlite:data/chinook.sqlite", "chinook"),
+        ] {
+            let Ok(place) = Place::parse(text) else { panic!("{text}") };
+            assert!(place.is_whole() && place.relation() == name, "{text}: {}", place.relation());
+            let table = place.of_table("t");
+            assert!(!table.is_whole() && table.relation() == "t", "{text}");
+        }
+        assert!(!Place::parse("dynamodb://cello").is_ok_and(|place| place.is_whole()));
     }
 
     #[test]
@@ -472,8 +536,6 @@ mod tests {
     fn what_names_nothing_is_refused_without_being_shown() {
         for (text, message) in [
             ("", "the place is empty"),
-            ("postgres://ann:hush@h/db", "the PostgreSQL URL names no table"),
-            ("postgres://ann:hush@h/db?table=", "the PostgreSQL URL names no table"),
             ("postgres://h/db?table=a&table=b", "the URL says `table` twice"),
             ("postgres://ann:hush@a,b/db?table=t", "the URL names more than one host"),
             ("postgres:ann:hush@h/db?table=t", "a PostgreSQL URL has two slashes behind its scheme"),
@@ -482,8 +544,6 @@ mod tests {
             ("dynamodb://a/b", "the DynamoDB URL names no table"),
             ("dynamodb://cello?regin=x", "a DynamoDB URL has no parameter `regin`"),
             ("embedded:", "`embedded:` names no folder"),
-            ("embedded:a.pg", "the embedded PostgreSQL URL names no table"),
-            ("sqlite:a.db", "the SQLite URL names no table"),
             ("sqlite:?table=t", "the SQLite URL names no file"),
             ("chroma:c", "the Chroma URL names no collection"),
             ("mysql://u:hush@h/db", "the URL's scheme is none that whimbrel knows"),

@@ -16,6 +16,7 @@ use whimbrel_model::{RunId, StoreName};
 use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_spec::resolved::StoreKind;
 use whimbrel_spec::{Choices, Providers, Redactor, Resolved, ResolvedStore, Spec, load};
+use whimbrel_sqlite::{SqliteConfig, SqliteStore};
 use whimbrel_store::{Store, StoreError, StoreErrorKind};
 
 /// A spec with every variable filled in. Nothing is opened yet.
@@ -113,6 +114,11 @@ impl Workspace {
         self.spec.error(position, format!("{error}{cause}"), hint).into()
     }
 
+    /// Whether a flow writes into a store.
+    fn is_written(&self, store: &ResolvedStore) -> bool {
+        self.resolved.flows.iter().any(|flow| flow.into.store == store.name)
+    }
+
     async fn open_store(
         &self,
         store: &ResolvedStore,
@@ -132,6 +138,7 @@ impl Workspace {
                 }
                 Ok(Arc::new(open_dynamodb(&store.name, &config, opened)?))
             }
+            StoreKind::Sqlite => Ok(Arc::new(open_sqlite(store, self.is_written(store))?)),
             StoreKind::Files => {
                 let name = &store.name;
                 let config =
@@ -147,7 +154,8 @@ impl Opened {
     ///
     /// # Errors
     /// As [`Migration::prepare`].
-    pub async fn prepare(&self, resolved: Resolved, common: &Common) -> Result<Migration> {
+    pub async fn prepare(&self, mut resolved: Resolved, common: &Common) -> Result<Migration> {
+        resolved.limits.max_cost_usd = common.max_cost.or(resolved.limits.max_cost_usd);
         let batch_records = common.batch_size.and_then(|records| usize::try_from(records).ok());
         let prepared = Migration::prepare(resolved, self.stores.clone(), batch_records).await;
         prepared.map_err(|error| Failure::from(error).hiding(&self.secrets))
@@ -187,6 +195,18 @@ pub async fn open_postgres(
         Some(path) => opened.with_schema_file(path.clone()),
         None => opened,
     })
+}
+
+/// The SQLite file that a store is. It is opened when it is first asked for something.
+fn open_sqlite(store: &ResolvedStore, is_written: bool) -> whimbrel_store::Result<SqliteStore> {
+    let written = store.config.as_str().unwrap_or_default();
+    let config = SqliteConfig::parse(written).map_err(|error| wrong_config(&store.name, error))?;
+    let opened = SqliteStore::new(store.name.clone(), config);
+    let opened = match &store.schema_file {
+        Some(path) => opened.with_schema_file(path.clone()),
+        None => opened,
+    };
+    Ok(if is_written { opened.written() } else { opened })
 }
 
 #[cfg(feature = "embedded")]

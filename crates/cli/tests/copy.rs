@@ -34,7 +34,7 @@ fn items(place: &Place) -> Items {
 }
 
 /// What a query over an embedded PostgreSQL answers.
-fn asked(place: &Place, folder: &str, sql: &str) -> Option<i64> {
+pub fn asked(place: &Place, folder: &str, sql: &str) -> Option<i64> {
     let socket = tempfile::tempdir().expect("a temporary folder");
     let path = socket.path().join(".s.PGSQL.5432");
     let server = PgliteServer::builder().path(place.path(folder)).unix(path).start().expect("it starts");

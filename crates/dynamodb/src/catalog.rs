@@ -80,6 +80,11 @@ impl Table {
         })
     }
 
+    /// The table's ARN, where the server gives it one.
+    pub(crate) fn arn(&self) -> Option<&str> {
+        self.arn.as_deref()
+    }
+
     /// Write units a second of the table and its indexes together, where they are bounded.
     #[expect(clippy::cast_precision_loss, reason = "capacity is far below 2^52")]
     pub(crate) fn write_units_per_second(&self) -> Option<f64> {
@@ -172,6 +177,37 @@ impl<'a> Catalog<'a> {
             },
         };
         self.ask(&context, || make().boxed()).await
+    }
+
+    /// Removes the table and waits until it is gone; `false` where there is none.
+    pub(crate) async fn remove(&self, name: &str) -> Result<bool> {
+        let connection = self.connector.connection().await?;
+        let context = format!("cannot remove table \"{name}\"");
+        if self.ready(name, false).await?.is_none() {
+            return Ok(false);
+        }
+        let remove = async || match connection.client.delete_table().table_name(name).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match connection.failure(error).await {
+                // An earlier request, whose answer was lost, has done it.
+                failure if failure.kind == StoreErrorKind::NotFound => Ok(()),
+                failure => Err(failure),
+            },
+        };
+        self.ask(&context, || remove().boxed()).await?;
+        let deadline = Instant::now() + READY_WITHIN;
+        let mut wait = FIRST_LOOK;
+        while self.table(name).await?.is_some() {
+            if Instant::now() + wait > deadline {
+                let context =
+                    format!("table \"{name}\" is still being deleted after {} s", READY_WITHIN.as_secs());
+                return Err(StoreError::new(StoreErrorKind::Overloaded, self.connector.name(), context)
+                    .with_hint("run the same command again"));
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_LOOK);
+        }
+        Ok(true)
     }
 
     /// The table as soon as it can be written to: also one whose making was cut short. `None` where there is

@@ -78,6 +78,12 @@ impl Connector {
         }
     }
 
+    /// The region as far as it is known; servers on this machine stand for the first of all regions.
+    pub(crate) fn price_region(&self) -> String {
+        let opened = self.opened.get().map(|connection| connection.region.clone());
+        opened.or_else(|| self.config.known_region()).unwrap_or_else(|| LOCAL_REGION.to_owned())
+    }
+
     /// The endpoint as people and identities see it; `None` is AWS's own.
     pub(crate) fn shown_endpoint(&self) -> Option<&str> {
         self.config.shown_as.as_deref().or(self.endpoint.as_deref())

@@ -83,8 +83,8 @@ impl Gets<'_> {
         patience: &mut Patience<'_>,
     ) -> Result<(Vec<Item>, Vec<Item>), Impatience> {
         #[expect(clippy::cast_precision_loss, reason = "a hundred items cost ten thousand units at the most")]
-        let estimate = Capacity { read_units: estimate as f64, write_units: 0.0 };
-        self.context.budget.reserve(estimate).map_err(|_| Impatience::Spent("max_read_units"))?;
+        let estimate = Capacity { read_units: estimate as f64, ..Capacity::default() };
+        self.context.budget.reserve(estimate).map_err(Impatience::Spent)?;
         let answer = persistently(patience, || self.get(keys.clone()).boxed()).await;
         let used = match &answer {
             Ok(answer) => answer.used.unwrap_or(estimate),
@@ -101,7 +101,7 @@ impl Gets<'_> {
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => {
                 let consumed = output.consumed_capacity.unwrap_or_default();
-                let used = Capacity { read_units: units(&consumed), write_units: 0.0 };
+                let used = Capacity { read_units: units(&consumed), ..Capacity::default() };
                 let items = output.responses.unwrap_or_default().into_values().flatten().collect();
                 let rest = output.unprocessed_keys.unwrap_or_default();
                 let rest = rest.into_values().flat_map(|keys| keys.keys).collect();

@@ -75,7 +75,7 @@ fn batch(page: Page, flows: &Arc<Flows>) -> std::result::Result<HeldBatch, Malfo
         }
     }
     drop(values);
-    let capacity = Capacity { read_units: page.read_units.unwrap_or(0.0), write_units: 0.0 };
+    let capacity = Capacity { read_units: page.read_units.unwrap_or(0.0), ..Capacity::default() };
     let of = records.iter().map(|record| record.flow).collect();
     let contents = Arc::new(PageContents::new(page, items, of, flows));
     Ok(HeldBatch { records, contents, bytes: u64::try_from(bytes).unwrap_or(u64::MAX), capacity })

@@ -14,6 +14,7 @@ mod error;
 mod gets;
 mod held;
 mod limits;
+mod owner;
 mod pacing;
 mod source;
 mod target;
@@ -64,6 +65,10 @@ impl Store for DynamoStore {
 
     fn location(&self) -> String {
         self.connector.location()
+    }
+
+    fn price_region(&self) -> Option<String> {
+        Some(self.connector.price_region())
     }
 
     async fn identity(&self) -> Result<Identity> {

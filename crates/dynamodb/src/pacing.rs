@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
-use whimbrel_store::{Meter, StoreErrorKind};
+use whimbrel_store::{BudgetSpent, Meter, StoreErrorKind};
 
 const FIRST_REQUESTS: usize = 4;
 /// More requests in flight than this the limiter never allows, and so no caller needs to have ready.
@@ -224,8 +224,8 @@ pub(crate) enum Impatience {
     Failed(Failure),
     /// The run is stopping.
     Stopped,
-    /// The units that the run may use are used up; the limit's name in the spec.
-    Spent(&'static str),
+    /// What the run may use is used up.
+    Spent(BudgetSpent),
 }
 
 impl Impatience {
@@ -245,9 +245,9 @@ impl Impatience {
             Self::Spent(limit) => whimbrel_store::StoreError::new(
                 StoreErrorKind::LimitReached,
                 store,
-                format!("{context}: the next request would pass `{limit}`"),
+                format!("{context}: the next request would pass `{}`", limit.limit()),
             )
-            .with_hint(format!("raise `{limit}` under `limits:` and resume")),
+            .with_hint(limit.hint()),
         }
     }
 }

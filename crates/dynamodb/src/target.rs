@@ -8,21 +8,22 @@ use crate::limits::{BATCH_ITEMS, UNITS_PER_PARTITION};
 use crate::pacing::{MOST_REQUESTS, Pacer};
 use crate::source::Segment;
 use crate::types::ignore::Ignore;
-use crate::types::row::{Encoder, KeyAttribute, Layout, refused};
-use crate::types::{Conversion, conversion};
-use crate::{count, writer};
+use crate::types::row::{Encoder, KeyAttribute, Layout, Prepared, refused, write_units};
+use crate::types::{Conversion, Form, conversion, item};
+use crate::{count, limits, owner, writer};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
-use whimbrel_model::{ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
+use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp, Mode,
-    Nulls, Refusal, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
-    WriteRequest, Writer,
+    Capabilities, Creation, Deleted, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp,
+    Mode, Nulls, Owner, ReadBackCost, Refusal, Removal, Result, RunContext, StoreError, StoreErrorKind,
+    Target, TargetPlan, TargetState, WriteRequest, Writer,
 };
 
 /// A table as the target of one flow.
@@ -116,13 +117,20 @@ impl DynamoTarget {
     fn conversions(&self, schema: &Schema) -> Result<BTreeMap<String, Conversion>> {
         let forms = self.request.forms.keys().map(|name| (name, "as"));
         let lossy = self.request.allow_lossy.iter().map(|name| (name, "allow_lossy"));
+        let has_items = schema.fields().iter().any(|field| item::is_item(field));
+        if has_items && matches!(self.request.mode, Mode::Update | Mode::Changed) {
+            let context = format!("whole items, the column `{}`, cannot be updated yet", item::ITEM);
+            return Err(self
+                .error(StoreErrorKind::Unsupported, context)
+                .with_hint("name the columns that are to be set, or use `mode: upsert`"));
+        }
         let is_column = |name: &str| schema.field_with_name(name).is_ok();
         if let Some((name, key)) = forms.chain(lossy).find(|(name, _)| !is_column(name)) {
             return Err(self.no_such_column(schema, name, &format!("`{key}` names it")));
         }
         for path in &self.request.ignore {
             let attribute = Ignore::attribute(path);
-            if !is_column(path) && !is_column(attribute) {
+            if !has_items && !is_column(path) && !is_column(attribute) {
                 return Err(self.no_such_column(schema, attribute, "`ignore` names it"));
             }
         }
@@ -136,6 +144,12 @@ impl DynamoTarget {
                     .with_hint("name it in the transform, `… AS name`"));
             }
             let asked = self.request.forms.get(name).map(String::as_str);
+            if item::is_item(field) && asked.is_none() {
+                let whole =
+                    Conversion { form: Form::Text, into: "its attributes", fidelity: Fidelity::Exact };
+                conversions.insert(name.clone(), whole);
+                continue;
+            }
             let made = conversion(field, asked).map_err(|reason| {
                 self.error(
                     StoreErrorKind::Unsupported,
@@ -199,6 +213,10 @@ impl DynamoTarget {
             }
         }
         let mut notes = Vec::new();
+        if conversions.contains_key(item::ITEM) {
+            // Whatever key of an index an item has, is known when it comes.
+            return Ok(notes);
+        }
         let mut absent: Vec<&str> = Vec::new();
         for index in &layout.indexes {
             for key in index.key.iter().filter(|key| !layout.is_key(&key.name)) {
@@ -281,6 +299,14 @@ impl DynamoTarget {
         }
         notes
     }
+}
+
+/// What reading the table costs: one item takes whole units, a page its sum.
+#[expect(clippy::cast_precision_loss, reason = "an estimate from what DynamoDB counted some hours ago")]
+fn read_back(table: &Table) -> Option<ReadBackCost> {
+    let (records, bytes) = (table.items.filter(|items| *items > 0)?, table.bytes?);
+    let each_units = limits::read_units(bytes.div_ceil(records)) as f64;
+    Some(ReadBackCost { records, whole_units: limits::read_units(bytes) as f64, each_units })
 }
 
 fn hot_keys(layout: &Layout) -> Vec<HotKeyColumn> {
@@ -376,6 +402,7 @@ impl Target for DynamoTarget {
             notes,
             write_units_per_second: table.as_ref().and_then(Table::write_units_per_second),
             parents: Vec::new(),
+            read_back: table.as_ref().and_then(read_back),
         })
     }
 
@@ -412,6 +439,33 @@ impl Target for DynamoTarget {
         self.known_layout().and_then(prints).unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
     }
 
+    fn measured(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<(Fingerprint, Capacity), Refusal>> {
+        let measured = |prepared: Prepared| {
+            (prepared.fingerprint, write_units(prepared.table_units + prepared.index_units))
+        };
+        let all = |layout: Arc<Layout>| {
+            let prepared = self.encoder(records, &layout, context)?.encode(records).into_iter();
+            Ok(prepared.map(|prepared| prepared.map(measured)).collect())
+        };
+        self.known_layout().and_then(all).unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
+    }
+
+    fn deletes(&self) -> bool {
+        true
+    }
+
+    async fn delete(&self, keys: &[Map<String, Value>], context: &RunContext) -> Result<Deleted> {
+        let table = self.existing(false).await?;
+        let (connector, pacer) = (&*self.connector, &*self.pacer);
+        writer::Deletion { connector, pacer, request: &self.request, layout: &table.layout, context }
+            .of(keys)
+            .await
+    }
+
     async fn create(&self) -> Result<Creation> {
         let name = &self.request.table;
         let definition = self.definition()?;
@@ -436,6 +490,19 @@ impl Target for DynamoTarget {
         let differences =
             definition.map(|definition| definition.differences(&table.definition)).unwrap_or_default();
         Ok(Creation::Existed { name: name.clone(), differences })
+    }
+
+    async fn owner(&self) -> Result<Option<Owner>> {
+        owner::owner(&self.connector, &self.request.table).await
+    }
+
+    async fn claim(&self, owner: &Owner) -> Result<bool> {
+        owner::claim(&self.connector, &self.request.table, owner).await
+    }
+
+    async fn remove(&self) -> Result<Removal> {
+        let removed = self.catalog().remove(&self.request.table).await?;
+        Ok(if removed { Removal::Removed } else { Removal::Absent })
     }
 
     async fn state(&self) -> Result<TargetState> {
@@ -481,8 +548,7 @@ impl Target for DynamoTarget {
             let context = format!("cannot look records up in table \"{table}\": {}", refusal.reason);
             self.error(StoreErrorKind::Unsupported, context)
         })?;
-        let columns = records.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
-        let flows = Flows::one(columns, &self.request, &layout, &context.fingerprint_key)
+        let flows = Flows::one(records.schema_ref(), &self.request, &layout, &context.fingerprint_key)
             .map_err(|reason| self.unreadable_ignore(&reason))?;
         let (connector, layout) = (&*self.connector, &*layout);
         LookUp { connector, table, layout, encoder: &encoder, context }.of(records, flows).await

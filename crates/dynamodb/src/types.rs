@@ -17,6 +17,7 @@
 
 pub(crate) mod cell;
 pub(crate) mod ignore;
+pub(crate) mod item;
 pub(crate) mod json;
 pub(crate) mod read;
 pub(crate) mod row;

@@ -1,23 +1,29 @@
 //! Writing batches: what becomes of each record, whatever happens to the requests that carry it.
 
 mod aside;
+mod compare;
+mod delete;
 mod delivery;
 mod read_back;
 mod request;
 mod update;
 
+pub(crate) use delete::Deletion;
+
 use crate::client::Connector;
 use crate::limits::BATCH_ITEMS;
 use crate::pacing::Pacer;
 use crate::types::ignore::Ignore;
-use crate::types::row::{Encoder, Layout, Prepared, refused};
+use crate::types::row::{Encoder, Layout, Prepared, refused, write_units};
 use async_trait::async_trait;
+use compare::Comparing;
 use delivery::{Delivery, Row};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashSet;
 use std::sync::Arc;
 use update::Guards;
+use whimbrel_model::Capacity;
 use whimbrel_store::{
     Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome,
     WriteRequest, Writer,
@@ -63,7 +69,6 @@ impl DynamoWriter {
             },
             _ => None,
         };
-        let doubled = request.mode == Mode::Upsert && !self.parts.created;
         let mut seen = HashSet::with_capacity(batch.records.num_rows());
         let mut row = |number: usize, prepared: Prepared| {
             if !seen.insert(prepared.fingerprint.key) {
@@ -75,16 +80,48 @@ impl DynamoWriter {
             }
             match request.mode {
                 Mode::Update => Row::update(encoder, prepared, guards.as_ref(), number),
-                Mode::Insert | Mode::Upsert | Mode::SkipExisting => Ok(Row::whole(prepared, doubled)),
+                Mode::Upsert => Ok(Row::put(prepared, self.parts.created)),
+                Mode::Insert | Mode::SkipExisting | Mode::Changed => Ok(Row::create(prepared)),
             }
         };
         let prepared = encoder.encode(&batch.records).into_iter().enumerate();
         prepared.map(|(number, prepared)| row(number, prepared?)).collect()
     }
 
+    fn sort(&self, prepared: Vec<std::result::Result<Row, Refusal>>, contested: bool) -> Sorted {
+        // What an earlier attempt has sent to a table that held nothing is what it created.
+        let is_ours = contested && self.parts.created && self.parts.request.mode == Mode::Changed;
+        let mut sorted = Sorted::default();
+        for prepared in prepared {
+            let (outcome, row) = match prepared {
+                Ok(row) if row.has_nothing_to_write() && is_ours => {
+                    (Some(Outcome::Created(row.prepared.fingerprint)), None)
+                }
+                Ok(row) if row.has_nothing_to_write() => {
+                    sorted.spared += row.units_anew();
+                    (Some(Outcome::Unchanged(row.prepared.fingerprint)), None)
+                }
+                Ok(row) => (None, Some(row)),
+                Err(refusal) => (Some(Outcome::Rejected(refusal)), None),
+            };
+            sorted.outcomes.push(outcome);
+            sorted.rows.push(row);
+        }
+        sorted
+    }
+
     fn error(&self, context: &str) -> StoreError {
         StoreError::new(StoreErrorKind::Internal, self.parts.connector.name(), context)
     }
+}
+
+/// The rows of a batch that are to be sent, and what is known of the others already.
+#[derive(Default)]
+struct Sorted {
+    outcomes: Vec<Option<Outcome>>,
+    rows: Vec<Option<Row>>,
+    /// Write units that the rows do not use which the table holds already.
+    spared: u64,
 }
 
 /// Cuts rows into requests: each takes every n-th row, so that records that lie next to each other in key
@@ -121,23 +158,16 @@ impl Writer for DynamoWriter {
                 return Ok(WriteOutcome { outcomes, ..WriteOutcome::default() });
             }
         };
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.records.num_rows()];
-        let mut rows = Vec::with_capacity(outcomes.len());
-        for (outcome, prepared) in outcomes.iter_mut().zip(self.prepare(&encoder, &batch)) {
-            match prepared {
-                Ok(row) if row.has_nothing_to_write() => {
-                    *outcome = Some(Outcome::Unchanged(row.prepared.fingerprint));
-                    rows.push(None);
-                }
-                Ok(row) => rows.push(Some(row)),
-                Err(refusal) => {
-                    *outcome = Some(Outcome::Rejected(refusal));
-                    rows.push(None);
-                }
-            }
+        let connection = connector.connection().await?;
+        let mut rows = self.prepare(&encoder, &batch);
+        let mut compared = Capacity::default();
+        // A table that holds nothing need not be asked; what is there all the same is found by the write.
+        if request.mode == Mode::Changed && (batch.contested || !self.parts.created) {
+            let comparing = Comparing { parts: &self.parts, encoder: &encoder, connection };
+            (rows, compared) = comparing.rows(rows).await?;
         }
-        let delivery =
-            Delivery::new(&self.parts, encoder, connector.connection().await?, rows, batch.contested);
+        let Sorted { mut outcomes, rows, mut spared } = self.sort(rows, batch.contested);
+        let delivery = Delivery::new(&self.parts, encoder, connection, rows, batch.contested);
         let numbers: Vec<usize> = delivery.numbers().collect();
         let portions = portions(&numbers, |row| delivery.bytes(row), |row| delivery.goes_alone(row));
         delivery.announce(portions.len());
@@ -167,7 +197,10 @@ impl Writer for DynamoWriter {
             |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Created(_) | Outcome::Updated(_)));
         let arrived = outcomes.iter().enumerate().filter(|(_, outcome)| arrived(outcome));
         let bytes = arrived.map(|(row, _)| delivery.bytes(row)).sum();
-        let capacity = delivery.capacity();
+        spared += delivery.spared(&outcomes);
+        let mut capacity =
+            Capacity { spared_write_units: write_units(spared).write_units, ..delivery.capacity() };
+        capacity += compared;
         let outcomes: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         let outcomes = outcomes.ok_or_else(|| self.error("a record was written without an outcome"))?;
         Ok(WriteOutcome { outcomes, bytes, capacity })

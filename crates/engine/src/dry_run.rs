@@ -1,10 +1,11 @@
 //! `plan`: what a run would do, found by looking and by transforming a sample, or everything. Writes nothing.
 
+use crate::changes;
+use crate::costs::{Compared, Comparison, Cost};
 use crate::error::Result;
 use crate::flow::{FlowPlan, Reached, fill};
 use crate::kinds::tally;
 use crate::migration::{Migration, Scan, ScanFlow};
-use crate::price;
 use crate::reasons::Reasons;
 pub use crate::reasons::{RejectReason, RejectShown};
 use crate::run::wanted_slices;
@@ -56,8 +57,8 @@ pub struct DryRun {
     pub shared: u64,
     /// Units that the run would use.
     pub capacity: Capacity,
-    /// What they would cost.
-    pub cost_usd: f64,
+    /// What they would cost, beside the cost of writing every record.
+    pub cost_usd: Cost,
     /// How long the run would take, from the speed of the reading and the limits of the targets.
     pub seconds: f64,
 }
@@ -101,6 +102,9 @@ pub struct FlowDryRun {
     pub sample_lines: Vec<String>,
     /// The mean size of a record in the target, in bytes.
     pub mean_bytes: f64,
+    /// In mode `changed`: what the target holds of the records looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// Units that the flow would use.
     pub capacity: Capacity,
 }
@@ -154,8 +158,9 @@ pub async fn dry_run(
         records_of_scans += records;
         // A run reads, transforms and writes side by side; writing takes about as long as this reading.
         seconds += began.elapsed().as_secs_f64() * share;
-        flows.extend(found.into_iter().map(|found| found.finish(scan, records, limit)));
+        flows.extend(found.into_iter().map(|found| found.finish(scan, share.max(1.0), limit)));
     }
+    let units: BTreeMap<_, _> = flows.iter().map(|flow| (flow.flow.clone(), flow.capacity)).collect();
     let mut capacity = Capacity::default();
     flows.iter().for_each(|flow| capacity += flow.capacity);
     let bounds = migration.flows().filter_map(|(_, flow)| flow.target.write_units_per_second);
@@ -175,7 +180,7 @@ pub async fn dry_run(
         },
         shared: tally.shared,
         hot_keys: keys.hot(),
-        cost_usd: price::usd(capacity),
+        cost_usd: Cost::of(migration, &units),
         capacity,
         seconds,
         flows,
@@ -240,7 +245,13 @@ async fn sample_part(
         if let Some(key) = &kinds {
             found.tally.merge(&tally(&batch.records, key, all.iter()));
         }
+        // As in a run, what reading uses is with the scan's first flow.
+        if let Some(first) = found.flows.first_mut() {
+            first.capacity += batch.capacity;
+        }
         for (flow, reached) in found.flows.iter_mut().zip(all) {
+            changes::foresee(&flow.flow.plan, &reached, context).await?;
+            flow.comparison.look(flow.flow, &reached.records, context).await?;
             flow.look(reached, context, found.keys);
         }
     }
@@ -266,6 +277,7 @@ struct FlowFound<'a> {
     encoded: u64,
     bytes: u64,
     capacity: Capacity,
+    comparison: Comparison,
     rejects: Vec<RejectShown>,
     reasons: Reasons,
     samples: Vec<Value>,
@@ -284,6 +296,7 @@ impl<'a> FlowFound<'a> {
             encoded: 0,
             bytes: 0,
             capacity: Capacity::default(),
+            comparison: Comparison::default(),
             rejects: Vec::new(),
             reasons: Reasons::default(),
             samples: Vec::new(),
@@ -302,7 +315,7 @@ impl<'a> FlowFound<'a> {
                 Ok(encoded) => {
                     self.encoded += 1;
                     self.bytes += encoded.bytes;
-                    self.capacity += encoded.capacity;
+                    self.capacity += self.comparison.needed(position, encoded.capacity);
                     if self.samples.len() < SHOWN_RECORDS {
                         self.sample_lines
                             .extend(plan.sample.as_deref().map(|sample| fill(sample, &reached.batch, row)));
@@ -330,8 +343,8 @@ impl<'a> FlowFound<'a> {
         self.rejects.extend(reached.rejects.into_iter().take(room).map(RejectShown::from));
     }
 
-    fn finish(self, scan: &Scan, records: u64, limit: Option<u64>) -> FlowDryRun {
-        let share = if self.read > 0 { ratio(records, self.read).max(1.0) } else { 0.0 };
+    /// `share`: how many records of the whole each record that was read stands for.
+    fn finish(self, scan: &Scan, share: f64, limit: Option<u64>) -> FlowDryRun {
         let mut notes = scan.description.notes.clone();
         notes.extend(scan.parents.as_ref().map(|parents| parents.note()));
         notes.extend(self.flow.target.notes.iter().cloned());
@@ -355,9 +368,11 @@ impl<'a> FlowFound<'a> {
             samples: self.samples,
             sample_lines: self.sample_lines,
             mean_bytes: if self.encoded > 0 { ratio(self.bytes, self.encoded) } else { 0.0 },
+            compared: self.comparison.found(),
             capacity: Capacity {
-                read_units: self.capacity.read_units * share,
+                read_units: (self.capacity.read_units + self.comparison.read_units()) * share,
                 write_units: self.capacity.write_units * share,
+                spared_write_units: self.capacity.spared_write_units * share,
             },
         }
     }

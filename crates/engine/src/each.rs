@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use whimbrel_model::{Cursor, SlicePart};
+use whimbrel_spec::EachStep;
 use whimbrel_spec::resolved::Each;
 use whimbrel_store::{
     BatchStream, ReadRequest, Result, RunContext, Source, SourceDescription, Store, StoreError,
@@ -83,6 +84,12 @@ impl EachSource {
         let names = Arc::new(Names::new(store.name(), each, &found, &request)?);
         let portion = Portion { records: request.batch_records.max(1), bytes: request.batch_bytes.max(1) };
         let inner = store.source(names.request(request))?;
+        // Where the members have names of their own, it does not matter whether they come out of one object.
+        let is_whole = each.path.column.is_none() && each.path.steps.first() == Some(&EachStep::Members);
+        let inner = match inner.members() {
+            Some(members) if is_whole && each.key_as.is_some() => members,
+            _ => inner,
+        };
         let parents = Parents {
             path: each.text.clone(),
             records: found.records,

@@ -26,6 +26,12 @@ pub struct Evidence {
     pub ended: bool,
     /// How many records of each source the run was told to read at most.
     pub limit: Option<u64>,
+    /// Whether the table held nothing when the run began, so that what is there now came later.
+    pub fresh: bool,
+    /// The spec by which the run, all its stretches and its retries wrote; `None`: not all by the same.
+    pub spec_digest: Option<String>,
+    /// The flows' values and their sources' columns ([`crate::Migration::shape`]) as the run had them.
+    pub shape: String,
 }
 
 /// A reject's line, as far as it is looked at here.
@@ -54,9 +60,10 @@ pub fn of_migration(
     };
     for run in journal.runs()?.into_iter().filter(is_ours) {
         for target in journal.targets(&run.id)? {
+            let fresh = target.made || target.empty;
             // The latest run comes first.
             if let Entry::Vacant(vacant) = known.entry(target.flow) {
-                let evidence = of_flow(journal, &run, vacant.key())?;
+                let evidence = of_flow(journal, &run, vacant.key(), fresh)?;
                 vacant.insert(evidence);
             }
         }
@@ -64,12 +71,14 @@ pub fn of_migration(
     Ok(known)
 }
 
-fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName) -> Result<Evidence> {
+fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName, fresh: bool) -> Result<Evidence> {
     let mut sums = Buckets::default();
     let counts = crate::summary::counts(journal, run)?.get(flow).copied().unwrap_or_default();
     let mut standing = Vec::new();
+    let mut by_one_spec = true;
     let mut next = Some(run.clone());
     while let Some(stretch) = next {
+        by_one_spec &= !stretch.was_respecified() && stretch.spec_digest == run.spec_digest;
         sums.merge(&journal.sums(&stretch.id, flow)?);
         for (_, correction) in journal.corrections(&stretch.id)?.iter().filter(|(name, _)| name == flow) {
             sums.take_out(&correction.sums);
@@ -89,7 +98,17 @@ fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName) -> Result<Eviden
         files.extend(parts.map(|part| rejects::path(&folder, flow, &part.slice)));
     }
     let limit = run.options.get("limit").and_then(serde_json::Value::as_u64);
-    Ok(Evidence { run: run.id.clone(), counts, sums, rejects: files, ended: !run.is_unfinished(), limit })
+    Ok(Evidence {
+        run: run.id.clone(),
+        counts,
+        sums,
+        rejects: files,
+        ended: !run.is_unfinished(),
+        limit,
+        fresh,
+        spec_digest: by_one_spec.then(|| run.spec_digest.clone()),
+        shape: run.shape.clone(),
+    })
 }
 
 impl Evidence {

@@ -1,8 +1,11 @@
 //! A flow as it runs: `where`, checks and transform compiled, its target opened.
 
+use crate::changed::Changing;
+use crate::changes::Watch;
 use crate::duplicates::{Duplicates, Order};
 use crate::error::{EngineError, Result};
 use crate::rejects::RAW;
+use crate::shapes;
 use crate::spill;
 use crate::transform::{Compiler, Predicate, Transform, TransformError};
 use arrow::array::{Array, RecordBatch, UInt64Array};
@@ -11,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use whimbrel_model::{ColumnFidelity, Fingerprint, FlowName, Logical, Reject, SliceId, Stage, record};
 use whimbrel_spec::resolved::{Check, OnDuplicate, OrderColumn, POSITION, Relation};
 use whimbrel_spec::{Position, ResolvedFlow, SpecError, SpecErrorKind, SqlText};
@@ -41,11 +44,16 @@ pub struct FlowPlan {
     /// In [`Mode::Update`]: the input's columns whose values guard the output columns of the same name; `None`
     /// where what was read is not what the target held.
     pub guards: Option<Vec<usize>>,
+    /// In [`Mode::Changed`]: what records are compared with, and what is deleted.
+    pub changing: Option<Changing>,
     /// What becomes of a second record of one key.
     pub duplicates: Duplicates,
+    /// Who is told of each record that is altered; set before anything is read, or never.
+    pub watch: OnceLock<Watch>,
     filter: Option<Predicate>,
     checks: Vec<CompiledCheck>,
     transform: Transform,
+    constants: Vec<KeyPattern>,
 }
 
 enum CompiledCheck {
@@ -91,7 +99,8 @@ impl FlowPlan {
         target: Arc<dyn Target>,
         mode: Mode,
     ) -> Result<Self> {
-        let guarded = mode == Mode::Update && flow.from.each.is_none() && reads_its_target(flow);
+        let guarded = flow.into.guarded.unwrap_or_else(|| flow.from.each.is_none() && reads_its_target(flow));
+        let guarded = guarded && mode == Mode::Update;
         let input = &source.schema;
         let placed = |sql: &SqlText, error: TransformError| {
             let place = error.at.map_or(sql.span.start, |(line, column)| sql.span.at(line, column));
@@ -129,18 +138,23 @@ impl FlowPlan {
             Some(sql) => compiler.transform(Some(sql.as_str())).map_err(|error| placed(sql, error))?,
             None => compiler.transform(None).map_err(|error| EngineError::Internal(error.to_string()))?,
         };
+        let place = flow.into.shape.as_ref().and_then(shapes::of).map(|shape| shape.place());
         let guards = guarded.then(|| guarded_columns(input, transform.output(), &flow.into.key));
         Ok(Self {
             name: flow.name.clone(),
             guards,
+            changing: Changing::of(flow),
             target,
             mode,
             into_key: flow.into.key.clone(),
             key: source.key.clone(),
             sample: flow.sample.clone(),
             duplicates: Duplicates::Rejected,
+            watch: OnceLock::new(),
             filter: flow.from.filter.as_ref().map(predicate).transpose()?,
             checks: flow.checks.iter().map(check).collect::<Result<_>>()?,
+            // Where a record stands in a file of documents tells it from those of other flows, as a constant does.
+            constants: transform.constants().iter().cloned().chain(place).collect(),
             transform,
         })
     }
@@ -163,9 +177,12 @@ impl FlowPlan {
             into_key: self.into_key.clone(),
             sample: None,
             guards: None,
+            changing: None,
             duplicates: Duplicates::Rejected,
+            watch: OnceLock::new(),
             filter: None,
             checks: Vec::new(),
+            constants: self.constants.clone(),
             transform: compiler.transform(None).map_err(internal)?,
         })
     }
@@ -236,7 +253,7 @@ impl FlowPlan {
     /// What is constant in the records that go to the target.
     #[must_use]
     pub fn constants(&self) -> &[KeyPattern] {
-        self.transform.constants()
+        &self.constants
     }
 
     /// The columns that go to the target.
@@ -249,7 +266,7 @@ impl FlowPlan {
     #[must_use]
     pub fn settles_by_content(&self) -> bool {
         match self.mode {
-            Mode::Insert | Mode::SkipExisting | Mode::Update => true,
+            Mode::Insert | Mode::SkipExisting | Mode::Update | Mode::Changed => true,
             Mode::Upsert => false,
         }
     }

@@ -4,6 +4,7 @@
 //! rejected with the message. Adding one is an entry in [`all`] and a test below.
 
 mod instants;
+mod notation;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::compute::cast;
@@ -64,6 +65,8 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
             shard,
         ),
         RowFunction::any("json_object", Returns::Json, |arrays| json_object(arrays, &[])),
+        RowFunction::new("plain_json", vec![DataType::Utf8], Returns::Document, notation::plain_json),
+        RowFunction::new("dynamodb_json", vec![DataType::Utf8], Returns::Document, notation::dynamodb_json),
     ];
     functions.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(function))).collect()
 }
@@ -73,7 +76,10 @@ type Evaluate = fn(&[ArrayRef]) -> Result<ArrayRef>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Returns {
     Plain(DataType),
+    /// A document of JSON whose making needs the meaning of the arguments.
     Json,
+    /// A document of JSON.
+    Document,
 }
 
 /// A function over whole columns, row by row.
@@ -135,14 +141,14 @@ impl ScalarUDFImpl for RowFunction {
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match &self.returns {
             Returns::Plain(data_type) => data_type.clone(),
-            Returns::Json => DataType::Utf8,
+            Returns::Json | Returns::Document => DataType::Utf8,
         })
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs) -> Result<FieldRef> {
         Ok(Arc::new(match &self.returns {
             Returns::Plain(data_type) => Field::new(self.name, data_type.clone(), true),
-            Returns::Json => Logical::Json.field(self.name, true),
+            Returns::Json | Returns::Document => Logical::Json.field(self.name, true),
         }))
     }
 

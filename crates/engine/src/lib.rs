@@ -5,7 +5,10 @@
 //! on one, [`journal`] remembers.
 
 pub mod activity;
+pub mod changed;
+pub mod changes;
 pub mod condition;
+pub mod costs;
 pub mod distinct;
 pub mod dry_run;
 pub mod duplicates;
@@ -21,6 +24,7 @@ pub mod meaning;
 pub mod memory;
 pub mod migration;
 pub mod needs;
+pub mod ownership;
 pub mod pace;
 pub mod price;
 pub mod progress;
@@ -29,6 +33,7 @@ pub mod rejects;
 pub mod reporter;
 pub mod run;
 pub mod runner;
+mod shapes;
 pub mod slice;
 pub mod spill;
 pub mod steps;

@@ -1,10 +1,13 @@
 //! A migration made ready: its stores opened, its flows compiled and gathered into scan groups.
 
+use crate::changed;
+use crate::changes::Watch;
 use crate::condition;
 use crate::each::{EachSource, Parents};
 use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::needs;
+use crate::shapes;
 use crate::spill::SpillSource;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +16,7 @@ use whimbrel_model::{FingerprintKey, FlowName, GroupName, Slice, SliceId, SliceP
 use whimbrel_spec::resolved::{self, FromRequest, NullRule, Unmatched, WriteMode};
 use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
-    Mode, Nulls, Parameter, ReadRequest, Relation, Shape, Source, SourceDescription, Store, StoreError,
+    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
     StoreErrorKind, Target, TargetPlan, WriteRequest,
 };
 
@@ -101,7 +104,6 @@ impl Migration {
     /// # Errors
     /// A store fails, SQL cannot be compiled, or a record could not have its place in its target.
     pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
-        refuse_shapes(&resolved)?;
         let mut scans: Vec<Scan> = Vec::new();
         for flows in scan_groups(&resolved.flows, &stores) {
             let mut scan = prepare_scan(&flows, &stores, batch_records, &resolved).await?;
@@ -109,6 +111,7 @@ impl Migration {
             scans.push(scan);
             scans.extend(waiting);
         }
+        shapes::check(&resolved, &scans)?;
         let scan_of: BTreeMap<FlowName, GroupName> = scans
             .iter()
             .flat_map(|scan| scan.flows.iter().map(|flow| (flow.plan.name.clone(), scan.name.clone())))
@@ -119,6 +122,13 @@ impl Migration {
             scan.after = waits.filter(|group| **group != scan.name).cloned().collect();
         }
         Ok(Self { resolved, stores, scans: in_order(scans)? })
+    }
+
+    /// From now on somebody is told of each record that a plan or a run of this migration alters.
+    pub fn watch(&self, watch: &Watch) {
+        let flows = self.scans.iter().flat_map(|scan| scan.flows.iter().chain(&scan.spilling));
+        // A second watch would have to be told of what the first one was: there is none.
+        flows.for_each(|flow| drop(flow.plan.watch.set(watch.clone())));
     }
 
     /// The names of the stores that are read.
@@ -287,6 +297,13 @@ async fn prepare_scan(
             return Err(error.in_file(spec).into());
         }
         target.notes.push(plan.duplicates.note());
+        if let Some(changing) = plan.changing {
+            target.notes.extend(changing.notes(&target, description.records));
+            changed::check(flow, &*plan.target).map_err(|(message, hint)| {
+                let error = SpecError::at(SpecErrorKind::NotYet, flow.into.position, message, hint);
+                EngineError::from(error.in_file(spec))
+            })?;
+        }
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
     Ok(Scan {
@@ -318,16 +335,6 @@ async fn open_source(
     let source = source.map_err(|error| placed(error, spec, flow, each.position))?;
     let parents = Arc::clone(source.parents());
     Ok((Arc::new(source), Some(parents)))
-}
-
-/// No store nests records so far; one that does not know would write them one behind the other.
-fn refuse_shapes(resolved: &Resolved) -> Result<()> {
-    let Some(flow) = resolved.flows.iter().find(|flow| flow.into.shape.is_some()) else { return Ok(()) };
-    let message = format!("not yet: flow `{}`: files take no `shape`", flow.name);
-    let hint = "leave `shape` out: the records are then written one behind the other";
-    Err(SpecError::at(SpecErrorKind::NotYet, flow.into.position, message, hint)
-        .in_file(&resolved.path)
-        .into())
 }
 
 /// What a plan says where something is read again, since other flows take other elements of it.
@@ -446,7 +453,7 @@ fn write_request(flow: &ResolvedFlow, mode: Mode) -> WriteRequest {
         ignore: into.ignore.clone(),
         scope: into.scope.iter().map(|(column, value)| (column.clone(), value.0.clone())).collect(),
         allow_lossy: into.allow_lossy.clone(),
-        shape: into.shape.as_ref().map(|shape| Shape::ObjectBy(shape.object_by.clone())),
+        shape: into.shape.as_ref().and_then(shapes::of),
     }
 }
 
@@ -456,8 +463,7 @@ fn mode(flow: &ResolvedFlow) -> Mode {
         WriteMode::Upsert => Mode::Upsert,
         WriteMode::SkipExisting => Mode::SkipExisting,
         WriteMode::Update => Mode::Update,
-        // The spec refuses it so far.
-        WriteMode::Changed => Mode::Upsert,
+        WriteMode::Changed => Mode::Changed,
     }
 }
 

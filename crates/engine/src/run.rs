@@ -1,18 +1,20 @@
 //! Beginning, resuming and replaying runs.
 
 use crate::activity::Reading;
+use crate::changed::{self, Comparisons};
+use crate::costs::{self, Cost};
 use crate::duplicates;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRecord};
 use crate::migration::{Migration, Scan, ScanFlow};
-use crate::price;
+use crate::ownership;
 use crate::progress::Progress;
 use crate::rejects::{self, RejectSource};
 use crate::reporter::LocalReporter;
 use crate::runner::{Runner, RunnerSettings};
 use crate::spill::SpillSource;
 use crate::steps;
-use crate::summary::{Cost, RejectSummary, RunOutcome, Summary, Tally};
+use crate::summary::{RejectSummary, RunOutcome, Summary, Tally};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -157,11 +159,13 @@ impl<'a> Run<'a> {
             error = self.check(&tally, &rejects).err();
         }
         let summary = self.summarise(began, error.as_ref(), tally, rejects);
-        let ended = self.journal.end(&self.record.id, summary.outcome.as_str()).map_err(EngineError::from);
-        let stored = ended.and_then(|()| summary.store(&folder));
+        // A run that is over has a summary: whoever is killed between the two resumes, and writes it again.
+        let stored = summary.store(&folder);
+        let ended = self.journal.end(&self.record.id, summary.outcome.as_str());
         if error.is_none() {
             // Why a run stopped matters more than that its summary cannot be kept.
             stored?;
+            ended?;
         }
         Ok((summary, error))
     }
@@ -177,8 +181,11 @@ impl<'a> Run<'a> {
         self.same_targets().await?;
         self.announce()?;
         let resolved = &self.migration.resolved;
-        let limit =
-            UnitLimit { read: resolved.limits.max_read_units, write: resolved.limits.max_write_units };
+        let limit = UnitLimit {
+            read: resolved.limits.max_read_units,
+            write: resolved.limits.max_write_units,
+            cost: costs::limit(&self.migration),
+        };
         let used = Tally::of(self.journal, &self.record)?.capacity;
         let folder = self.journal.run_folder(&self.record.id);
         self.migration.scans.iter().filter_map(|scan| scan.spilled.as_ref()).for_each(|spilled| {
@@ -194,6 +201,10 @@ impl<'a> Run<'a> {
             stop: self.settings.stop.clone(),
             meter: Arc::clone(&self.settings.meter),
         };
+        let progress = Arc::clone(&self.settings.progress);
+        let (journal, record) = (&*self.journal, &self.record);
+        let comparisons = Comparisons::begin(&self.migration, journal, record, &context, &progress).await?;
+        let comparisons = Arc::new(comparisons);
         let keys = duplicates::keys(&self.migration, self.journal, &self.record).await?;
         let writer = self.journal.writer(&self.record.id, duplicates::before_commit(keys.as_ref()))?;
         let reporter = Arc::new(LocalReporter::new(
@@ -207,13 +218,16 @@ impl<'a> Run<'a> {
         let (record, settings) = (self.record.clone(), &self.settings.runner);
         let runner =
             Runner::new(migration, reading, record, context.clone(), reporter, keys.clone(), settings)?;
+        let runner = runner.comparing(&comparisons);
         self.settings.progress.begin_step(moving(&self.migration));
         let outcome = Arc::new(runner).run(parallel).await;
         let flushed = writer.flush().await;
         outcome?;
         flushed?;
         let progress = &self.settings.progress;
-        steps::finish(&self.migration, self.journal, &self.record.id, &context, keys.as_ref(), progress).await
+        let (migration, journal) = (&self.migration, &*self.journal);
+        steps::finish(migration, journal, &self.record.id, &context, keys.as_ref(), progress).await?;
+        changed::finish(migration, journal, &self.record, &context, &comparisons, progress).await
     }
 
     /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.
@@ -232,6 +246,9 @@ impl<'a> Run<'a> {
                         false
                     };
                     let made = made || self.journal.made_by(&self.record.id, &flow.store, &resource)?;
+                    if made {
+                        ownership::claim(&self.migration.resolved, &flow.plan.target).await?;
+                    }
                     let state = flow.plan.target.state().await?;
                     states.insert(key, (made, state));
                     (made, state)
@@ -256,6 +273,7 @@ impl<'a> Run<'a> {
             });
         }
         let slices = self.cut().await?;
+        changed::take_prior(&self.migration, self.journal, &self.record, &targets)?;
         Ok(self.journal.planned(&self.record.id, &targets, &slices)?)
     }
 
@@ -263,11 +281,16 @@ impl<'a> Run<'a> {
         let exists = target.identity().await?.is_some();
         if !exists {
             let resolved = &self.migration.resolved;
+            let opened = self.migration.stores.get(store);
+            let opened =
+                opened.ok_or_else(|| EngineError::Internal(format!("store `{store}` was not opened")))?;
+            let identity = opened.identity().await?;
             self.journal.note_resource(&ResourceNote {
                 migration: &resolved.migration,
                 environment: resolved.environment.as_deref(),
                 run: Some(&self.record.id),
                 store,
+                identity: identity.as_str(),
                 name: &target.resource(),
             })?;
         }
@@ -401,7 +424,7 @@ impl<'a> Run<'a> {
             None if totals.rejected > 0 || missed => RunOutcome::Incomplete,
             None => RunOutcome::Complete,
         };
-        let usd = price::usd(tally.capacity);
+        let cost_usd = Cost::of(&self.migration, &tally.units);
         let resolved = &self.migration.resolved;
         let stores = self.migration.stores.iter().map(|(name, store)| (name.to_string(), store.location()));
         Summary {
@@ -415,7 +438,7 @@ impl<'a> Run<'a> {
             shared: tally.scan.shared,
             rejects,
             capacity: tally.capacity,
-            cost_usd: Cost { all: usd, actual: usd },
+            cost_usd,
             seconds: began.elapsed().as_secs_f64(),
             peak_memory_bytes: crate::memory::peak_bytes(),
             stores: stores.collect(),

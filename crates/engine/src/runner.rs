@@ -1,6 +1,7 @@
 //! The local runner: so many slices at a time, each from its last checkpoint, until all have receipts.
 
 use crate::activity::{Reading, Running};
+use crate::changed::Comparisons;
 use crate::duplicates::first_pass::{self, FirstPass, Looked};
 use crate::duplicates::{Claims, KeySet};
 use crate::error::{EngineError, Result};
@@ -36,6 +37,8 @@ pub struct Runner {
     limit: Option<u64>,
     /// The keys that records have claimed, where two may be the same.
     keys: Option<Arc<KeySet>>,
+    /// What is known of what the targets hold.
+    comparisons: Arc<Comparisons>,
     /// The present epoch; renewed by whoever first finds the snapshot lost.
     epoch: tokio::sync::Mutex<u64>,
 }
@@ -79,7 +82,14 @@ impl Runner {
             context: SliceContext { run: context, reporter, memory, memory_permits: permits },
             limit: settings.limit,
             keys,
+            comparisons: Arc::default(),
         })
+    }
+
+    /// The same, which knows what its targets hold.
+    #[must_use]
+    pub fn comparing(self, comparisons: &Arc<Comparisons>) -> Self {
+        Self { comparisons: Arc::clone(comparisons), ..self }
     }
 
     /// Works on every slice that has no receipt yet.
@@ -309,7 +319,10 @@ impl Runner {
             }
             _ => None,
         };
-        Ok(FlowWork { plan: Arc::clone(plan), resume, route, rejects, claims })
+        let writes = matches!(route, Route::Write(_));
+        let sieve = self.comparisons.sieve(plan, &self.context.run).filter(|_| writes);
+        let kept = self.comparisons.kept(&plan.name, slice).filter(|_| writes);
+        Ok(FlowWork { plan: Arc::clone(plan), resume, route, rejects, claims, sieve, kept })
     }
 
     fn scan(&self, group: &GroupName) -> Result<&Scan> {

@@ -5,6 +5,8 @@
 //! low-water mark: everything up to its cursor has a durable outcome.
 
 use crate::activity::{BatchPlace, Doing, Running, Stage};
+use crate::changed::{self, Kept, Sieve};
+use crate::changes;
 use crate::duplicates::Claims;
 use crate::error::{EngineError, Result};
 use crate::flow::{FlowPlan, Reached};
@@ -39,6 +41,10 @@ pub struct FlowWork {
     pub rejects: RejectFile,
     /// Claims its records' keys before they are written, where two may be the same.
     pub claims: Option<Claims>,
+    /// Holds back records that are known to be the same.
+    pub sieve: Option<Sieve>,
+    /// Keeps the fingerprints of what the target holds.
+    pub kept: Option<Kept>,
 }
 
 /// Where a flow's records go.
@@ -267,10 +273,21 @@ async fn account(work: &mut SliceWork, context: &SliceContext, mut settled: Sett
         let flows = work.flows.iter().map(|flow| (flow.plan.name.clone(), flow.resume.clone()));
         context.reporter.checkpoint(&work.slice.id, work.epoch, flows.collect())?;
     }
+    if !work.uncommitted {
+        keep(work).await?;
+    }
     for flow in &work.flows {
         context.reporter.progress(&flow.plan.name, &work.slice.id, &flow.resume.counts)?;
     }
     work.running.at(settled.position);
+    Ok(())
+}
+
+/// Keeps the fingerprints of what is durable.
+async fn keep(work: &mut SliceWork) -> Result<()> {
+    for kept in work.flows.iter_mut().filter_map(|flow| flow.kept.as_mut()) {
+        kept.flush().await?;
+    }
     Ok(())
 }
 
@@ -296,8 +313,8 @@ async fn write_in_order(work: &SliceWork, settled: &mut Settled) -> Result<()> {
         if let Route::Write(writer) = &flow.route {
             let writing = work.running.writes(&flow.plan.name);
             let (seq, cursor) = (settled.seq, settled.cursor.clone());
-            let claims = flow.claims.as_ref();
-            *written = Some(write(writer, claims, reached, seq, cursor, settled.contested).await?);
+            let before = Before { claims: flow.claims.as_ref(), sieve: flow.sieve.as_ref() };
+            *written = Some(write(writer, before, reached, seq, cursor, settled.contested).await?);
             writing.written();
         }
     }
@@ -321,9 +338,16 @@ async fn commit(work: &SliceWork) -> Result<()> {
     Ok(())
 }
 
+/// What a batch passes on its way to the writer.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    claims: Option<&'a Claims>,
+    sieve: Option<&'a Sieve>,
+}
+
 async fn write(
     writer: &Arc<dyn Writer>,
-    claims: Option<&Claims>,
+    before: Before<'_>,
     reached: &Reached,
     seq: u64,
     cursor: Option<Cursor>,
@@ -333,11 +357,12 @@ async fn write(
         return Ok(WriteOutcome::default());
     }
     let (records, guards) = (reached.records.clone(), reached.guards.clone());
-    let written = writer.write(WriteBatch { records, seq, cursor, contested, guards }).await?;
+    let batch = WriteBatch { records, seq, cursor, contested, guards };
+    let written = changed::write(before.sieve, writer, batch).await?;
     if written.outcomes.len() != reached.origins.len() {
         return Err(EngineError::Internal("a writer left records without an outcome".to_owned()));
     }
-    if let Some(claims) = claims {
+    if let Some(claims) = before.claims {
         claims.release(seq, &reached.records, &written.outcomes).await?;
     }
     Ok(written)
@@ -348,17 +373,18 @@ impl FlowWork {
     fn count(
         &mut self,
         slice: &SliceId,
-        reached: Reached,
+        mut reached: Reached,
         written: WriteOutcome,
         context: &RunContext,
     ) -> Vec<Reject> {
         let Checkpoint { counts, sums, capacity, .. } = &mut self.resume;
-        let mut rejects = reached.rejects;
+        let mut rejects = std::mem::take(&mut reached.rejects);
         counts.read += reached.read;
         counts.filtered += reached.filtered;
         counts.bytes += written.bytes;
         *capacity += written.capacity;
         for (position, outcome) in written.outcomes.into_iter().enumerate() {
+            changes::tell(&self.plan, &reached, position, &outcome, context);
             let (count, fingerprint) = match outcome {
                 Outcome::Created(fingerprint) => (&mut counts.created, Some(fingerprint)),
                 Outcome::Updated(fingerprint) => (&mut counts.updated, Some(fingerprint)),
@@ -380,6 +406,7 @@ impl FlowWork {
             };
             *count += 1;
             fingerprint.into_iter().for_each(|fingerprint| sums.add(fingerprint));
+            self.kept.iter_mut().zip(fingerprint).for_each(|(kept, fingerprint)| kept.push(fingerprint));
         }
         counts.rejected += u64::try_from(rejects.len()).unwrap_or(u64::MAX);
         rejects
@@ -408,10 +435,11 @@ fn check_equation(plan: &FlowPlan, slice: &SliceId, checkpoint: &Checkpoint) -> 
 }
 
 /// The slice is read to its end: receipts.
-async fn close(work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
+async fn close(mut work: SliceWork, context: &SliceContext) -> std::result::Result<(), SliceStop> {
     if work.uncommitted {
         commit(&work).await.map_err(|error| SliceStop::writing(error, work.atomic))?;
     }
+    keep(&mut work).await?;
     let mut receipts = Vec::with_capacity(work.flows.len());
     for flow in work.flows {
         if let Route::Write(writer) = &flow.route {
@@ -497,6 +525,7 @@ struct BatchFlow {
     writer: Option<Arc<dyn Writer>>,
     spills: bool,
     claims: Option<Claims>,
+    sieve: Option<Sieve>,
 }
 
 /// What a batch's task needs.
@@ -521,7 +550,8 @@ impl BatchWork {
                 Route::Write(writer) => ((!work.atomic).then(|| Arc::clone(writer)), false),
                 Route::Spill(_) => (None, true),
             };
-            BatchFlow { plan: Arc::clone(&flow.plan), writer, spills, claims: flow.claims.clone() }
+            let (claims, sieve) = (flow.claims.clone(), flow.sieve.clone());
+            BatchFlow { plan: Arc::clone(&flow.plan), writer, spills, claims, sieve }
         };
         Self {
             slice: work.slice.id.clone(),
@@ -548,7 +578,7 @@ impl BatchWork {
         self.reserve(before + rows, rows).await?;
         let contested = before < self.sent_before;
         let (slice, read, place_now) = (&self.slice, &batch, &place);
-        let writes = self.flows.iter().map(|BatchFlow { plan, writer, spills, claims }| async move {
+        let writes = self.flows.iter().map(|BatchFlow { plan, writer, spills, claims, sieve }| async move {
             if *spills {
                 return Ok((plan.set_aside(slice, read)?, None));
             }
@@ -562,7 +592,8 @@ impl BatchWork {
             let cursor = read.cursor.clone();
             place_now.to(Stage::Writing);
             let writing = self.running.writes(&plan.name);
-            let written = write(writer, claims.as_ref(), &reached, seq, cursor, contested).await?;
+            let before = Before { claims: claims.as_ref(), sieve: sieve.as_ref() };
+            let written = write(writer, before, &reached, seq, cursor, contested).await?;
             writing.written();
             Ok::<_, EngineError>((reached, Some(written)))
         });

@@ -1,5 +1,7 @@
 //! What a run did: what `--json` prints and what the run's folder keeps.
 
+use crate::changed;
+pub use crate::costs::Cost;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
 use crate::reasons::Reasons;
@@ -89,15 +91,6 @@ pub struct Summary {
     pub error: Option<String>,
 }
 
-/// Dollars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Writing every record.
-    pub all: f64,
-    /// What was used.
-    pub actual: f64,
-}
-
 /// The rejects of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RejectSummary {
@@ -121,6 +114,8 @@ const FIRST_REJECTS: usize = 10;
 /// The counts of each flow of a run, and how many of its slices are done.
 pub(crate) struct Tally {
     pub flows: BTreeMap<FlowName, Counts>,
+    /// The units of each flow; those of reading are with the first flow of its scan.
+    pub units: BTreeMap<FlowName, Capacity>,
     pub capacity: Capacity,
     pub scan: ScanTally,
     pub slices_done: u64,
@@ -134,10 +129,12 @@ impl Tally {
         let targets = journal.targets(&run.id)?;
         let mut flows: BTreeMap<_, _> =
             targets.into_iter().map(|target| (target.flow, Counts::default())).collect();
+        let mut units: BTreeMap<FlowName, Capacity> = BTreeMap::new();
         let mut capacity = Capacity::default();
         let mut scan = ScanTally::default();
         for (flow, checkpoint) in slices.iter().flat_map(|slice| &slice.checkpoints) {
             *flows.entry(flow.clone()).or_default() += checkpoint.counts;
+            *units.entry(flow.clone()).or_default() += checkpoint.capacity;
             capacity += checkpoint.capacity;
             scan.merge(&checkpoint.scan);
         }
@@ -148,9 +145,13 @@ impl Tally {
             counts.updated = counts.updated.saturating_sub(correction.records - created);
             counts.rejected += correction.records;
         }
+        for (flow, beside) in changed::beside(&journal.run_folder(&run.id))? {
+            *units.entry(flow).or_default() += beside.capacity;
+            capacity += beside.capacity;
+        }
         let done = slices.iter().filter(|slice| slice.done).count();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Ok(Self { flows, capacity, scan, slices_done: count(done), slices: count(slices.len()) })
+        Ok(Self { flows, units, capacity, scan, slices_done: count(done), slices: count(slices.len()) })
     }
 }
 
@@ -222,6 +223,16 @@ impl RejectSummary {
 }
 
 impl Summary {
+    /// The summary that lies in a run's folder.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn read(run_folder: &Path) -> Result<Self> {
+        let path = run_folder.join("summary.json");
+        let read = || -> std::io::Result<Self> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+        read().map_err(|source| EngineError::file("read", &path, source))
+    }
+
     /// Writes `summary.json` into the run's folder, whole or not at all.
     ///
     /// # Errors

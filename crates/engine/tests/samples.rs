@@ -59,7 +59,12 @@ fn a_journal_of_format_2_is_brought_up() {
     let folder = tempfile::tempdir().unwrap();
     let run = begun(&mut Journal::open(folder.path()).unwrap());
     let connection = rusqlite::Connection::open(folder.path().join("journal.sqlite")).unwrap();
-    connection.execute_batch("DROP TABLE samples").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE samples; ALTER TABLE checkpoints DROP COLUMN spared_write_units;
+             ALTER TABLE resources DROP COLUMN identity",
+        )
+        .unwrap();
     connection.pragma_update(None, "user_version", 2).unwrap();
     drop(connection);
     let journal = Journal::open(folder.path()).unwrap();

@@ -38,7 +38,7 @@ pub(crate) struct Found {
 pub(crate) async fn find(place: &Place, table: &str, format: Option<Format>) -> Outcome<Found> {
     let path = place.path_of(table);
     if let Some(file) = place.find(&path).await? {
-        let format = format.or_else(|| format_of_name(&file.path)).ok_or_else(|| no_format(&file.path))?;
+        let format = format.or_else(|| format_of_path(&file.path)).ok_or_else(|| no_format(&file.path))?;
         let files = vec![DataFile { file, expected: None }];
         return Ok(Found { format, files, records: None, notes: Vec::new() });
     }
@@ -59,7 +59,7 @@ async fn of_folder(
     wanted: Option<Format>,
     files: Vec<FileRef>,
 ) -> Outcome<Found> {
-    let known = |file: FileRef| Some((wanted.or_else(|| format_of_name(&file.path))?, file));
+    let known = |file: FileRef| Some((wanted.or_else(|| format_of_path(&file.path))?, file));
     let passed_over = files.len();
     let known: Vec<(Format, FileRef)> = files.into_iter().filter_map(known).collect();
     let passed_over = passed_over - known.len();
@@ -78,11 +78,21 @@ async fn of_folder(
     if known.len() > 1 {
         notes.push(format!("{} files; one that is added later is not read", known.len()));
     }
+    if wanted.is_none() && known.iter().any(|(_, file)| export::is_data(&file.path)) {
+        notes.push(
+            "data files of an export without its manifest: whether all are there cannot be told".to_owned(),
+        );
+    }
     if passed_over > 0 {
         notes.push(format!("{passed_over} files are passed over: their names say no format"));
     }
     let files = known.into_iter().map(|(_, file)| DataFile { file, expected: None }).collect();
     Ok(Found { format, files, records: None, notes })
+}
+
+/// What a path says: the name of the file, or that it is a data file of an export, whose name may say nothing.
+fn format_of_path(path: &str) -> Option<Format> {
+    if export::is_data(path) { Some(Format::DynamoDbJson) } else { format_of_name(path) }
 }
 
 /// There is no such file, with those that there are.

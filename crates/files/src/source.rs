@@ -4,6 +4,7 @@ mod csv;
 mod elements;
 mod frame;
 mod input;
+mod members;
 mod part;
 mod reading;
 mod text;
@@ -42,6 +43,8 @@ pub(crate) struct FilesSource {
     table: String,
     format: Option<Format>,
     request: ReadRequest,
+    /// Whether the members of one object are the records, and not the object.
+    of_members: bool,
     /// Looked up once: each file of a slice is compared with what it was then.
     known: OnceCell<Arc<Known>>,
 }
@@ -102,8 +105,23 @@ impl FilesSource {
             table: table.clone(),
             format,
             known: OnceCell::new(),
+            of_members: false,
             request,
         })
+    }
+
+    /// The source whose records are, in files of plain JSON that are no array, the members of its objects: each an
+    /// object of one member.
+    pub(crate) fn of_members(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            place: self.place.clone(),
+            table: self.table.clone(),
+            format: self.format,
+            request: self.request.clone(),
+            of_members: true,
+            known: OnceCell::new(),
+        }
     }
 
     fn failed(&self, fault: Fault) -> StoreError {
@@ -219,6 +237,10 @@ impl Source for FilesSource {
         })
     }
 
+    fn members(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(self.of_members()))
+    }
+
     async fn slices(&self, wanted: usize) -> Result<Vec<SlicePart>> {
         let known = Arc::clone(self.known().await?);
         let (place, handle) = (self.place.clone(), Handle::current());
@@ -249,6 +271,7 @@ impl Source for FilesSource {
             handle: Handle::current(),
             known,
             part,
+            of_members: self.of_members,
             max_records: self.request.batch_records.max(1),
             max_bytes: self.request.batch_bytes.max(1),
             stop: context.stop.clone(),

@@ -6,6 +6,7 @@
 
 mod held;
 mod ledger;
+mod nested;
 mod publish;
 mod session;
 mod staging;
@@ -28,9 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::runtime::Handle;
 use whimbrel_model::{Capacity, Fingerprint, FingerprintKey, RunId, SliceId, SlicePart, Stage, StoreName};
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp, Mode,
-    Refusal, Result, RunContext, Source as _, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
-    WriteRequest, Writer,
+    Capabilities, Creation, Documents, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp,
+    Mode, Refusal, Result, RunContext, Source as _, StoreError, StoreErrorKind, Target, TargetPlan,
+    TargetState, WriteRequest, Writer,
 };
 use writer::FilesWriter;
 
@@ -68,7 +69,11 @@ impl Table {
         records: &RecordBatch,
         key: &FingerprintKey,
     ) -> std::result::Result<Encoder, ArrowError> {
-        Encoder::new(self.format, self.request.nulls, &self.compared(), records, key)
+        let encoder = Encoder::new(self.format, self.request.nulls, &self.compared(), records, key)?;
+        Ok(match &self.request.shape {
+            Some(shape) => encoder.apart(&shape.by, shape.documents == Documents::Members),
+            None => encoder,
+        })
     }
 
     fn planned_schema(&self) -> Option<SchemaRef> {
@@ -97,6 +102,7 @@ impl FilesTarget {
             Mode::Insert | Mode::Upsert => None,
             Mode::SkipExisting => Some("skip_existing"),
             Mode::Update => Some("update"),
+            Mode::Changed => Some("changed"),
         };
         if let Some(mode) = refused {
             let what = format!("a file is written whole: `mode: {mode}` is not for files");
@@ -117,6 +123,11 @@ impl FilesTarget {
         let format = format.or_else(|| format_of_name(&path)).ok_or_else(|| {
             unsupported(format!("the name \"{path}\" says no format; say it with `format:`"))
         })?;
+        let key = nested::key(&request);
+        if let Some(what) = request.shape.as_ref().and_then(|shape| nested::refusal(shape, format, &key)) {
+            return Err(unsupported(what).with_hint("look at `shape`, `key` and the file's name"));
+        }
+        let request = WriteRequest { key, ..request };
         let compression = Compression::of_name(&path).0;
         if compression != Compression::None && !format.is_text() {
             let what = format!("{format} compresses its columns itself; leave the suffix of \"{path}\" out");
@@ -183,11 +194,15 @@ impl Target for FilesTarget {
             let context = format!("the key column `{column}` is none of the columns that are written");
             return Err(StoreError::new(StoreErrorKind::Mismatch, &table.name, context));
         }
-        let fidelity = fidelity(table.format, schema).map_err(unsupported)?;
+        let mut fidelity = fidelity(table.format, schema).map_err(unsupported)?;
+        if let Some(shape) = &table.request.shape {
+            nested::fidelity(shape, schema, &mut fidelity).map_err(unsupported)?;
+        }
         *table.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(schema.clone()));
         let exists = self.exists().await?;
         let mut notes =
             vec![format!("{} is written whole: it has its name when all records are there", table.format)];
+        notes.extend(table.request.shape.as_ref().map(nested::note));
         if exists {
             notes.push("the file that is there is replaced then".to_owned());
         }
@@ -232,6 +247,10 @@ impl Target for FilesTarget {
             encoder.append(row, &mut text)
         };
         (0..encoder.rows()).map(one).collect()
+    }
+
+    fn compares_without_key(&self) -> bool {
+        true
     }
 
     async fn held_parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
@@ -304,7 +323,11 @@ impl Target for FilesTarget {
         let (run, slice) = (context.run.clone(), slice.clone());
         let joined = blocking(move || {
             let session = this.session(&run, &slice, staging)?;
-            let last = session.join(&this.table.request.flow, &this.table.path)?;
+            let last = session.join(
+                &this.table.request.flow,
+                &this.table.path,
+                this.table.request.shape.as_ref(),
+            )?;
             Ok((session, last))
         });
         let (session, last) = joined.await.map_err(|fault| self.failed("write", fault))?;

@@ -86,6 +86,24 @@ async fn an_export_that_is_not_what_its_manifest_says_is_refused() {
 }
 
 #[tokio::test]
+async fn data_files_without_their_manifest_are_read_as_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    // As a program writes them that knows no manifest.
+    put(folder.path(), "b/AWSDynamoDB/9f1c/data/0a7d.gz", gzip(items(0..120)));
+    put(folder.path(), "b/AWSDynamoDB/9f1c/data/77e1.json.gz", gzip(items(120..200)));
+    for table in ["b/AWSDynamoDB/9f1c", "b"] {
+        let export = source(folder.path(), request(table, &[("n", "number")], &["pk", "n"]));
+        let description = export.describe().await.unwrap();
+        assert!(
+            description.notes.iter().any(|note| note.contains("without its manifest")),
+            "{description:?}"
+        );
+        let read = records(&read_all(&*export).await.unwrap());
+        assert_eq!((read.len(), &read[7]), (200, &json!({"pk": "U#7", "n": "7.10"})));
+    }
+}
+
+#[tokio::test]
 async fn items_one_a_line_or_in_an_array_wrapped_or_alone() {
     let folder = tempfile::tempdir().unwrap();
     let lines = items(0..20);

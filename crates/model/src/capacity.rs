@@ -11,11 +11,16 @@ pub struct Capacity {
     pub read_units: f64,
     /// Write request units, indexes included.
     pub write_units: f64,
+    /// Write request units, indexes included, that records would have used which the target held already, so that
+    /// nothing was written.
+    #[serde(default)]
+    pub spared_write_units: f64,
 }
 
 impl AddAssign for Capacity {
     fn add_assign(&mut self, other: Self) {
         self.read_units += other.read_units;
         self.write_units += other.write_units;
+        self.spared_write_units += other.spared_write_units;
     }
 }

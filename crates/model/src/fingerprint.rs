@@ -25,7 +25,13 @@ impl FingerprintKey {
     /// The fingerprint of a record: its key values and the whole of it, each in canonical form.
     #[must_use]
     pub fn fingerprint(&self, key: &Canonical, record: &Canonical) -> Fingerprint {
-        Fingerprint { key: self.hash(key.bytes()), record: self.hash(record.bytes()) }
+        Fingerprint { key: self.key(key), record: self.hash(record.bytes()) }
+    }
+
+    /// The key's part of a fingerprint alone, for who need not know what the record says.
+    #[must_use]
+    pub fn key(&self, key: &Canonical) -> u128 {
+        self.hash(key.bytes())
     }
 
     fn hash(&self, bytes: &[u8]) -> u128 {

@@ -6,12 +6,14 @@ mod meaning;
 mod moment;
 mod numeric;
 mod wire;
+mod within;
 
 pub(crate) use elements::elements_of;
 pub(crate) use meaning::Meaning;
 use whimbrel_model::cell;
 pub(crate) use whimbrel_model::cell::plain_type;
 pub(crate) use wire::{Form, Wire, shown};
+pub(crate) use within::Within;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use bytes::{BufMut as _, BytesMut};
@@ -34,6 +36,8 @@ pub(crate) struct Filled {
     pub is_not_null: bool,
     /// Whether fingerprints leave it out.
     pub is_ignored: bool,
+    /// What in its documents they leave out.
+    pub without: Within,
     /// Whether a text that ends with spaces is refused.
     pub refuses_blanks: bool,
 }
@@ -147,6 +151,22 @@ impl Encoder {
         rows: impl IntoIterator<Item = usize>,
         key: &FingerprintKey,
     ) -> Vec<Result<Fingerprint, Refusal>> {
+        self.each(records, rows, |scratch| key.fingerprint(&scratch.key, &scratch.record))
+    }
+
+    /// The hashes of the keys alone; `None` for what could not be sent, whichever of its columns is to blame.
+    pub(crate) fn keys(&self, records: &RecordBatch, key: &FingerprintKey) -> Vec<Option<u128>> {
+        let keys = self.each(records, 0..records.num_rows(), |scratch| key.key(&scratch.key));
+        keys.into_iter().map(Result::ok).collect()
+    }
+
+    /// Encodes rows for what can be told of their canonical form.
+    fn each<T>(
+        &self,
+        records: &RecordBatch,
+        rows: impl IntoIterator<Item = usize>,
+        told: impl Fn(&Scratch) -> T,
+    ) -> Vec<Result<T, Refusal>> {
         let arrays = match self.arrays(records) {
             Ok(arrays) => arrays,
             Err(refusal) => return rows.into_iter().map(|_| Err(refusal.clone())).collect(),
@@ -155,7 +175,7 @@ impl Encoder {
         let one = |row| {
             out.clear();
             self.row(&arrays, row, &mut out, &mut scratch).map_err(unfit)?;
-            Ok(key.fingerprint(&scratch.key, &scratch.record))
+            Ok(told(&scratch))
         };
         rows.into_iter().map(one).collect()
     }
@@ -202,11 +222,13 @@ impl Encoder {
         record.map(self.columns.iter().filter(|column| !column.is_ignored).count());
         for (place, (column, array)) in self.columns.iter().zip(arrays).enumerate() {
             let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
-            let canonical = if column.is_ignored {
+            if !column.is_ignored {
+                record.key(&column.name);
+            }
+            let canonical = if column.is_ignored || !column.without.is_empty() {
                 other.clear();
                 &mut *other
             } else {
-                record.key(&column.name);
                 &mut *record
             };
             let before = canonical.bytes().len();
@@ -234,6 +256,13 @@ impl Encoder {
                 && canonical.bytes()[before..] != fixed.canonical
             {
                 return Err(format!("`{}` is not {}, the flow's scope", column.name, fixed.shown));
+            }
+            if !column.without.is_empty() && !column.is_ignored {
+                let document = is_value.then(|| column.wire.document(&out[at + 4..])).flatten();
+                match document {
+                    Some(document) => record.json(&column.without.prune(document)),
+                    None => record.append(other),
+                }
             }
         }
         key.list(self.key.len());

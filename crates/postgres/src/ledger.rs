@@ -3,14 +3,15 @@
 
 use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use tokio::sync::OnceCell;
+use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
-use whimbrel_model::{
-    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, RunId, ScanTally, SliceId, StoreName,
-};
-use whimbrel_store::{Result, StoreError, StoreErrorKind};
+use whimbrel_model::{Checkpoint, FlowName, StoreName};
+use whimbrel_store::ledger::{CommitFailure, Entry, Ledger, LedgerRow, Move, signed};
+use whimbrel_store::{Result, StoreError};
 
 /// Where whimbrel keeps what is its own.
 pub(crate) const SCHEMA: &str = "whimbrel";
@@ -33,44 +34,38 @@ CREATE TABLE IF NOT EXISTS whimbrel.after_load (table_oid oid NOT NULL, place in
 const FORGET: &str =
     "DELETE FROM whimbrel.ledger WHERE is_finished AND written_at < now() - interval '30 days'";
 
-/// A checkpoint but for its sums.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    cursor: Option<Cursor>,
-    position: u64,
-    counts: Counts,
-    reject_bytes: u64,
-    capacity: Capacity,
-    #[serde(default)]
-    scan: ScanTally,
-}
-
-/// Which row of the ledger.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry<'a> {
-    pub run: &'a RunId,
-    pub slice: &'a SliceId,
-    pub flow: &'a FlowName,
+/// Whether the ledger's tables are there.
+#[derive(Debug, Default)]
+pub(crate) struct LedgerTables {
+    are_there: OnceCell<()>,
 }
 
 /// The ledger of a store.
-#[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    is_there: OnceCell<()>,
+pub(crate) struct PostgresLedger {
+    pub store: StoreName,
+    pub connections: Arc<Connections>,
+    pub tables: Arc<LedgerTables>,
 }
 
-impl Ledger {
-    /// Makes the tables where they are missing, once a process.
-    pub(crate) async fn ensure(&self, store: &StoreName, connections: &Connections) -> Result<()> {
-        self.is_there
-            .get_or_try_init(|| async {
-                let lease = connections.lease(Purpose::Write).await?;
-                make(store, &lease).await?;
-                lease.client().batch_execute(FORGET).await.map_err(|error| failed(store, error))?;
-                lease.finish().await
-            })
-            .await
-            .copied()
+/// A transaction under way.
+pub(crate) struct Open {
+    pub lease: Lease,
+    /// Staging tables that hold rows of this transaction already.
+    pub used: BTreeSet<String>,
+    pub statements: HashMap<String, Statement>,
+}
+
+impl PostgresLedger {
+    /// A transaction, in which the tables are there; they are made where they are missing, once a process.
+    async fn lease(&self) -> Result<Lease> {
+        let ensured = self.tables.are_there.get_or_try_init(|| async {
+            let lease = self.connections.lease(Purpose::Write).await?;
+            make(&self.store, &lease).await?;
+            lease.client().batch_execute(FORGET).await.map_err(|error| failed(&self.store, error))?;
+            lease.finish().await
+        });
+        ensured.await?;
+        self.connections.lease(Purpose::Write).await
     }
 }
 
@@ -96,15 +91,8 @@ fn failed(store: &StoreName, error: tokio_postgres::Error) -> StoreError {
     from_driver(store, "cannot read or write the ledger", error)
 }
 
-fn damaged(store: &StoreName, entry: &Entry<'_>) -> StoreError {
-    let context =
-        format!("the ledger's row for slice {} of flow `{}` cannot be read", entry.slice, entry.flow);
-    StoreError::new(StoreErrorKind::Mismatch, store, context)
-        .with_hint("another version of whimbrel may have written it; go on with that one, or begin anew")
-}
-
 /// Locks an entry, making it where it is missing, and reads it. Waits for whoever holds it.
-pub(crate) async fn lock(store: &StoreName, lease: &Lease, entry: &Entry<'_>) -> Result<Option<Checkpoint>> {
+async fn lock(store: &StoreName, lease: &Lease, entry: &Entry) -> Result<Option<Checkpoint>> {
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
     let insert =
         "INSERT INTO whimbrel.ledger (run, slice, flow, seq) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING";
@@ -116,38 +104,21 @@ pub(crate) async fn lock(store: &StoreName, lease: &Lease, entry: &Entry<'_>) ->
         [(&run, text.clone()), (&slice, text.clone()), (&flow, text)];
     client.execute_typed(insert, &parameters).await.map_err(|error| failed(store, error))?;
     let row = client.query_typed(select, &parameters).await.map_err(|error| failed(store, error))?;
-    let Some(row) = row.first() else { return Err(damaged(store, entry)) };
+    let Some(row) = row.first() else { return Err(entry.damaged(store)) };
     let seq: i64 = row.try_get(0).map_err(|error| failed(store, error))?;
     if seq == 0 {
         return Ok(None);
     }
     let state: Option<&[u8]> = row.try_get(1).map_err(|error| failed(store, error))?;
     let sums: Option<&[u8]> = row.try_get(2).map_err(|error| failed(store, error))?;
-    let kept: Option<Kept> = state.and_then(|state| serde_json::from_slice(state).ok());
-    let sums = sums.and_then(|sums| Buckets::from_bytes(sums).ok());
-    let (Some(kept), Some(sums), Ok(seq)) = (kept, sums, u64::try_from(seq)) else {
-        return Err(damaged(store, entry));
-    };
-    Ok(Some(Checkpoint {
-        seq,
-        cursor: kept.cursor,
-        position: kept.position,
-        counts: kept.counts,
-        sums,
-        reject_bytes: kept.reject_bytes,
-        capacity: kept.capacity,
-        scan: kept.scan,
-    }))
+    entry.checkpoint(store, seq, state, sums).map(Some)
 }
 
-/// Locks all rows of a slice that belong to these flows; answers with how far each has come.
-pub(crate) async fn lock_all(
-    store: &StoreName,
-    lease: &Lease,
-    run: &RunId,
-    slice: &SliceId,
-    flows: &[String],
-) -> Result<BTreeMap<FlowName, u64>> {
+/// Locks the rows of a slice's flows, which stay locked until the end, so that another attempt waits for this
+/// transaction; answers with how far each has come.
+async fn lock_all(store: &StoreName, lease: &Lease, entries: &[Entry]) -> Result<Vec<u64>> {
+    let Some(Entry { run, slice, .. }) = entries.first() else { return Ok(Vec::new()) };
+    let flows: Vec<&str> = entries.iter().map(|entry| entry.flow.as_str()).collect();
     let sql = "SELECT flow, seq FROM whimbrel.ledger WHERE run = $1 AND slice = $2 AND flow = ANY($3) \
          ORDER BY flow FOR UPDATE";
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
@@ -157,52 +128,93 @@ pub(crate) async fn lock_all(
         let (flow, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
         Ok((FlowName::new(flow), u64::try_from(seq).unwrap_or(0)))
     };
-    rows.iter().map(entry).collect::<std::result::Result<_, _>>().map_err(|error| failed(store, error))
+    let found: std::result::Result<BTreeMap<FlowName, u64>, _> = rows.iter().map(entry).collect();
+    let found = found.map_err(|error| failed(store, error))?;
+    Ok(entries.iter().map(|entry| found.get(&entry.flow).copied().unwrap_or(0)).collect())
 }
 
-/// Moves an entry from `known` to the checkpoint; `false`: it did not stand there any more.
-pub(crate) async fn advance(
-    store: &StoreName,
-    lease: &Lease,
-    entry: &Entry<'_>,
-    known: u64,
-    checkpoint: &Checkpoint,
-) -> Result<bool> {
-    let kept = Kept {
-        cursor: checkpoint.cursor.clone(),
-        position: checkpoint.position,
-        counts: checkpoint.counts,
-        reject_bytes: checkpoint.reject_bytes,
-        capacity: checkpoint.capacity,
-        scan: checkpoint.scan.clone(),
-    };
-    let state = serde_json::to_vec(&kept).map_err(|error| {
-        StoreError::new(StoreErrorKind::Internal, store, "a checkpoint cannot be written").caused_by(error)
-    })?;
+/// Moves an entry to its next checkpoint; `false`: it did not stand there any more.
+async fn advance(store: &StoreName, lease: &Lease, step: &Move) -> Result<bool> {
+    let Move { entry, known, to } = step;
+    let LedgerRow { state, sums } = LedgerRow::of(store, to)?;
     let sql = "INSERT INTO whimbrel.ledger AS l (run, slice, flow, seq, state, sums) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (run, slice, flow) DO UPDATE SET seq = EXCLUDED.seq, state = EXCLUDED.state, \
          sums = EXCLUDED.sums, is_finished = false, written_at = now() WHERE l.seq = $7";
-    let signed = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 7] = [
         (&run, Type::TEXT),
         (&slice, Type::TEXT),
         (&flow, Type::TEXT),
-        (&signed(checkpoint.seq), Type::INT8),
-        (&state, Type::BYTEA),
-        (&checkpoint.sums.to_bytes(), Type::BYTEA),
-        (&signed(known), Type::INT8),
+        (&signed(to.seq), Type::INT8),
+        (&state.as_bytes(), Type::BYTEA),
+        (&sums, Type::BYTEA),
+        (&signed(*known), Type::INT8),
     ];
     let changed = lease.client().execute_typed(sql, &parameters).await;
     Ok(changed.map_err(|error| failed(store, error))? == 1)
 }
 
 /// Marks an entry as one that nobody will ask for again.
-pub(crate) async fn close(store: &StoreName, lease: &Lease, entry: &Entry<'_>) -> Result<()> {
+async fn close(store: &StoreName, lease: &Lease, entry: &Entry) -> Result<()> {
     let sql = "UPDATE whimbrel.ledger SET is_finished = true, written_at = now() WHERE run = $1 AND slice = $2 AND flow = $3";
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
         [(&run, Type::TEXT), (&slice, Type::TEXT), (&flow, Type::TEXT)];
     lease.client().execute_typed(sql, &parameters).await.map_err(|error| failed(store, error))?;
     Ok(())
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    type Transaction = Open;
+
+    fn store(&self) -> &StoreName {
+        &self.store
+    }
+
+    async fn last(&self, entry: &Entry) -> Result<Option<Checkpoint>> {
+        let lease = self.lease().await?;
+        let found = lock(&self.store, &lease, entry).await?;
+        lease.finish().await?;
+        Ok(found)
+    }
+
+    async fn sequences(&self, entries: &[Entry]) -> Result<Vec<u64>> {
+        let lease = self.lease().await?;
+        let found = lock_all(&self.store, &lease, entries).await?;
+        lease.finish().await?;
+        Ok(found)
+    }
+
+    async fn begin(&self, entries: &[Entry]) -> Result<(Open, Vec<u64>)> {
+        let lease = self.lease().await?;
+        // What is checked only at the end of a transaction would fail there for all records at once.
+        let immediate = lease.client().batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await;
+        immediate.map_err(|error| from_driver(&self.store, "cannot begin to write", error))?;
+        let found = lock_all(&self.store, &lease, entries).await?;
+        Ok((Open { lease, used: BTreeSet::new(), statements: HashMap::new() }, found))
+    }
+
+    async fn advance(&self, open: &mut Open, moves: Vec<Move>) -> Result<bool> {
+        for step in &moves {
+            if !advance(&self.store, &open.lease, step).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn commit(&self, open: Open) -> std::result::Result<(), CommitFailure<Open>> {
+        match open.lease.finish().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind().is_retryable() => Err(CommitFailure::Unknown(error)),
+            Err(error) => Err(CommitFailure::Refused(error)),
+        }
+    }
+
+    async fn close(&self, entry: &Entry) -> Result<()> {
+        let lease = self.lease().await?;
+        close(&self.store, &lease, entry).await?;
+        lease.finish().await
+    }
 }

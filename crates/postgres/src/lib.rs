@@ -34,6 +34,7 @@ use std::sync::Arc;
 use target::{PostgresTarget, Writing};
 use tokio_postgres::error::ErrorPosition;
 use whimbrel_model::{Identity, StoreName};
+use whimbrel_store::structure::{Definition, Structure};
 use whimbrel_store::{
     Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
 };
@@ -169,12 +170,12 @@ impl Store for PostgresStore {
     }
 
     fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>> {
-        if let Some(path) = request.ignore.iter().find(|path| path.contains(['.', '['])) {
-            let context = format!("`ignore` below a column ({path:?}) is not supported yet");
-            return Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, context));
-        }
         let (config, connections) = (&self.config, &self.connections);
         Ok(Arc::new(PostgresTarget::new(&self.name, config, connections, &self.writing, request)))
+    }
+
+    fn define(&self, structure: &Structure) -> Result<Definition> {
+        target::define(&self.name, structure)
     }
 
     async fn close(&self) {

@@ -3,28 +3,34 @@
 pub(crate) mod catalog;
 mod count;
 mod definition;
+mod delete;
 mod differences;
 mod fit;
 mod held;
 mod load;
 mod look_up;
+mod owner;
 pub(crate) mod route;
 mod shown;
+mod structure;
+
+pub(crate) use structure::define;
 
 use crate::catalog::identity;
 use crate::client::{Connections, Lease, Purpose};
 use crate::config::PostgresConfig;
-use crate::encode::{Encoder, Wire, unfit};
-use crate::ledger::Ledger;
-use crate::writer::{PostgresWriter, SessionParts, Sessions, WriterParts};
+use crate::encode::{Encoder, Wire, Within, unfit};
+use crate::ledger::{LedgerTables, PostgresLedger};
+use crate::writer::{PostgresWriter, WriterParts};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use catalog::Table;
 use definition::Definition;
+use delete::Deletion;
 use futures::stream::BoxStream;
 use look_up::LookUp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,10 +38,11 @@ use whimbrel_model::logical::type_name;
 use whimbrel_model::{
     Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart, StoreName,
 };
+use whimbrel_store::ledger::Sessions;
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp, Mode, Parent,
-    Refusal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState,
-    WriteRequest, Writer,
+    Capabilities, Creation, Deleted, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp,
+    Mode, Owner, Parent, Refusal, Removal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target,
+    TargetPlan, TargetState, WriteRequest, Writer,
 };
 
 /// How many records are written in one transaction.
@@ -46,8 +53,8 @@ const MOST_CONNECTIONS: usize = 8;
 /// What all targets of a store share.
 #[derive(Default)]
 pub(crate) struct Writing {
-    pub ledger: Arc<Ledger>,
-    pub sessions: Sessions,
+    pub ledger: Arc<LedgerTables>,
+    pub sessions: Sessions<PostgresLedger>,
     /// The script that makes the store's tables.
     pub schema_file: Option<PathBuf>,
     /// Tables that this process has made.
@@ -150,15 +157,17 @@ impl PostgresTarget {
 
     /// What each column becomes; a column that would lose something needs leave.
     fn fidelity(&self, table: &Table, schema: &Schema) -> Result<Vec<ColumnFidelity>> {
-        let named = self.request.allow_lossy.iter().map(|name| (name, "allow_lossy"));
-        let named = named.chain(self.request.forms.keys().map(|name| (name, "as")));
-        let mut named = named.chain(self.request.ignore.iter().map(|name| (name, "ignore")));
+        let named = self.request.allow_lossy.iter().map(|name| (name.as_str(), "allow_lossy"));
+        let named = named.chain(self.request.forms.keys().map(|name| (name.as_str(), "as")));
+        let ignored = self.request.ignore.iter().map(|path| {
+            let is_whole = schema.field_with_name(path).is_ok();
+            (if is_whole { path.as_str() } else { Within::column(path) }, "ignore")
+        });
+        let mut named = named.chain(ignored);
         if let Some((name, place)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
-            let near = route::nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
+            let names = schema.fields().iter().map(|field| field.name().as_str());
             let context = format!("the records have no column `{name}`; `{place}` names it");
-            return Err(self
-                .error(StoreErrorKind::Mismatch, context)
-                .with_hint(format!("the nearest are {near}")));
+            return Err(self.error(StoreErrorKind::Mismatch, context).with_nearest(name, names));
         }
         let mut all = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
@@ -387,8 +396,10 @@ impl Target for PostgresTarget {
     }
 
     fn keys(&self, records: &RecordBatch, context: &RunContext) -> Vec<Option<u128>> {
-        let fingerprints = self.fingerprints(records, context).into_iter();
-        fingerprints.map(|fingerprint| fingerprint.ok().map(|fingerprint| fingerprint.key)).collect()
+        match self.known_encoder(records.schema_ref()) {
+            Ok(encoder) => encoder.keys(records, &context.fingerprint_key),
+            Err(_) => vec![None; records.num_rows()],
+        }
     }
 
     fn knows_best(&self) -> bool {
@@ -408,6 +419,28 @@ impl Target for PostgresTarget {
             Ok(encoder) => encoder.fingerprints(records, 0..records.num_rows(), &context.fingerprint_key),
             Err(error) => vec![Err(unfit(error.to_string())); records.num_rows()],
         }
+    }
+
+    fn measured(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<(Fingerprint, Capacity), Refusal>> {
+        let fingerprints = self.fingerprints(records, context).into_iter();
+        fingerprints.map(|print| print.map(|print| (print, Capacity::default()))).collect()
+    }
+
+    fn deletes(&self) -> bool {
+        true
+    }
+
+    async fn delete(&self, keys: &[Map<String, Value>], _context: &RunContext) -> Result<Deleted> {
+        let table = self.seen().await?;
+        let lease = self.connections.lease(Purpose::Write).await?;
+        let deletion = Deletion { store: &self.store, table: &table, request: &self.request };
+        let deleted = deletion.of(&lease, keys).await?;
+        lease.finish().await?;
+        Ok(deleted)
     }
 
     async fn create(&self) -> Result<Creation> {
@@ -436,6 +469,27 @@ impl Target for PostgresTarget {
         lease.finish().await?;
         self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
         Ok(Creation::Created(name))
+    }
+
+    async fn owner(&self) -> Result<Option<Owner>> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let owner = owner::owner(&self.store, &lease, &self.request.table).await?;
+        lease.finish().await?;
+        Ok(owner)
+    }
+
+    async fn claim(&self, owner: &Owner) -> Result<bool> {
+        let lease = self.connections.lease(Purpose::Write).await?;
+        let claimed = owner::claim(&self.store, &lease, &self.request.table, owner).await?;
+        lease.finish().await?;
+        Ok(claimed)
+    }
+
+    async fn remove(&self) -> Result<Removal> {
+        let lease = self.connections.lease(Purpose::Write).await?;
+        let removal = owner::remove(&self.store, &lease, &self.request.table).await?;
+        lease.finish().await?;
+        Ok(removal)
     }
 
     async fn state(&self) -> Result<TargetState> {
@@ -520,10 +574,10 @@ impl Target for PostgresTarget {
 
     async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
         let table = self.seen().await?;
-        let parts = SessionParts {
+        let ledger = PostgresLedger {
             store: self.store.clone(),
             connections: Arc::clone(&self.connections),
-            ledger: Arc::clone(&self.writing.ledger),
+            tables: Arc::clone(&self.writing.ledger),
         };
         Ok(Box::new(PostgresWriter::new(WriterParts {
             store: self.store.clone(),
@@ -531,7 +585,7 @@ impl Target for PostgresTarget {
             table,
             created,
             context: context.clone(),
-            session: self.writing.sessions.join(&parts, slice, &self.request.flow, context),
+            session: self.writing.sessions.join(&Arc::new(ledger), slice, &self.request.flow, context),
         })))
     }
 }

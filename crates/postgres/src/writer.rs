@@ -3,11 +3,9 @@
 mod deliver;
 mod merge;
 mod probe;
-mod session;
-
-pub(crate) use session::{SessionParts, Sessions, SliceSession};
 
 use crate::encode::{Encoder, Rows, unfit};
+use crate::ledger::PostgresLedger;
 use crate::target::catalog::Table;
 use crate::target::route;
 use arrow::array::RecordBatch;
@@ -18,6 +16,7 @@ use merge::{Plan, Statements};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::{Checkpoint, StoreName};
+use whimbrel_store::ledger::SliceSession;
 use whimbrel_store::{
     Outcome, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome, WriteRequest, Writer,
 };
@@ -30,7 +29,7 @@ pub(crate) struct WriterParts {
     /// Whether the table held nothing before this run.
     pub created: bool,
     pub context: RunContext,
-    pub session: Arc<SliceSession>,
+    pub session: Arc<SliceSession<PostgresLedger>>,
 }
 
 /// How records of one schema get into the table.
@@ -139,11 +138,11 @@ impl Writer for PostgresWriter {
             .collect();
         let sorted = sort(&rows, count, route.encoder.has_key());
         let mut state = session.state().await;
-        session.begin(&mut state).await?;
+        let open = session.begin(&mut state).await?;
         let mut delivery = Delivery {
             store,
             context,
-            open: state.open(store)?,
+            open,
             statements: &route.statements,
             mode: request.mode,
             rows: &rows,

@@ -10,9 +10,11 @@ use crate::throughput::{seconds_between, throughput};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::Path;
+use whimbrel_engine::costs::Cost;
 use whimbrel_engine::journal::{RunKind, RunRecord, now_ms};
+use whimbrel_engine::price::Prices;
 use whimbrel_engine::summary::RejectSummary;
-use whimbrel_engine::{EngineError, Journal, Migration, Result, Summary, price};
+use whimbrel_engine::{EngineError, Journal, Migration, Result, Summary};
 use whimbrel_model::{Buckets, Capacity, Counts, FlowName, ScanTally};
 use whimbrel_verify::Verification;
 
@@ -126,6 +128,7 @@ fn run_facts(
     let flows = flow_facts(journal, record, &counts, &progress, plan)?;
     let totals: Counts = counts.values().copied().sum();
     let rejects = summary.as_ref().map(|summary| &summary.rejects);
+    let spent = spent(progress.capacity, summary.as_ref(), plan);
     let until_ms = record.ended_ms.unwrap_or_else(now_ms);
     Ok(RunFacts {
         id: record.id.to_string(),
@@ -147,7 +150,7 @@ fn run_facts(
         unmatched: patterns(&progress.scan.unmatched),
         shared: progress.scan.shared,
         capacity: rounded_units(progress.capacity),
-        cost: cost(progress.capacity, &totals, &flows, outcome, plan),
+        cost: cost(spent, &totals, &flows, outcome, plan),
         process: summary.map(|summary| ProcessFacts {
             version: summary.version,
             seconds: rounded(summary.seconds),
@@ -294,17 +297,28 @@ fn patterns(unmatched: &BTreeMap<String, u64>) -> Vec<PatternFacts> {
     patterns
 }
 
+/// What a run's units cost: as its summary has it, else, as long as there is none, at the dearest store's prices.
+fn spent(used: Capacity, summary: Option<&Summary>, plan: Option<&KeptPlan>) -> Cost {
+    let priced = |summary: &&Summary| summary.capacity == used;
+    if let Some(summary) = summary.filter(priced) {
+        return summary.cost_usd.clone();
+    }
+    let prices = plan.map_or_else(Prices::unknown, |plan| plan.prices.clone());
+    let usd = prices.at_most_usd(used);
+    Cost { all: usd, actual: usd, prices: prices.from() }
+}
+
 fn cost(
-    used: Capacity,
+    spent: Cost,
     totals: &Counts,
     flows: &[FlowFacts],
     outcome: Outcome,
     plan: Option<&KeptPlan>,
 ) -> CostFacts {
-    let actual = price::usd(used);
+    let actual = spent.actual;
     let expected: Option<u64> = flows.iter().map(|flow| flow.expected).sum();
     let projected_usd = match (outcome, expected) {
-        (Outcome::Complete | Outcome::Incomplete, _) => Some(actual),
+        (Outcome::Complete | Outcome::Incomplete, _) => Some(spent.all),
         (_, Some(expected)) if totals.read > 0 => {
             let share = crate::figures::float(expected.max(totals.read)) / crate::figures::float(totals.read);
             Some(actual * share)
@@ -320,12 +334,16 @@ fn cost(
         }),
         actual_usd: rounded(actual),
         projected_usd: projected_usd.map(rounded),
-        prices: price::AS_OF.to_owned(),
+        prices: spent.prices,
     }
 }
 
 fn rounded_units(capacity: Capacity) -> Capacity {
-    Capacity { read_units: rounded(capacity.read_units), write_units: rounded(capacity.write_units) }
+    Capacity {
+        read_units: rounded(capacity.read_units),
+        write_units: rounded(capacity.write_units),
+        spared_write_units: rounded(capacity.spared_write_units),
+    }
 }
 
 /// To a millionth: what a receipt signs must be written alike by every program.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 use whimbrel_engine::dry_run::DryRun;
+use whimbrel_engine::price::Prices;
 use whimbrel_engine::{EngineError, Migration, Result};
 use whimbrel_model::{ColumnFidelity, FlowName};
 use whimbrel_spec::resolved::Relation;
@@ -19,6 +20,9 @@ pub struct KeptPlan {
     pub planned: Option<PlannedCost>,
     /// The flows, in the order in which they run.
     pub flows: Vec<KeptFlow>,
+    /// What the stores' units cost.
+    #[serde(default)]
+    pub prices: Prices,
 }
 
 /// A flow's plan as a run keeps it.
@@ -53,7 +57,7 @@ pub fn keep_plan(migration: &Migration, expected: Option<&DryRun>, run_folder: &
     let planned = expected.map(|plan| PlannedCost {
         records: plan.records,
         capacity: plan.capacity,
-        usd: plan.cost_usd,
+        usd: plan.cost_usd.actual,
         seconds: plan.seconds,
     });
     let planned = match planned {
@@ -61,7 +65,7 @@ pub fn keep_plan(migration: &Migration, expected: Option<&DryRun>, run_folder: &
         None => kept_plan(run_folder)?.and_then(|kept| kept.planned),
         planned => planned,
     };
-    let plan = KeptPlan { planned, flows: flows(migration) };
+    let plan = KeptPlan { planned, flows: flows(migration), prices: Prices::of(migration) };
     let mut value = serde_json::to_value(plan).map_err(|error| EngineError::Internal(error.to_string()))?;
     redact(&mut value, &migration.resolved.secrets);
     crate::write::replace(&run_folder.join(FILE), format!("{value:#}\n").as_bytes())

@@ -6,6 +6,7 @@
 
 mod collect;
 mod conclusion;
+mod cost;
 mod failing;
 pub mod figures;
 mod html;

@@ -1,7 +1,8 @@
 //! A plan as text.
 
+use crate::cost;
 use crate::failing;
-use crate::figures::{bytes, count, seconds, share, units, usd};
+use crate::figures::{bytes, count, seconds, share, units};
 use crate::paint::Paint;
 use std::fmt::Write;
 use whimbrel_engine::dry_run::{DryRun, FlowDryRun};
@@ -36,16 +37,8 @@ fn totals(plan: &DryRun, paint: Paint, text: &mut String) {
     let basis =
         if plan.complete { "every record was read" } else { "from a sample; --all reads every record" };
     let _ = write!(text, "\n  {} records", count(plan.records));
-    if plan.capacity.write_units > 0.0 {
-        let _ = write!(
-            text,
-            ", about {} write units, {} on AWS ({})",
-            units(plan.capacity.write_units),
-            usd(plan.cost_usd),
-            whimbrel_engine::price::AS_OF
-        );
-    }
     let _ = writeln!(text, ", about {} ({basis})", seconds(plan.seconds.max(0.1)));
+    cost::lines(plan.capacity, &plan.cost_usd, text);
     let sum = |figure: fn(&FlowDryRun) -> u64| plan.flows.iter().map(figure).sum::<u64>();
     let (read, filtered, rejected) =
         (sum(|flow| flow.read), sum(|flow| flow.filtered), sum(|flow| flow.rejected));
@@ -89,6 +82,15 @@ fn flow_text<'a>(
     }
     text.push('\n');
     found(flow, complete, paint, text);
+    if let Some(compared) = &flow.compared {
+        let _ = writeln!(
+            text,
+            "    of these the target holds {} as they are, {} with other content, and lacks {}",
+            count(compared.same),
+            count(compared.different),
+            count(compared.missing)
+        );
+    }
     if !flow.exists {
         let known = shown_ddl.contains(&flow.ddl.as_slice());
         let _ = writeln!(

@@ -1,7 +1,8 @@
 //! The summary of a run as text.
 
+use crate::cost;
 use crate::failing;
-use crate::figures::{bytes, count, seconds, share, units, usd};
+use crate::figures::{bytes, count, seconds, share, units};
 use crate::paint::Paint;
 use crate::table::table;
 use std::fmt::Write;
@@ -142,16 +143,7 @@ fn figures(summary: &Summary, text: &mut String) {
         let _ = write!(text, ", {} records/s", units(rate));
     }
     text.push('\n');
-    if summary.capacity.write_units > 0.0 || summary.capacity.read_units > 0.0 {
-        let _ = writeln!(
-            text,
-            "  {} write units, {} read units: {} on AWS ({})",
-            units(summary.capacity.write_units),
-            units(summary.capacity.read_units),
-            usd(summary.cost_usd.actual),
-            whimbrel_engine::price::AS_OF
-        );
-    }
+    cost::lines(summary.capacity, &summary.cost_usd, text);
     if summary.retries > 0 || summary.throttles > 0 {
         let _ = writeln!(
             text,

@@ -33,6 +33,7 @@ impl VerificationFacts {
             capacity: Capacity {
                 read_units: rounded(verification.capacity.read_units),
                 write_units: rounded(verification.capacity.write_units),
+                spared_write_units: rounded(verification.capacity.spared_write_units),
             },
             flows,
             assertions: verification.assertions.iter().map(assertion).collect(),

@@ -2,6 +2,7 @@
 //!
 //! Every finding is gathered, and the one that stands first in the file is reported.
 
+mod changed;
 mod each;
 mod flows;
 mod stores;

@@ -15,7 +15,8 @@ mod verify;
 
 pub use crate::each::{ELEMENT, POSITION};
 pub use crate::elements::Unmatched;
-pub use crate::elements::into::{NullRule, OnDuplicate, OrderColumn, Shape, WriteMode};
+pub use crate::elements::into::{Compare, NullRule, OnDuplicate, OrderColumn, Shape, WriteMode};
+pub use crate::elements::prices::Price;
 pub use verify::{AssertKind, AssertRule, ColumnPlace, Expected, Relate, VerifyQuery, VerifyRule};
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.
@@ -27,6 +28,10 @@ pub struct Resolved {
     pub environment: Option<String>,
     /// Whether destructive acts need `--confirm` with the environment's name.
     pub protected: bool,
+    /// What must stand in a store's location or identity, by the store's name.
+    pub guards: BTreeMap<StoreName, String>,
+    /// Prices by region, which go before the built-in ones; `default` is every other region.
+    pub prices: BTreeMap<String, Price>,
     /// The stores that the chosen flows use.
     pub stores: BTreeMap<StoreName, ResolvedStore>,
     /// The chosen flows, each after those that it waits for, else in the order of the file. A list under `into`
@@ -55,6 +60,8 @@ pub enum StoreKind {
     Postgres,
     /// DynamoDB.
     DynamoDb,
+    /// SQLite: one file.
+    Sqlite,
     /// Files, on this machine or in an object store.
     Files,
 }
@@ -66,6 +73,7 @@ impl StoreKind {
         match self {
             Self::Postgres => "postgres",
             Self::DynamoDb => "dynamodb",
+            Self::Sqlite => "sqlite",
             Self::Files => "files",
         }
     }
@@ -217,6 +225,8 @@ pub struct IntoRequest {
     pub key: Vec<String>,
     /// What becomes of a record whose key is there.
     pub mode: WriteMode,
+    /// Whether values that were read guard an update; `None`: where the flow reads the table that it writes.
+    pub guarded: Option<bool>,
     /// What becomes of a second record of one key.
     pub on_duplicate: OnDuplicate,
     /// Which of several records of one key is the last, by its columns as they go to the target, the first
@@ -231,6 +241,10 @@ pub struct IntoRequest {
     pub forms: BTreeMap<String, String>,
     /// What is left out of comparison and of fingerprints.
     pub ignore: Vec<String>,
+    /// What [`WriteMode::Changed`] compares with.
+    pub compare: Compare,
+    /// Whether records are deleted that the flow no longer yields.
+    pub delete_missing: bool,
     /// Columns that may lose something.
     pub allow_lossy: Vec<String>,
     /// How records are nested in a file; `None`: they are not.
@@ -256,6 +270,8 @@ pub struct Limits {
     pub max_write_units: Option<f64>,
     /// Read units that the run may use in all; `None`: as many as it takes.
     pub max_read_units: Option<f64>,
+    /// Dollars that the run's units may cost in all; `None`: as much as they do.
+    pub max_cost_usd: Option<f64>,
 }
 
 impl Default for Limits {
@@ -266,6 +282,7 @@ impl Default for Limits {
             max_reject_rate: None,
             max_write_units: None,
             max_read_units: None,
+            max_cost_usd: None,
         }
     }
 }

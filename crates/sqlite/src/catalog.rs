@@ -1,11 +1,13 @@
 //! What there is: tables and views, their columns and keys.
 
 mod layout;
+mod structure;
 
 pub(crate) use layout::{From, Layout, SliceKey, SourceColumn};
+pub(crate) use structure::structure;
 
 use crate::error::from_driver;
-use crate::sql::{identifier, is_same_name, nearest};
+use crate::sql::{identifier, is_same_name};
 use rusqlite::Connection;
 use std::fmt;
 use whimbrel_model::StoreName;
@@ -129,7 +131,7 @@ pub(crate) fn read(store: &StoreName, connection: &Connection, name: &str) -> Re
     Err(if others.is_empty() {
         error.with_hint("the database holds no tables")
     } else {
-        error.with_hint(format!("the nearest are {}", nearest(name, others.iter().map(String::as_str))))
+        error.with_nearest(name, others.iter().map(String::as_str))
     })
 }
 

@@ -1,12 +1,12 @@
 //! The run's memory beside the data: a row for each slice and flow, set from *n* to *n + 1* in the transaction of the
 //! batch itself, so that a batch arrives whole, once, or not at all.
 
+use crate::client::{Client, WriteLease};
 use crate::error::from_driver;
+use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::{Deserialize, Serialize};
-use whimbrel_model::{
-    Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, RunId, ScanTally, SliceId, StoreName,
-};
+use whimbrel_model::{Checkpoint, StoreName};
+use whimbrel_store::ledger::{CommitFailure, Entry, Ledger, LedgerRow, Move, signed};
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 /// The table that whimbrel keeps for itself.
@@ -19,26 +19,6 @@ const MAKE: &str = "CREATE TABLE IF NOT EXISTS whimbrel_ledger (run TEXT NOT NUL
 /// How long the rows of finished slices stay.
 const FORGET: &str =
     "DELETE FROM whimbrel_ledger WHERE is_finished AND written_at < datetime('now', '-30 days')";
-
-/// A checkpoint but for its sums.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    cursor: Option<Cursor>,
-    position: u64,
-    counts: Counts,
-    reject_bytes: u64,
-    capacity: Capacity,
-    #[serde(default)]
-    scan: ScanTally,
-}
-
-/// Which row of the ledger.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub run: RunId,
-    pub slice: SliceId,
-    pub flow: FlowName,
-}
 
 fn failed(store: &StoreName, error: rusqlite::Error) -> StoreError {
     from_driver(store, "cannot read or write the ledger", error)
@@ -55,23 +35,23 @@ pub(crate) fn make(store: &StoreName, connection: &Connection) -> Result<()> {
 }
 
 /// Forgets what nobody will ask for any more.
-pub(crate) fn forget(store: &StoreName, connection: &Connection) -> Result<()> {
+fn forget(store: &StoreName, connection: &Connection) -> Result<()> {
     connection.execute_batch(FORGET).map_err(|error| failed(store, error))
 }
 
 /// How far a flow has come in a slice; 0: it has not begun.
-pub(crate) fn seq(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<u64> {
+fn seq(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<u64> {
     let sql = "SELECT seq FROM whimbrel_ledger WHERE run = ?1 AND slice = ?2 AND flow = ?3";
     let names = params![entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str()];
     let found = connection
         .prepare_cached(sql)
         .and_then(|mut statement| statement.query_row(names, |row| row.get::<_, i64>(0)).optional());
     let found = found.map_err(|error| failed(store, error))?.unwrap_or(0);
-    u64::try_from(found).map_err(|_| damaged(store, entry))
+    u64::try_from(found).map_err(|_| entry.damaged(store))
 }
 
 /// The last checkpoint of a flow in a slice.
-pub(crate) fn last(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<Option<Checkpoint>> {
+fn last(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<Option<Checkpoint>> {
     let sql = "SELECT seq, state, sums FROM whimbrel_ledger WHERE run = ?1 AND slice = ?2 AND flow = ?3";
     let names = params![entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str()];
     let found = connection.query_row(sql, names, |row| {
@@ -80,43 +60,13 @@ pub(crate) fn last(store: &StoreName, connection: &Connection, entry: &Entry) ->
     let Some((seq, state, sums)) = found.optional().map_err(|error| failed(store, error))? else {
         return Ok(None);
     };
-    let kept: Option<Kept> = state.and_then(|state| serde_json::from_str(&state).ok());
-    let sums = sums.and_then(|sums| Buckets::from_bytes(&sums).ok());
-    let (Some(kept), Some(sums), Ok(seq)) = (kept, sums, u64::try_from(seq)) else {
-        return Err(damaged(store, entry));
-    };
-    Ok(Some(Checkpoint {
-        seq,
-        cursor: kept.cursor,
-        position: kept.position,
-        counts: kept.counts,
-        sums,
-        reject_bytes: kept.reject_bytes,
-        capacity: kept.capacity,
-        scan: kept.scan,
-    }))
+    entry.checkpoint(store, seq, state.as_deref().map(str::as_bytes), sums.as_deref()).map(Some)
 }
 
-/// Moves an entry from `known` to the checkpoint; `false`: it did not stand there any more.
-pub(crate) fn advance(
-    store: &StoreName,
-    connection: &Connection,
-    entry: &Entry,
-    known: u64,
-    checkpoint: &Checkpoint,
-) -> Result<bool> {
-    let kept = Kept {
-        cursor: checkpoint.cursor.clone(),
-        position: checkpoint.position,
-        counts: checkpoint.counts,
-        reject_bytes: checkpoint.reject_bytes,
-        capacity: checkpoint.capacity,
-        scan: checkpoint.scan.clone(),
-    };
-    let state = serde_json::to_string(&kept).map_err(|error| {
-        StoreError::new(StoreErrorKind::Internal, store, "a checkpoint cannot be written").caused_by(error)
-    })?;
-    let signed = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+/// Moves an entry to its next checkpoint; `false`: it did not stand there any more.
+fn advance(store: &StoreName, connection: &Connection, step: &Move) -> Result<bool> {
+    let Move { entry, known, to } = step;
+    let LedgerRow { state, sums } = LedgerRow::of(store, to)?;
     let sql = "INSERT INTO whimbrel_ledger AS l (run, slice, flow, seq, state, sums) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
         ON CONFLICT (run, slice, flow) DO UPDATE SET seq = excluded.seq, state = excluded.state, sums = excluded.sums, \
         is_finished = 0, written_at = CURRENT_TIMESTAMP WHERE l.seq = ?7";
@@ -124,26 +74,102 @@ pub(crate) fn advance(
         entry.run.as_str(),
         entry.slice.as_str(),
         entry.flow.as_str(),
-        signed(checkpoint.seq),
+        signed(to.seq),
         state,
-        checkpoint.sums.to_bytes(),
-        signed(known)
+        sums,
+        signed(*known)
     ];
     let changed = connection.prepare_cached(sql).and_then(|mut statement| statement.execute(values));
     Ok(changed.map_err(|error| failed(store, error))? == 1)
 }
 
 /// Marks an entry as one that nobody will ask for again.
-pub(crate) fn close(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<()> {
+fn close(store: &StoreName, connection: &Connection, entry: &Entry) -> Result<()> {
     let sql = "UPDATE whimbrel_ledger SET is_finished = 1, written_at = CURRENT_TIMESTAMP \
         WHERE run = ?1 AND slice = ?2 AND flow = ?3";
     let names = params![entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str()];
     connection.execute(sql, names).map(|_| ()).map_err(|error| failed(store, error))
 }
 
-fn damaged(store: &StoreName, entry: &Entry) -> StoreError {
-    let context =
-        format!("the ledger's row for slice {} of flow `{}` cannot be read", entry.slice, entry.flow);
-    StoreError::new(StoreErrorKind::Mismatch, store, context)
-        .with_hint("another version of whimbrel may have written it; go on with that one, or begin anew")
+impl Client {
+    /// A transaction of its own, short.
+    async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut lease = self.begin(false).await?;
+        let done = lease.run(work).await?;
+        lease.commit().await?;
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl Ledger for Client {
+    type Transaction = WriteLease;
+
+    fn store(&self) -> &StoreName {
+        &self.store
+    }
+
+    async fn last(&self, entry: &Entry) -> Result<Option<Checkpoint>> {
+        let (store, entry) = (self.store.clone(), entry.clone());
+        self.alone(move |connection| {
+            make(&store, connection)?;
+            forget(&store, connection)?;
+            last(&store, connection, &entry)
+        })
+        .await
+    }
+
+    async fn sequences(&self, entries: &[Entry]) -> Result<Vec<u64>> {
+        let (store, entries) = (self.store.clone(), entries.to_vec());
+        self.alone(move |connection| entries.iter().map(|entry| seq(&store, connection, entry)).collect())
+            .await
+    }
+
+    async fn begin(&self, entries: &[Entry]) -> Result<(WriteLease, Vec<u64>)> {
+        let mut lease = Self::begin(self, false).await?;
+        let (store, entries) = (self.store.clone(), entries.to_vec());
+        let found = lease.run(move |connection| {
+            make(&store, connection)?;
+            entries.iter().map(|entry| seq(&store, connection, entry)).collect::<Result<Vec<u64>>>()
+        });
+        let found = found.await?;
+        Ok((lease, found))
+    }
+
+    async fn advance(&self, lease: &mut WriteLease, moves: Vec<Move>) -> Result<bool> {
+        let store = self.store.clone();
+        lease
+            .run(move |connection| {
+                for step in &moves {
+                    if !advance(&store, connection, step)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn commit(&self, mut lease: WriteLease) -> std::result::Result<(), CommitFailure<WriteLease>> {
+        match lease.commit().await {
+            Ok(()) => Ok(()),
+            // Somebody who reads may hold the commit up; anything else has ended the transaction.
+            Err(error) if error.kind() == StoreErrorKind::Overloaded => {
+                Err(CommitFailure::Open(lease, error))
+            }
+            Err(error) => Err(CommitFailure::Unknown(error)),
+        }
+    }
+
+    async fn close(&self, entry: &Entry) -> Result<()> {
+        let (store, entry) = (self.store.clone(), entry.clone());
+        self.alone(move |connection| {
+            make(&store, connection)?;
+            close(&store, connection, &entry)
+        })
+        .await
+    }
 }

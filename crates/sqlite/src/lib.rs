@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use target::{SqliteTarget, Writing};
 use whimbrel_model::{Identity, StoreName};
+use whimbrel_store::structure::Structure;
 use whimbrel_store::{
     Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
 };
@@ -44,6 +45,13 @@ impl SqliteStore {
     pub fn new(name: StoreName, config: SqliteConfig) -> Self {
         let client = Arc::new(Client::new(&name, config));
         Self { name, client, writing: Arc::default() }
+    }
+
+    /// The store, which is written into: its file need not be there yet.
+    #[must_use]
+    pub fn written(self) -> Self {
+        self.writing.announce();
+        self
     }
 
     /// The store, with a script that makes its tables where they are missing.
@@ -167,6 +175,12 @@ impl Store for SqliteStore {
             return Err(StoreError::new(StoreErrorKind::Unsupported, &self.name, context));
         }
         Ok(Arc::new(SqliteTarget::new(&self.client, &self.writing, request)))
+    }
+
+    async fn structure(&self) -> Result<Structure> {
+        let store = self.name.clone();
+        let lease = self.client.readers.lease_for_a_look().await?;
+        client::blocking(&self.name, move || catalog::structure(&store, lease.connection()?)).await
     }
 
     async fn close(&self) {

@@ -2,12 +2,8 @@
 //!
 //! Parameters (`$name`) are SQLite's own and are bound; nothing of a user's values is spliced.
 
-use whimbrel_store::StoreError;
-
 /// The placeholder for the predicate of a slice.
 const SLICE: &str = "{slice}";
-/// How many names an error lists.
-const LISTED: usize = 3;
 
 /// Why a query cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,25 +101,6 @@ pub(crate) fn literal(text: &str) -> String {
         return format!("CAST(X'{hex}' AS TEXT)");
     }
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// Names that are like another, the nearest first.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let wanted = name.to_lowercase();
-    let mut names: Vec<_> = names.collect();
-    names.sort_by_cached_key(|name| strsim::damerau_levenshtein(&wanted, &name.to_lowercase()));
-    names.truncate(LISTED);
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// As [`nearest`], as a hint of an error.
-pub(crate) fn with_nearest<'a>(
-    error: StoreError,
-    name: &str,
-    names: impl Iterator<Item = &'a str>,
-) -> StoreError {
-    let nearest = nearest(name, names);
-    if nearest.is_empty() { error } else { error.with_hint(format!("the nearest are {nearest}")) }
 }
 
 /// Looks a column up by its name, as SQLite does: ASCII capitals do not count.

@@ -9,8 +9,7 @@ use crate::catalog::{self, Kind, Table, bare};
 use crate::client::Client;
 use crate::encode::{Encoder, Scratch, Stored, unfit};
 use crate::ledger;
-use crate::sql::with_nearest;
-use crate::writer::{Sessions, SqliteWriter, WriterParts};
+use crate::writer::{SqliteWriter, WriterParts};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -20,10 +19,12 @@ use held::Reading;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
+use whimbrel_store::ledger::Sessions;
 use whimbrel_store::{
     Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LookedUp, Mode, Parent, Refusal,
     Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
@@ -35,7 +36,9 @@ const BATCH_RECORDS: usize = 5_000;
 /// What all targets of a store share.
 #[derive(Default)]
 pub(crate) struct Writing {
-    pub sessions: Sessions,
+    pub sessions: Sessions<Client>,
+    /// Whether it is known that some flow is written into this store, before the flow asks for its table.
+    is_announced: AtomicBool,
     /// The script that makes the store's tables.
     schema_file: Option<PathBuf>,
     /// Tables that this process has made.
@@ -50,9 +53,15 @@ impl Writing {
         Self { schema_file: Some(path), ..Self::default() }
     }
 
+    /// Some flow is written into this store.
+    pub(crate) fn announce(&self) {
+        self.is_announced.store(true, Ordering::Relaxed);
+    }
+
     /// Whether any flow is written into this store.
     pub(crate) fn is_used(&self) -> bool {
-        !self.tables.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.is_announced.load(Ordering::Relaxed)
+            || !self.tables.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
@@ -190,7 +199,7 @@ impl SqliteTarget {
         if let Some((name, place)) = named.find(|(name, _)| schema.field_with_name(name).is_err()) {
             let context = format!("the records have no column `{name}`; `{place}` names it");
             let names = schema.fields().iter().map(|field| field.name().as_str());
-            return Err(with_nearest(self.error(StoreErrorKind::Mismatch, context), name, names));
+            return Err(self.error(StoreErrorKind::Mismatch, context).with_nearest(name, names));
         }
         let mut all = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {

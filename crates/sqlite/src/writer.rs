@@ -1,10 +1,8 @@
 //! The writing side of one flow in one slice.
 
 mod deliver;
-mod session;
 
 pub(crate) use deliver::find;
-pub(crate) use session::{Sessions, SliceSession};
 
 use crate::catalog::Table;
 use crate::client::Client;
@@ -17,6 +15,7 @@ use async_trait::async_trait;
 use deliver::Delivery;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::Checkpoint;
+use whimbrel_store::ledger::SliceSession;
 use whimbrel_store::{
     Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome, WriteRequest, Writer,
 };
@@ -28,7 +27,7 @@ pub(crate) struct WriterParts {
     pub table: Arc<Table>,
     pub parents: Arc<Vec<Option<Table>>>,
     pub context: RunContext,
-    pub session: Arc<SliceSession>,
+    pub session: Arc<SliceSession<Client>>,
 }
 
 /// How records of one schema get into the table.

@@ -39,11 +39,59 @@ pub struct UnitLimit {
     pub read: Option<f64>,
     /// Write units.
     pub write: Option<f64>,
+    /// What all units together may cost.
+    pub cost: Option<CostLimit>,
 }
 
-/// The budget does not hold what a request would use.
+/// The most that a run's units may cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BudgetSpent;
+pub struct CostLimit {
+    /// Dollars in all.
+    pub usd: f64,
+    /// Dollars for one read unit.
+    pub usd_per_read_unit: f64,
+    /// Dollars for one write unit.
+    pub usd_per_write_unit: f64,
+}
+
+impl CostLimit {
+    fn usd_of(&self, units: Capacity) -> f64 {
+        units.read_units * self.usd_per_read_unit + units.write_units * self.usd_per_write_unit
+    }
+}
+
+/// The budget does not hold what a request would use: the limit that it would pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetSpent {
+    /// [`UnitLimit::read`].
+    ReadUnits,
+    /// [`UnitLimit::write`].
+    WriteUnits,
+    /// [`UnitLimit::cost`].
+    Cost,
+}
+
+impl BudgetSpent {
+    /// The limit's name in the spec.
+    #[must_use]
+    pub fn limit(self) -> &'static str {
+        match self {
+            Self::ReadUnits => "max_read_units",
+            Self::WriteUnits => "max_write_units",
+            Self::Cost => "max_cost_usd",
+        }
+    }
+
+    /// What to do when the limit has paused a run.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::ReadUnits => "raise `limits: max_read_units`, then `resume --accept-spec`",
+            Self::WriteUnits => "raise `limits: max_write_units`, then `resume --accept-spec`",
+            Self::Cost => "go on with a higher limit: `resume --max-cost USD`",
+        }
+    }
+}
 
 impl UnitBudget {
     /// A budget of which some is used already, by earlier stretches of the run.
@@ -61,10 +109,16 @@ impl UnitBudget {
         let mut after = *taken;
         after += estimate;
         let passes = |limit: Option<f64>, units: f64| limit.is_some_and(|limit| units > limit);
-        if passes(self.limit.write, after.write_units) && estimate.write_units > 0.0
-            || passes(self.limit.read, after.read_units) && estimate.read_units > 0.0
-        {
-            return Err(BudgetSpent);
+        if passes(self.limit.write, after.write_units) && estimate.write_units > 0.0 {
+            return Err(BudgetSpent::WriteUnits);
+        }
+        if passes(self.limit.read, after.read_units) && estimate.read_units > 0.0 {
+            return Err(BudgetSpent::ReadUnits);
+        }
+        // A sum of many small prices is not exact: a billionth of a dollar is no cost.
+        let too_dear = |limit: CostLimit| limit.usd_of(after) > limit.usd + 1e-9;
+        if self.limit.cost.is_some_and(|limit| too_dear(limit) && limit.usd_of(estimate) > 0.0) {
+            return Err(BudgetSpent::Cost);
         }
         *taken = after;
         Ok(())
@@ -136,13 +190,25 @@ mod tests {
 
     #[test]
     fn what_is_reserved_counts_until_it_is_settled() {
-        let limit = UnitLimit { write: Some(10.0), read: None };
+        let limit = UnitLimit { write: Some(10.0), ..UnitLimit::default() };
         let budget = UnitBudget::new(limit, writes(2.0));
         assert_eq!(budget.reserve(writes(8.0)), Ok(()));
-        assert_eq!(budget.reserve(writes(1.0)), Err(BudgetSpent));
+        assert_eq!(budget.reserve(writes(1.0)), Err(BudgetSpent::WriteUnits));
         budget.settle(writes(8.0), writes(5.0));
         assert_eq!(budget.reserve(writes(3.0)), Ok(()));
-        assert_eq!(budget.reserve(writes(0.5)), Err(BudgetSpent));
+        assert_eq!(budget.reserve(writes(0.5)), Err(BudgetSpent::WriteUnits));
         assert_eq!(budget.reserve(Capacity { read_units: 1e9, ..Capacity::default() }), Ok(()));
+    }
+
+    #[test]
+    fn reads_and_writes_share_what_they_may_cost() {
+        let cost = CostLimit { usd: 1.0, usd_per_read_unit: 0.01, usd_per_write_unit: 0.1 };
+        let budget = UnitBudget::new(UnitLimit { cost: Some(cost), ..UnitLimit::default() }, writes(5.0));
+        let reads = |units: f64| Capacity { read_units: units, ..Capacity::default() };
+        assert_eq!(budget.reserve(reads(30.0)), Ok(()));
+        assert_eq!(budget.reserve(writes(3.0)), Err(BudgetSpent::Cost));
+        assert_eq!(budget.reserve(writes(2.0)), Ok(()), "the limit itself may be reached");
+        assert_eq!(budget.reserve(reads(1.0)), Err(BudgetSpent::Cost));
+        assert_eq!(budget.reserve(Capacity::default()), Ok(()), "what costs nothing goes on");
     }
 }

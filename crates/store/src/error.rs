@@ -38,6 +38,19 @@ pub enum StoreErrorKind {
     Internal,
 }
 
+/// How many names an error lists.
+const LISTED: usize = 3;
+
+/// Names that are like another, the nearest first, for people.
+#[must_use]
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let wanted = name.to_lowercase();
+    let mut names: Vec<_> = names.collect();
+    names.sort_by_cached_key(|name| strsim::damerau_levenshtein(&wanted, &name.to_lowercase()));
+    names.truncate(LISTED);
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 impl StoreErrorKind {
     /// Whether the same request can succeed later without anybody's doing.
     #[must_use]
@@ -97,6 +110,13 @@ impl StoreError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
+    }
+
+    /// Attaches the names that are nearest to one that is not there; nothing where there are none.
+    #[must_use]
+    pub fn with_nearest<'a>(self, name: &str, names: impl Iterator<Item = &'a str>) -> Self {
+        let nearest = nearest(name, names);
+        if nearest.is_empty() { self } else { self.with_hint(format!("the nearest are {nearest}")) }
     }
 
     /// What went wrong.

@@ -10,24 +10,29 @@ pub mod conformance;
 pub mod context;
 pub mod error;
 pub mod held;
+pub mod ledger;
 mod patience;
 pub mod request;
 pub mod source;
+pub mod structure;
 pub mod target;
 
-pub use context::{BudgetSpent, Meter, RunContext, UnitBudget, UnitLimit};
+pub use context::{BudgetSpent, CostLimit, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
 pub use patience::Patience;
 pub use request::{
-    Comparison, Condition, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, Shape, WriteRequest,
+    Comparison, Condition, Documents, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, Shape,
+    WriteRequest,
 };
 pub use source::{BatchStream, Originals, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{
-    Capabilities, Creation, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Parent, Refusal,
-    Removed, Target, TargetPlan, TargetState, WriteBatch, WriteOutcome, Writer,
+    Capabilities, Creation, Deleted, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Owner,
+    Parent, ReadBackCost, Refusal, Removal, Removed, Target, TargetPlan, TargetState, WriteBatch,
+    WriteOutcome, Writer,
 };
 
+use crate::structure::{Definition, Structure};
 use async_trait::async_trait;
 use std::sync::Arc;
 use whimbrel_model::{Identity, StoreName};
@@ -60,6 +65,12 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// The region whose prices hold for the units that it meters, after the first connection as it turned out;
+    /// `None` where nothing is metered.
+    fn price_region(&self) -> Option<String> {
+        None
+    }
+
     /// The reading side of the store for one scan group. Does no I/O.
     ///
     /// # Errors
@@ -71,6 +82,24 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The request asks for what this store does not have.
     fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>>;
+
+    /// What the database is made of, for a copy of all of it.
+    ///
+    /// # Errors
+    /// The store fails, or it cannot say.
+    async fn structure(&self) -> Result<Structure> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, self.name(), "not yet: it is not copied whole")
+            .with_hint("copy its tables one by one: name one with `?table=NAME`"))
+    }
+
+    /// What would make a structure here. Does no I/O.
+    ///
+    /// # Errors
+    /// It cannot be made here.
+    fn define(&self, _structure: &Structure) -> Result<Definition> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, self.name(), "not yet: it takes no whole database")
+            .with_hint("copy tables one by one: name one with `?table=NAME` on both sides"))
+    }
 
     /// Lets go of connections and snapshots. The store is not used afterwards.
     async fn close(&self) {}

@@ -1,5 +1,6 @@
 //! What a flow asks of its stores, out of the resolved spec.
 
+use crate::target::KeyPattern;
 use std::collections::{BTreeMap, BTreeSet};
 use whimbrel_model::FlowName;
 
@@ -100,6 +101,11 @@ pub enum Mode {
     /// The record's columns are set where the key exists; where [`crate::WriteBatch::guards`] names values,
     /// only where the target still holds those. A missing key and a value that changed meanwhile are rejects.
     Update,
+    /// The record is compared with what its key holds, over its own columns and without
+    /// [`WriteRequest::ignore`]: what is the same is not written ([`crate::Outcome::Unchanged`]), what is missing
+    /// is created, and of what differs the record's columns are set. What was written to the key since it was
+    /// compared stays, and the record is a reject.
+    Changed,
 }
 
 /// What becomes of a NULL.
@@ -139,10 +145,37 @@ pub struct WriteRequest {
     pub shape: Option<Shape>,
 }
 
-/// How records are nested in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// One object, which holds each record under the value that this column of it has. The column itself is not
-    /// among the record's members; it is never NULL, and no value of it stands twice.
-    ObjectBy(String),
+/// How records are nested in a file: in documents, one for each value of a column. Several flows may fill the
+/// documents of one file, one of them with what they say themselves, others with lists in them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Shape {
+    /// The column whose values tell documents apart; a record in which it is NULL has no place.
+    pub by: String,
+    /// How the documents stand in the file.
+    pub documents: Documents,
+    /// The list of which each record is an element, without the column; `None`: each record is a document, and no
+    /// two records have the same value of the column.
+    pub list: Option<String>,
+}
+
+/// How documents stand in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Documents {
+    /// As members of one object, whose keys are the column's values as text; a document lacks the column.
+    Members,
+    /// As records; each has the column.
+    Records,
+}
+
+impl Shape {
+    /// The name under which [`Shape::place`] is told. No column of a source is called so.
+    pub const PLACE: &'static str = "\u{0}place";
+
+    /// What tells the records of flows into one such file apart: where they stand.
+    #[must_use]
+    pub fn place(&self) -> KeyPattern {
+        let text = self.list.clone().unwrap_or_default();
+        KeyPattern { column: Self::PLACE.to_owned(), text, whole: true }
+    }
 }

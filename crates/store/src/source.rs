@@ -1,5 +1,6 @@
 //! Reading.
 
+use crate::Finding;
 use crate::context::RunContext;
 use crate::error::Result;
 use arrow::array::RecordBatch;
@@ -79,6 +80,12 @@ pub trait Source: Send + Sync {
     /// and type where a column cannot be read.
     async fn describe(&self) -> Result<SourceDescription>;
 
+    /// What `check` asks of the permissions that reading needs: by asking, not by trying. Nothing where the store
+    /// cannot be asked.
+    async fn permissions(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
     /// About `wanted` disjoint parts that together are the whole: every record, also one that arrives later,
     /// falls into exactly one. At least one part, also for an empty source. Parts are of similar size where
     /// the store can know.
@@ -100,6 +107,13 @@ pub trait Source: Send + Sync {
         after: Option<&Cursor>,
         context: &RunContext,
     ) -> Result<BatchStream>;
+
+    /// The same source, where one object may be very many records: whoever opens each member of a record's document
+    /// on its own asks for this, in which an object that is no record among others comes as objects of one member
+    /// each. `None`: the store has no such objects.
+    fn members(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
 
     /// Cuts the rest of a part, so that more workers can share it. Empty: it cannot be cut.
     ///

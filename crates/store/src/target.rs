@@ -1,5 +1,6 @@
 //! Writing.
 
+use crate::Finding;
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::held::{HeldBatch, HeldFlow, LookedUp};
@@ -49,6 +50,28 @@ pub struct TargetPlan {
     /// Tables whose rows a record must refer to, as the target enforces it at each write. Flows into them
     /// must be complete before a record of this flow is written.
     pub parents: Vec<Parent>,
+    /// What reading the table back costs; `None` where reading is not metered or there is nothing to read.
+    pub read_back: Option<ReadBackCost>,
+}
+
+/// What reading a table back costs, as far as its store knows its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReadBackCost {
+    /// Records in the table.
+    pub records: u64,
+    /// Read units for all of them, one behind the other.
+    pub whole_units: f64,
+    /// Read units for one of them by its key, on average.
+    pub each_units: f64,
+}
+
+/// What a deletion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Deleted {
+    /// Records that were there and are gone.
+    pub records: u64,
+    /// Units used.
+    pub capacity: Capacity,
 }
 
 /// A foreign key that is enforced at each write.
@@ -98,6 +121,35 @@ pub struct HotKeyColumn {
 pub struct TargetState {
     /// Whether the table held no record (in scope).
     pub empty: bool,
+}
+
+/// Whose a table is: written down beside the table itself, so that whoever reaches it can see.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Owner {
+    /// The migration that made the table or took it over.
+    pub migration: String,
+    /// The environment of that migration; `None` where its spec has none.
+    pub environment: Option<String>,
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.environment {
+            Some(environment) => write!(f, "environment `{environment}` of migration `{}`", self.migration),
+            None => write!(f, "migration `{}` (no environment)", self.migration),
+        }
+    }
+}
+
+/// What became of a table that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// It was not there.
+    Absent,
+    /// This store does not remove tables: somebody has to do it by hand.
+    Unable,
 }
 
 /// What `create` did.
@@ -229,10 +281,40 @@ pub trait Target: Send + Sync {
         encoded.map(|encoded| encoded.map(|encoded| encoded.fingerprint)).collect()
     }
 
+    /// The fingerprint of each record as [`Target::fingerprints`] gives it, and what writing it would use.
+    fn measured(
+        &self,
+        records: &RecordBatch,
+        context: &RunContext,
+    ) -> Vec<std::result::Result<(Fingerprint, Capacity), Refusal>> {
+        let encoded = self.encode(records, context).into_iter();
+        encoded.map(|encoded| encoded.map(|encoded| (encoded.fingerprint, encoded.capacity))).collect()
+    }
+
+    /// Whether records can be deleted by their keys.
+    fn deletes(&self) -> bool {
+        false
+    }
+
+    /// Deletes what lies under these keys, in scope, and waits until that is durable. A key that is not there is
+    /// no error, so that what was cut off may be done again. The keys are as [`crate::HeldContents::key`] shows
+    /// them. Deletes nothing where [`Target::deletes`] is false.
+    ///
+    /// # Errors
+    /// The store fails; some may be deleted.
+    async fn delete(&self, _keys: &[Map<String, Value>], _context: &RunContext) -> Result<Deleted> {
+        Ok(Deleted::default())
+    }
+
     /// Whether equal values may have fingerprints that differ: of text that the store itself turns into a type of
     /// which only it knows when two values are the same. Whoever compares asks [`Target::look_up`] then, which
     /// answers with the fingerprint of the record that it was asked for where the store holds the same.
     fn knows_best(&self) -> bool {
+        false
+    }
+
+    /// Whether records can be compared where they have no key ([`TargetPlan::key`]): each as a whole.
+    fn compares_without_key(&self) -> bool {
         false
     }
 
@@ -268,6 +350,38 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// The store fails, or there is no definition to make it from.
     async fn create(&self) -> Result<Creation>;
+
+    /// Whose the table is, as the store itself has it; `None` where nobody wrote that down, where the store has no
+    /// place for it, or where there is no table.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn owner(&self) -> Result<Option<Owner>> {
+        Ok(None)
+    }
+
+    /// Writes down beside the table whose it is; an earlier owner is replaced. `false`: the store has no place for
+    /// it.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn claim(&self, _owner: &Owner) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Removes the table with everything in it, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn remove(&self) -> Result<Removal> {
+        Ok(Removal::Unable)
+    }
+
+    /// What `check` asks of the permissions that a run needs here: by asking, not by trying. Nothing where the store
+    /// cannot be asked.
+    async fn permissions(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// What is there as the run begins.
     ///

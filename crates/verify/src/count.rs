@@ -8,17 +8,20 @@ use whimbrel_engine::journal::now_ms;
 use whimbrel_engine::migration::{Migration, ScanFlow};
 use whimbrel_engine::summary::Expected;
 use whimbrel_model::{Capacity, FlowName, StoreName};
-use whimbrel_store::KeyPattern;
+use whimbrel_store::{Held, KeyPattern, Patience, RunContext, Target};
 
 /// Counts each flow's records in its target and compares them with what a run says arrived. Flows that the
 /// target cannot tell apart, because no constant is part of their records, are counted together. More records
 /// than arrived are a difference where the table was empty before; else they are shown, and may have been there.
+///
+/// A target that fails in a way that may pass is asked again, for as long as the context says.
 ///
 /// # Errors
 /// A store fails.
 pub async fn count(
     migration: &Migration,
     expected: &BTreeMap<FlowName, Expected>,
+    context: &RunContext,
 ) -> Result<Verification, EngineError> {
     let begun = Instant::now();
     let mut tables: BTreeMap<(&StoreName, String), Vec<&ScanFlow>> = BTreeMap::new();
@@ -29,7 +32,7 @@ pub async fn count(
     for table in tables.values() {
         let constants: Vec<Vec<KeyPattern>> =
             table.iter().map(|flow| flow.plan.constants().to_vec()).collect();
-        let counted = table[0].plan.target.count(&constants).await?;
+        let counted = counted(&*table[0].plan.target, &constants, context).await?;
         for (flow, held) in table.iter().zip(share_out(table, &constants, counted.flows, expected)) {
             flows.insert(flow.plan.name.clone(), compare(arrived(expected, flow), held));
         }
@@ -44,6 +47,7 @@ pub async fn count(
         others: 0,
         assertions: Vec::new(),
         differences: Vec::new(),
+        unlisted: 0,
         repaired: 0,
         differences_file: None,
         notes: Vec::new(),
@@ -51,6 +55,22 @@ pub async fn count(
         capacity: Capacity::default(),
         ended_ms: now_ms(),
     })
+}
+
+async fn counted(
+    target: &dyn Target,
+    constants: &[Vec<KeyPattern>],
+    context: &RunContext,
+) -> Result<Held, EngineError> {
+    let mut patience: Option<Patience<'_>> = None;
+    loop {
+        let error = match target.count(constants).await {
+            Ok(held) => return Ok(held),
+            Err(error) => error,
+        };
+        let store = error.store().clone();
+        patience.get_or_insert_with(|| Patience::new(context)).wait(&store, error).await?;
+    }
 }
 
 fn arrived(expected: &BTreeMap<FlowName, Expected>, flow: &ScanFlow) -> u64 {

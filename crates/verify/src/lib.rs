@@ -7,7 +7,7 @@ mod count;
 mod verification;
 
 pub use assertions::{VerifyError, assertions};
-pub use compare::{Comparison, Found, Repaired, Repairs, Settings, Watch};
+pub use compare::{Comparison, Found, Repaired, Repairs, Settings, Watch, private_file};
 pub use count::count;
 pub use verification::{
     Assertion, AttributeDifference, Depth, Difference, DifferenceKind, FlowVerification, Outcome, Since,

@@ -23,6 +23,9 @@ pub struct Verification {
     /// The first differences, of each flow and kind some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
+    /// How many more there are, which only the file of all differences names.
+    #[serde(default)]
+    pub unlisted: u64,
     /// Records that were written again, before what is said here was found.
     #[serde(default)]
     pub repaired: u64,
@@ -51,6 +54,7 @@ impl Verification {
             others: 0,
             assertions: Vec::new(),
             differences: Vec::new(),
+            unlisted: 0,
             repaired: 0,
             differences_file: None,
             notes: Vec::new(),
@@ -153,6 +157,10 @@ pub struct Difference {
     /// Which side changed since the run, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
+    /// Whether it may be no difference but what others had written before the run, which skipped the key: of these
+    /// records some were changed since, and nothing tells which.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncertain: bool,
 }
 
 /// An attribute that differs.

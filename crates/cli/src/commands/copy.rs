@@ -3,6 +3,7 @@
 mod draft;
 mod look;
 mod sample;
+mod tables;
 
 use super::Program;
 use super::run::{Task, conclude, execute};
@@ -47,6 +48,10 @@ pub async fn copy(program: &Program, args: &CopyArgs) -> Result<Exit> {
     let copy = Copy { program, args, path: folder.join(SPEC), run: Some((id.clone(), started_ms)) };
     let (draft, opened) = copy.prepare(draft, true).await?;
     let text = draft.text(true);
+    if let Some(script) = draft.tables.as_ref().and_then(|tables| tables.script.as_ref()) {
+        let path = folder.join(tables::SCRIPT);
+        write(&path, script.as_bytes()).map_err(|source| EngineError::file("write", &path, source))?;
+    }
     write(&copy.path, text.as_bytes()).map_err(|source| EngineError::file("write", &copy.path, source))?;
     let workspace = copy.workspace(&draft, &text).await?;
     let begun = begin(&copy, &draft, &workspace, opened, &mut journal, id).await;
@@ -85,6 +90,11 @@ impl Copy<'_> {
         opened: &Opened,
         anywhere: bool,
     ) -> Result<()> {
+        if let Some(mut tables) = draft.tables.take() {
+            let looked = tables.look(draft, opened, !self.args.no_create).await;
+            draft.tables = Some(tables);
+            return Ok(looked?);
+        }
         look::columns(draft, workspace, opened).await?;
         let workspace = self.workspace(draft, &draft.text(anywhere)).await?;
         look::key(draft, &workspace, opened, !self.args.no_create).await?;
@@ -115,6 +125,7 @@ impl Copy<'_> {
             spec: self.spec_args(draft),
             create: !self.args.no_create,
             limit: self.args.limit,
+            diff: false,
             new: self.args.new,
             rehearse: false,
             verify: self.args.verify.clone(),
@@ -127,7 +138,10 @@ async fn print(program: &Program, args: &CopyArgs, draft: Draft) -> Result<Exit>
     let copy = Copy { program, args, path: PathBuf::from(SPEC), run: None };
     let (draft, opened) = copy.prepare(draft, false).await?;
     opened.close().await;
-    let text = draft.text(false);
+    let mut text = draft.text(false);
+    if let Some(tables) = &draft.tables {
+        text.push_str(&tables.script_as_comment());
+    }
     program.console.print(&json!({ "migration": draft.migration(), "spec": text }), &text);
     Ok(Exit::Done)
 }

@@ -155,6 +155,7 @@ fn arguments(spec: PathBuf, report: Option<PathBuf>) -> RunArgs {
         spec: SpecArgs { spec, only: Vec::new(), values },
         create: true,
         limit: None,
+        diff: false,
         new: false,
         rehearse: false,
         verify: VerifyArgs { verify: Some(VerifyDepth::All), report: Vec::from_iter(report) },

@@ -2,6 +2,7 @@
 
 use super::Program;
 use crate::args::SpecArgs;
+use crate::changes::Shown;
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace};
@@ -12,30 +13,53 @@ use whimbrel_engine::{EngineError, Migration};
 use whimbrel_model::{FingerprintKey, RunId};
 use whimbrel_store::RunContext;
 
+/// How closely a plan looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// At every record, not only at a sample.
+    pub all: bool,
+    /// Each record that a run would alter is shown.
+    pub diff: bool,
+    /// At no more records of each source.
+    pub limit: Option<u64>,
+}
+
 /// Shows what a run would do. Exit 3 where records would be rejected, or no flow takes them.
 ///
 /// # Errors
 /// The spec is wrong or a store fails.
-pub async fn plan(program: &Program, args: &SpecArgs, all: bool, limit: Option<u64>) -> Result<Exit> {
+pub async fn plan(program: &Program, args: &SpecArgs, look: &Look) -> Result<Exit> {
     let workspace = Workspace::load(args, None).await?;
     let opened = workspace.open().await?;
-    let planned = look(program, &workspace, &opened, all, limit).await;
+    let shown = look.diff.then(|| Shown::new(program.console));
+    let planned = planned(program, &workspace, &opened, look, shown.as_ref()).await;
     opened.close().await;
     let plan = planned?;
-    program.console.print(&plan, whimbrel_report::plan(&plan, Console::paint_of_output()));
+    let mut text = whimbrel_report::plan(&plan, Console::paint_of_output());
+    if let Some(shown) = shown {
+        let (read, rejected) = plan
+            .flows
+            .iter()
+            .fold((0, 0), |(read, rejected), flow| (read + flow.read, rejected + flow.rejected));
+        text = format!("{}\n{text}", shown.foreseen(read, rejected));
+    }
+    program.console.print(&plan, text);
     let rejected = plan.flows.iter().any(|flow| flow.rejected > 0);
     Ok(if rejected || !plan.unmatched.is_empty() { Exit::Rejects } else { Exit::Done })
 }
 
-async fn look(
+async fn planned(
     program: &Program,
     workspace: &Workspace,
     opened: &Opened,
-    all: bool,
-    limit: Option<u64>,
+    look: &Look,
+    shown: Option<&Shown>,
 ) -> Result<DryRun> {
     let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
-    opened.hide(plan_of(&migration, all, limit).await)
+    if let Some(shown) = shown {
+        migration.watch(&shown.watch());
+    }
+    opened.hide(plan_of(&migration, look.all, look.limit).await)
 }
 
 /// The plan of a migration made ready.

@@ -105,7 +105,7 @@ async fn ask(
 
 fn settings(program: &Program, args: &QueryArgs, workspace: &Workspace) -> Settings {
     let limits = &workspace.resolved.limits;
-    let limit = UnitLimit { read: limits.max_read_units, write: None };
+    let limit = UnitLimit { read: limits.max_read_units, ..UnitLimit::default() };
     Settings {
         parallel: program.parallel(),
         memory_bytes: usize::try_from(program.common.memory).unwrap_or(usize::MAX),

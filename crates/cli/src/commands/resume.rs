@@ -1,8 +1,9 @@
 //! `whimbrel resume` and `whimbrel retry`
 
 use super::Program;
-use super::run::{Kept, Task, conclude, execute, refuse_unfinished, rehearsing};
+use super::run::{Kept, Task, catch_up, conclude, execute, refuse_unfinished, rehearsing};
 use crate::args::{RunArgs, Values, VerifyArgs};
+use crate::due::Due;
 use crate::failure::{Exit, Result};
 use crate::workspace::Workspace;
 use whimbrel_engine::journal::{RunKind, RunRecord, now_ms};
@@ -23,28 +24,89 @@ pub async fn resume(
     let mut journal = journal(program)?;
     let record = match name {
         Some(name) => find(&journal, name)?,
-        None => journal.runs()?.into_iter().find(RunRecord::is_unfinished).ok_or_else(|| {
-            EngineError::refused(
-                "there is no unfinished run",
-                "`whimbrel list` shows all runs; `whimbrel run SPEC` begins one",
-            )
-        })?,
+        None => next(&journal)?,
     };
     let lock = journal.lock(&record.migration, record.environment.as_deref())?;
     // Under the lock nobody else moves it: it may have come to its end a moment ago.
     let record = find(&journal, record.id.as_str())?;
-    refuse_finished(&record)?;
+    let due = Due::read(&journal.run_folder(&record.id)).filter(|_| is_over(&record));
+    if due.is_none() {
+        refuse_finished(&record)?;
+    }
     refuse_other_environment(&record, values)?;
+    if due.is_some() {
+        refuse_superseded(&journal, &record)?;
+    }
+    let verify = due.clone().unwrap_or_default().args(verify);
     let args = kept_args(&record, values, verify);
     let mut workspace = Workspace::load(&args.spec, Some((&record.id, record.started_ms))).await?;
     let args = rehearsing(program, args, &mut workspace, &journal.run_folder(&root(&journal, &record)?))?;
+    if due.is_some() && !accept_spec {
+        refuse_other_spec(&record, &workspace)?;
+    }
     let opened = workspace.open().await?;
-    let id = record.id.clone();
-    let task = Task::Resume { record: Box::new(record), accept_spec };
-    let ended = execute(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    let ended = if due.is_some() {
+        catch_up(program, &args, &workspace, &opened, &journal, &record).await
+    } else {
+        let id = record.id.clone();
+        let task = Task::Resume { record: Box::new(record), accept_spec };
+        execute(program, &args, &workspace, &opened, &mut journal, id, task).await
+    };
     opened.close().await;
     drop(lock);
     Ok(conclude(program, &ended?))
+}
+
+/// The run to go on with where none is named: one that is unfinished, else one that was not verified as was asked for.
+fn next(journal: &Journal) -> Result<RunRecord> {
+    let runs = journal.runs()?;
+    let is_due = |run: &&RunRecord| is_over(run) && Due::read(&journal.run_folder(&run.id)).is_some();
+    let due = || runs.iter().find(|run| is_due(run) && later(&runs, run).is_none());
+    let found = runs.iter().find(|run| run.is_unfinished()).or_else(due).cloned();
+    Ok(found.ok_or_else(|| {
+        EngineError::refused(
+            "there is no unfinished run",
+            "`whimbrel list` shows all runs; `whimbrel run SPEC` begins one",
+        )
+    })?)
+}
+
+/// Whether a run came to its end.
+fn is_over(run: &RunRecord) -> bool {
+    matches!(run.outcome.as_deref(), Some("complete" | "incomplete"))
+}
+
+/// A later run of the same migration and environment; `runs` has the latest first.
+fn later<'a>(runs: &'a [RunRecord], run: &RunRecord) -> Option<&'a RunRecord> {
+    let mut of_it =
+        runs.iter().filter(|other| other.migration == run.migration && other.environment == run.environment);
+    of_it.next().filter(|latest| latest.id != run.id)
+}
+
+/// What the targets hold is no longer what this run left.
+fn refuse_superseded(journal: &Journal, record: &RunRecord) -> Result<()> {
+    let runs = journal.runs()?;
+    let Some(later) = later(&runs, record) else { return Ok(()) };
+    Err(EngineError::refused(
+        format!("the run {} was not verified, and the run {} came after it", record.id, later.id),
+        format!("`whimbrel verify {}` compares what is there now", record.spec_path),
+    )
+    .into())
+}
+
+/// What is verified is what the run moved.
+fn refuse_other_spec(record: &RunRecord, workspace: &Workspace) -> Result<()> {
+    if record.spec_digest == workspace.resolved.digest {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!("the spec {} has changed since the run {}", record.spec_path, record.id.short()),
+        format!(
+            "put it back, or compare by the new spec: `whimbrel resume {} --accept-spec`",
+            record.id.short()
+        ),
+    )
+    .into())
 }
 
 fn refuse_finished(record: &RunRecord) -> Result<()> {

@@ -1,12 +1,14 @@
 //! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
 
 use super::Program;
-use crate::args::{RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
+use crate::args::{Common, RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
+use crate::changes::{self, Shown};
 use crate::console::Console;
 use crate::display;
+use crate::due::Due;
 use crate::failure::{Exit, Failure, Result};
 use crate::metrics::Metrics;
-use crate::proof::{Proof, Wanted};
+use crate::proof::{Proof, Wanted, incomparable};
 use crate::rehearsal;
 use crate::workspace::{Opened, Workspace};
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
 use whimbrel_engine::{
-    EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary,
+    EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary, ownership,
 };
 use whimbrel_model::RunId;
 use whimbrel_spec::{Redactor, Resolved};
@@ -40,10 +42,12 @@ pub struct Kept {
     verify: Option<String>,
     #[serde(default)]
     report: Vec<PathBuf>,
+    #[serde(default)]
+    max_cost_usd: Option<f64>,
 }
 
 impl Kept {
-    fn of(args: &RunArgs, batch_size: Option<u32>, secrets: &Redactor) -> Self {
+    fn of(args: &RunArgs, common: &Common, secrets: &Redactor) -> Self {
         let values = args.spec.values.clone();
         let shown = |(_, value): &(String, String)| secrets.redact(value) == *value;
         Self {
@@ -55,7 +59,8 @@ impl Kept {
             limit: args.limit,
             create: args.create,
             rehearse: args.rehearse,
-            batch_size,
+            batch_size: common.batch_size,
+            max_cost_usd: common.max_cost,
             verify: args.verify.verify.map(|depth| depth.to_string()),
             report: args.verify.report.clone(),
         }
@@ -77,7 +82,15 @@ impl Kept {
         let kept: Option<VerifyDepth> = self.verify.and_then(|depth| depth.parse().ok());
         let report = if verify.report.is_empty() { self.report } else { verify.report };
         let verify = VerifyArgs { verify: verify.verify.or(kept), report };
-        RunArgs { spec, create: self.create, limit: self.limit, new: false, rehearse: self.rehearse, verify }
+        RunArgs {
+            spec,
+            create: self.create,
+            limit: self.limit,
+            diff: false,
+            new: false,
+            rehearse: self.rehearse,
+            verify,
+        }
     }
 }
 
@@ -143,7 +156,11 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     let ended = execute(program, args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
     drop(lock);
-    Ok(conclude(program, &ended?))
+    let ended = ended?;
+    if args.diff && !program.console.json() {
+        program.console.print(&(), changes::summary(&ended.summary.totals));
+    }
+    Ok(conclude(program, &ended))
 }
 
 /// In a rehearsal: other stores, and everything that a run can be asked for.
@@ -234,11 +251,25 @@ pub async fn execute(
         }
         None => None,
     };
-    let migration = opened.prepare(resolved.clone(), &program.common).await?;
+    let mut migration = opened.prepare(resolved.clone(), &program.common).await?;
+    if args.diff {
+        migration.watch(&Shown::new(program.console).watch());
+    }
+    if let (None, Some(usd)) = (program.common.max_cost, kept_max_cost(&task)) {
+        migration.resolved.limits.max_cost_usd = Some(usd);
+    }
+    if matches!(args.verify.verify, Some(VerifyDepth::Sample(_) | VerifyDepth::All))
+        && let Some(refused) = incomparable(&migration, None, args.rehearse)
+    {
+        // Before a record is moved, and not when its proof is asked for.
+        return opened.hide(Err(refused));
+    }
+    opened.hide(ownership::check(&migration, Some(&*journal)).await)?;
+    let folder = journal.run_folder(&id);
     let begun = match task {
         Task::Begin(kind) => {
-            let kept = Kept::of(args, program.common.batch_size, &resolved.secrets);
-            whimbrel_report::keep_plan(&migration, None, &journal.run_folder(&id))?;
+            let kept = Kept::of(args, &program.common, &resolved.secrets);
+            whimbrel_report::keep_plan(&migration, None, &folder)?;
             Run::begin(migration, journal, id, kind, json!(kept), settings).await
         }
         Task::Resume { record, accept_spec } => {
@@ -247,6 +278,7 @@ pub async fn execute(
     };
     let run = opened.hide(begun)?;
     let record = run.record().clone();
+    opened.hide(Due::of(&args.verify).note(&folder))?;
     program.console.say(format!("run {} of {}", record.id, resolved.migration));
     let (summary, error) = opened.hide(shown(program, resolved, run, progress, meter).await)?;
     let mut done = Ended {
@@ -254,21 +286,104 @@ pub async fn execute(
         failure: error.map(|error| Failure::from(error).hiding(&resolved.secrets)),
         verification: None,
     };
-    if let (Some(depth), None) = (args.verify.verify, &done.failure) {
+    let asked = Asked { program, args, workspace, opened };
+    let proven = asked.prove(journal, &record, &stop, &mut done).await;
+    interrupt.abort();
+    proven?;
+    Ok(done)
+}
+
+/// Does what was asked for behind a run that is over: its verification and its reports.
+///
+/// # Errors
+/// The spec or the stores are others now, or a report cannot be written.
+pub async fn catch_up(
+    program: &Program,
+    args: &RunArgs,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &Journal,
+    record: &RunRecord,
+) -> Result<Ended> {
+    let folder = journal.run_folder(&record.id);
+    program.log.keep_in(&folder, &workspace.resolved.secrets)?;
+    let stop = CancellationToken::new();
+    let interrupt = tokio::spawn(stop_on_signal(program.console, stop.clone()));
+    program.console.say(format!(
+        "run {} of {} is over; what was asked for behind it follows",
+        record.id, record.migration
+    ));
+    let mut done = Ended { summary: Summary::read(&folder)?, failure: None, verification: None };
+    let asked = Asked { program, args, workspace, opened };
+    let proven = asked.prove(journal, record, &stop, &mut done).await;
+    interrupt.abort();
+    proven?;
+    Ok(done)
+}
+
+/// What a user asked for, and what it takes.
+struct Asked<'a> {
+    program: &'a Program,
+    args: &'a RunArgs,
+    workspace: &'a Workspace,
+    opened: &'a Opened,
+}
+
+impl Asked<'_> {
+    /// The verification, where the run has not failed, and the reports. Both are due until they are done.
+    async fn prove(
+        &self,
+        journal: &Journal,
+        record: &RunRecord,
+        stop: &CancellationToken,
+        done: &mut Ended,
+    ) -> Result<()> {
+        if let (Some(depth), None) = (self.args.verify.verify, &done.failure) {
+            match self.verify(journal, depth, record.id.clone(), stop).await {
+                Ok(verification) => done.verification = Some(verification),
+                Err(failure) => {
+                    let again = format!("`whimbrel resume {}`", record.id.short());
+                    done.failure = Some(failure.of_verification(&again));
+                }
+            }
+        }
+        for path in &self.args.verify.report {
+            self.opened.hide(super::report::of_run(self.program, journal, record, path))?;
+        }
+        if done.failure.is_none() {
+            self.opened.hide(Due::done(&journal.run_folder(&record.id)))?;
+        }
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        journal: &Journal,
+        depth: VerifyDepth,
+        run: RunId,
+        stop: &CancellationToken,
+    ) -> Result<Verification> {
+        let wanted = Wanted { depth: Some(depth), run: Some(run), ..Wanted::default() };
+        let (program, opened) = (self.program, self.opened);
+        let resolved = &self.workspace.resolved;
+        let prepared = tokio::select! {
+            () = stop.cancelled() => return Err(EngineError::Interrupted.into()),
+            prepared = Proof::prepare(program, resolved, opened, journal, wanted, stop.clone()) => prepared,
+        };
+        let proof = prepared?;
         let verified = tokio::select! {
             () = stop.cancelled() => Err(EngineError::Interrupted.into()),
-            verified = verify(program, workspace, opened, journal, depth, record.id.clone(), stop.clone()) => verified,
+            verified = proof.carry_out() => verified,
         };
-        match verified {
-            Ok(verification) => done.verification = Some(verification),
-            Err(failure) => done.failure = Some(failure),
-        }
+        proof.cleared().await;
+        verified
     }
-    interrupt.abort();
-    for path in &args.verify.report {
-        opened.hide(super::report::of_run(program, journal, &record, path))?;
-    }
-    Ok(done)
+}
+
+/// What a run that goes on was told to cost at the most when it began.
+fn kept_max_cost(task: &Task) -> Option<f64> {
+    let Task::Resume { record, .. } = task else { return None };
+    record.options.get("max_cost_usd")?.as_f64()
 }
 
 /// Executes a run under a display.
@@ -294,19 +409,6 @@ async fn shown(
         tracing::warn!("the progress display ended badly");
     }
     executed
-}
-
-async fn verify(
-    program: &Program,
-    workspace: &Workspace,
-    opened: &Opened,
-    journal: &Journal,
-    depth: VerifyDepth,
-    run: RunId,
-    stop: CancellationToken,
-) -> Result<Verification> {
-    let wanted = Wanted { depth: Some(depth), run: Some(run), ..Wanted::default() };
-    Proof::prepare(program, &workspace.resolved, opened, journal, wanted, stop).await?.carry_out().await
 }
 
 /// The first signal lets what is in flight finish; the second ends the process at once, which loses nothing
@@ -377,6 +479,9 @@ fn next_step(ended: &Ended) -> String {
     let run = RunId::new(ended.summary.run.as_str());
     let run = run.short();
     match ended.summary.outcome {
+        RunOutcome::Complete | RunOutcome::Incomplete if ended.failure.is_some() => {
+            format!("\nnext: the run is over, its verification is not: `whimbrel resume {run}` verifies it")
+        }
         RunOutcome::Complete => String::new(),
         RunOutcome::Incomplete => format!("\nnext: fix what the reasons name, then `whimbrel retry {run}`"),
         RunOutcome::Failed | RunOutcome::Paused => {

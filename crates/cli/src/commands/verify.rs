@@ -20,6 +20,11 @@ use whimbrel_verify::{Outcome, Verification};
 /// # Errors
 /// The spec is wrong, or a store fails.
 pub async fn verify(program: &Program, args: &VerifyCommand) -> Result<Exit> {
+    let command = format!("`whimbrel verify {}`", args.spec.spec.display());
+    verified(program, args).await.map_err(|failure| failure.of_verification(&command))
+}
+
+async fn verified(program: &Program, args: &VerifyCommand) -> Result<Exit> {
     for path in &args.report {
         Format::of(path)?;
     }
@@ -63,9 +68,11 @@ async fn carry_out(
 ) -> Result<Verification> {
     let proof = Proof::prepare(program, &workspace.resolved, opened, journal, wanted, stop.clone()).await?;
     let verification = tokio::select! {
-        () = stop.cancelled() => return Err(EngineError::Interrupted.into()),
-        verification = proof.carry_out() => verification?,
+        () = stop.cancelled() => Err(EngineError::Interrupted.into()),
+        verification = proof.carry_out() => verification,
     };
+    proof.cleared().await;
+    let verification = verification?;
     for path in &args.report {
         opened.hide(write(proof.migration(), &verification, path))?;
         program.console.say(format!("report: {}", path.display()));

@@ -3,9 +3,11 @@
 use super::MalformedItem;
 use crate::classes::Classes;
 use crate::types::ignore::Ignore;
-use crate::types::read::{Attribute, Place};
+use crate::types::item::is_item;
+use crate::types::read::{Attribute, Text};
 use crate::types::row::Layout;
 use crate::types::value::canonical;
+use arrow::datatypes::Schema;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Deserializer as _;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
@@ -30,6 +32,8 @@ pub(crate) struct Flows {
     key_places: Vec<usize>,
     /// The places of the attributes that classes look at.
     class_places: Vec<usize>,
+    /// Whether a flow writes whole items, so that every attribute counts.
+    wants_all: bool,
     fingerprint_key: FingerprintKey,
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Flows {
 struct Flow {
     /// All its columns.
     written: BTreeSet<String>,
+    /// It writes whole items: every attribute is its own.
+    is_whole: bool,
     /// Those that are compared, by name.
     compared: Vec<Column>,
     ignore: Ignore,
@@ -50,6 +56,22 @@ struct Column {
     name: String,
     place: usize,
     partly_ignored: bool,
+}
+
+/// The attributes of an item, as far as they are looked at.
+#[derive(Debug)]
+pub(super) struct Values<'n, V> {
+    /// Those that have a place.
+    at: Vec<Option<V>>,
+    /// All others, where a flow writes whole items.
+    rest: Vec<(Cow<'n, str>, V)>,
+}
+
+impl<V> Values<'_, V> {
+    fn clear(&mut self) {
+        self.at.fill_with(|| None);
+        self.rest.clear();
+    }
 }
 
 /// What is used again from item to item.
@@ -116,10 +138,7 @@ impl Flows {
         layout: &Layout,
         fingerprint_key: &FingerprintKey,
     ) -> Result<Self, String> {
-        let named = flows.iter().map(|flow| {
-            let names = flow.columns.fields().iter().map(|field| field.name().clone()).collect();
-            (flow.constants.as_slice(), names, &flow.request)
-        });
+        let named = flows.iter().map(|flow| (flow.constants.as_slice(), &*flow.columns, &flow.request));
         Self::new(named, layout, fingerprint_key)
     }
 
@@ -128,7 +147,7 @@ impl Flows {
     /// # Errors
     /// As [`Flows::of`].
     pub(crate) fn one(
-        columns: BTreeSet<String>,
+        columns: &Schema,
         request: &WriteRequest,
         layout: &Layout,
         fingerprint_key: &FingerprintKey,
@@ -137,7 +156,7 @@ impl Flows {
     }
 
     fn new<'f>(
-        named: impl IntoIterator<Item = (&'f [KeyPattern], BTreeSet<String>, &'f WriteRequest)>,
+        named: impl IntoIterator<Item = (&'f [KeyPattern], &'f Schema, &'f WriteRequest)>,
         layout: &Layout,
         fingerprint_key: &FingerprintKey,
     ) -> Result<Self, String> {
@@ -149,8 +168,11 @@ impl Flows {
         let key: Vec<String> = layout.key.iter().map(|key| key.name.clone()).collect();
         let key_places = key.iter().map(&mut place).collect();
         let (mut flows, mut constants) = (Vec::new(), Vec::new());
-        for (patterns, written, request) in named {
+        for (patterns, columns, request) in named {
             let ignore = Ignore::parse(&request.ignore)?;
+            let is_whole = columns.fields().iter().any(|field| is_item(field));
+            let fields = columns.fields().iter().filter(|field| !is_item(field));
+            let written: BTreeSet<String> = fields.map(|field| field.name().clone()).collect();
             let column = |name: &String| Column {
                 place: place(name),
                 partly_ignored: ignore.is_within(name),
@@ -158,20 +180,21 @@ impl Flows {
             };
             let compared = written.iter().filter(|name| !ignore.whole(name)).map(column).collect();
             let scope = request.scope.iter().map(|(name, value)| (place(name), value.clone())).collect();
-            flows.push(Flow { written, compared, ignore, scope });
+            flows.push(Flow { written, is_whole, compared, ignore, scope });
             constants.push(patterns);
         }
         let classes = Classes::of(constants);
         let class_places = classes.columns().iter().map(&mut place).collect();
         let fingerprint_key = fingerprint_key.clone();
-        Ok(Self { key, flows, classes, places, key_places, class_places, fingerprint_key })
+        let wants_all = flows.iter().any(|flow| flow.is_whole);
+        Ok(Self { key, flows, classes, places, key_places, class_places, wants_all, fingerprint_key })
     }
 
     /// Room for the values of an item.
-    pub(super) fn no_values<V>(&self) -> Vec<Option<V>> {
-        let mut values = Vec::new();
-        values.resize_with(self.places.len(), || None);
-        values
+    pub(super) fn no_values<V>(&self) -> Values<'static, V> {
+        let mut at = Vec::new();
+        at.resize_with(self.places.len(), || None);
+        Values { at, rest: Vec::new() }
     }
 
     /// Decodes the attributes of an item that are looked at, and passes over the others.
@@ -181,22 +204,34 @@ impl Flows {
     pub(super) fn decode<'t>(
         &self,
         item: &'t str,
-        values: &mut [Option<Attribute<'t>>],
+        values: &mut Values<'t, Attribute<'t>>,
     ) -> Result<(), MalformedItem> {
-        values.fill_with(|| None);
+        values.clear();
         let mut deserializer = serde_json::Deserializer::from_str(item);
-        deserializer.deserialize_map(ItemVisitor { places: &self.places, values })?;
+        deserializer.deserialize_map(ItemVisitor { flows: self, values })?;
         Ok(deserializer.end()?)
     }
 
-    /// Where an attribute that is looked at has its place.
-    pub(super) fn place(&self, name: &str) -> Option<usize> {
-        self.places.get(name).copied()
+    /// Takes the attributes of an item that are looked at.
+    pub(super) fn take<'i>(
+        &self,
+        item: impl Iterator<Item = (&'i String, &'i AttributeValue)>,
+        values: &mut Values<'i, &'i AttributeValue>,
+    ) {
+        values.clear();
+        for (name, value) in item {
+            match self.places.get(name) {
+                Some(place) => values.at[*place] = Some(value),
+                None if self.wants_all => values.rest.push((Cow::Borrowed(name), value)),
+                None => {}
+            }
+        }
     }
 
     /// The flow that an item belongs to; within, `None`: to none. Without: the item is another tenant's, and
     /// nobody's business here.
-    pub(super) fn belongs(&self, values: &[Option<impl HeldValue>]) -> Option<Option<usize>> {
+    pub(super) fn belongs(&self, values: &Values<'_, impl HeldValue>) -> Option<Option<usize>> {
+        let values = &values.at;
         let text = |column: usize| values[self.class_places[column]].as_ref()?.text();
         let in_scope = |flow: usize| {
             self.flows[flow]
@@ -216,10 +251,11 @@ impl Flows {
     pub(super) fn fingerprint(
         &self,
         flow: Option<usize>,
-        values: &[Option<impl HeldValue>],
+        values: &Values<'_, impl HeldValue>,
         scratch: &mut Scratch,
     ) -> Result<Fingerprint, MalformedItem> {
         let Scratch { key, record } = scratch;
+        let Values { at: values, rest } = values;
         key.clear();
         key.list(self.key_places.len());
         for place in &self.key_places {
@@ -232,6 +268,10 @@ impl Flows {
             return Ok(self.fingerprint_key.fingerprint(key, key));
         };
         record.clear();
+        if flow.is_whole {
+            self.whole(flow, values, rest, record)?;
+            return Ok(self.fingerprint_key.fingerprint(key, record));
+        }
         let present =
             || flow.compared.iter().filter_map(|column| Some((column, values[column.place].as_ref()?)));
         record.map(present().count());
@@ -246,9 +286,54 @@ impl Flows {
         Ok(self.fingerprint_key.fingerprint(key, record))
     }
 
+    /// Every attribute of an item, by name, in canonical form.
+    fn whole(
+        &self,
+        flow: &Flow,
+        values: &[Option<impl HeldValue>],
+        rest: &[(Cow<'_, str>, impl HeldValue)],
+        record: &mut Canonical,
+    ) -> Result<(), MalformedItem> {
+        enum Value<'v, P, R> {
+            Placed(&'v P),
+            Rest(&'v R),
+        }
+        let placed = self
+            .places
+            .iter()
+            .filter_map(|(name, place)| Some((name.as_str(), Value::Placed(values[*place].as_ref()?))));
+        let rest = rest.iter().map(|(name, value)| (&**name, Value::Rest(value)));
+        let mut all: Vec<_> = placed.chain(rest).filter(|(name, _)| !flow.ignore.whole(name)).collect();
+        all.sort_unstable_by_key(|(name, _)| *name);
+        record.map(all.len());
+        for (name, value) in all {
+            record.key(name);
+            match value {
+                Value::Placed(value) => append(flow, name, value, record)?,
+                Value::Rest(value) => append(flow, name, value, record)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether an attribute is shown of an item of the flow; of an item of none everything is.
     pub(super) fn shows(&self, flow: Option<usize>, name: &str) -> bool {
-        flow.and_then(|flow| self.flows.get(flow)).is_none_or(|flow| flow.written.contains(name))
+        let flow = flow.and_then(|flow| self.flows.get(flow));
+        flow.is_none_or(|flow| flow.is_whole || flow.written.contains(name))
+    }
+}
+
+fn append(
+    flow: &Flow,
+    name: &str,
+    value: &impl HeldValue,
+    into: &mut Canonical,
+) -> Result<(), MalformedItem> {
+    if flow.ignore.is_within(name) {
+        flow.ignore.canonical(into, name, value.value()?.as_ref());
+        Ok(())
+    } else {
+        value.append(into)
     }
 }
 
@@ -265,8 +350,8 @@ fn is(value: &impl HeldValue, wanted: &str) -> bool {
 
 /// Decodes the attributes that are looked at.
 struct ItemVisitor<'a, 't> {
-    places: &'a HashMap<String, usize>,
-    values: &'a mut [Option<Attribute<'t>>],
+    flows: &'a Flows,
+    values: &'a mut Values<'t, Attribute<'t>>,
 }
 
 impl<'t> Visitor<'t> for ItemVisitor<'_, 't> {
@@ -277,8 +362,10 @@ impl<'t> Visitor<'t> for ItemVisitor<'_, 't> {
     }
 
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(place) = map.next_key_seed(Place(self.places))? {
-            match place.and_then(|place| self.values.get_mut(place)) {
+        let Self { flows, values } = self;
+        while let Some(Text(name)) = map.next_key::<Text<'t>>()? {
+            match flows.places.get(&*name).and_then(|place| values.at.get_mut(*place)) {
+                None if flows.wants_all => values.rest.push((name, map.next_value()?)),
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(value @ None) => *value = Some(map.next_value()?),
                 Some(Some(_)) => return Err(A::Error::custom("an item that holds a name twice")),

@@ -9,7 +9,6 @@ use crate::limits::{self, BATCH_GETS};
 use crate::pacing::{Impatience, Patience};
 use crate::types::row::{Encoder, Item, Layout, Prepared};
 use arrow::array::RecordBatch;
-use aws_sdk_dynamodb::types::AttributeValue;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -129,16 +128,11 @@ impl LookUp<'_> {
 }
 
 fn fingerprints(items: &[Item], flows: &Flows) -> std::result::Result<Vec<Fingerprint>, MalformedItem> {
-    let mut values: Vec<Option<&AttributeValue>> = flows.no_values();
+    let mut values = flows.no_values();
     let mut scratch = Scratch::default();
     let mut all = Vec::with_capacity(items.len());
     for item in items {
-        values.fill(None);
-        for (name, value) in item {
-            if let Some(place) = flows.place(name) {
-                values[place] = Some(value);
-            }
-        }
+        flows.take(item.iter(), &mut values);
         all.push(flows.fingerprint(Some(0), &values, &mut scratch)?);
     }
     Ok(all)

@@ -25,6 +25,10 @@ use std::error::Error;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// More room than for this many bytes is not made on the word of a header. DynamoDB's pages end at 1 MB of values;
+/// their JSON is seldom twice that.
+const LARGEST_PAGE: usize = 4 << 20;
+
 /// A page.
 #[derive(Debug)]
 pub(crate) struct Page {
@@ -128,9 +132,8 @@ impl Taken {
     async fn bytes(self) -> Result<Vec<u8>, Failure> {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let body = body.ok_or_else(|| Failure::protocol("an answer without a body"))?;
-        let collected = tokio::time::timeout(ATTEMPT_TIMEOUT, ByteStream::new(body).collect()).await;
-        let aggregated = collected.map_err(Failure::lost)?.map_err(Failure::lost)?;
-        Ok(aggregated.to_vec())
+        let collected = tokio::time::timeout(ATTEMPT_TIMEOUT, joined(ByteStream::new(body))).await;
+        collected.map_err(Failure::lost)?.map_err(Failure::lost)
     }
 }
 
@@ -209,6 +212,16 @@ impl PageRequest {
             Err(error) => Err(connection.failure(error).await),
         }
     }
+}
+
+/// The whole of a body. Each part is copied as it comes, while it is still in the cache, into room for all of them.
+async fn joined(mut body: ByteStream) -> Result<Vec<u8>, aws_smithy_types::byte_stream::error::Error> {
+    let announced = usize::try_from(body.size_hint().0).unwrap_or(0);
+    let mut whole = Vec::with_capacity(announced.min(LARGEST_PAGE));
+    while let Some(part) = body.try_next().await? {
+        whole.extend_from_slice(&part);
+    }
+    Ok(whole)
 }
 
 /// A key in DynamoDB JSON as the SDK takes it; `None` where it is none.

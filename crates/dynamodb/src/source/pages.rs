@@ -118,16 +118,12 @@ impl Pages {
         self.request.limit = None;
         loop {
             let estimate = Capacity { read_units: units, ..Capacity::default() };
-            if self.context.budget.reserve(estimate).is_ok() {
-                return Ok(estimate);
-            }
+            let Err(spent) = self.context.budget.reserve(estimate) else { return Ok(estimate) };
             units /= 2.0;
             let items = (units / (self.units_per_item.max(0.001) * ROOM)).floor();
             if items < 1.0 {
-                let context = format!("{}: the run may not use more read units", self.doing());
-                return Err(self
-                    .error(StoreErrorKind::LimitReached, context)
-                    .with_hint("raise `max_read_units` and resume"));
+                let context = format!("{}: the next page would pass `{}`", self.doing(), spent.limit());
+                return Err(self.error(StoreErrorKind::LimitReached, context).with_hint(spent.hint()));
             }
             #[expect(clippy::cast_possible_truncation, reason = "at most 128 units of 1,000 items each")]
             let limit = items as i32;

@@ -22,5 +22,5 @@ mod attribute;
 mod canonical;
 mod column;
 
-pub(crate) use attribute::{Attribute, Place, Text, dynamodb_json};
+pub(crate) use attribute::{Attribute, Place, Text, dynamodb_json, entries};
 pub(crate) use column::{Reading, Values};

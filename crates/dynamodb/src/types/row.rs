@@ -2,15 +2,17 @@
 
 use super::cell::Cells;
 use super::ignore::Ignore;
+use super::item::{self, Rest};
 use super::value::{canonical, preview};
 use super::{Conversion, conversion};
 use crate::definition::{Definition, KeyElement, KeyRole, Projection, ProjectionType, ScalarKind};
 use crate::limits;
 use arrow::array::RecordBatch;
+use arrow::array::StringArray;
 use arrow::datatypes::Schema;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Fingerprint, FingerprintKey, Stage};
 use whimbrel_store::{Encoded, Nulls, Refusal, WriteRequest};
@@ -110,6 +112,8 @@ fn canonical_key<'v>(values: impl ExactSizeIterator<Item = Option<&'v AttributeV
 pub(crate) struct Prepared {
     /// What is written, by column of its encoder; `None` is left out.
     pub(crate) values: Box<[Option<AttributeValue>]>,
+    /// What its whole item holds besides, by name.
+    rest: Vec<Rest>,
     /// Its size by DynamoDB's count.
     pub(crate) bytes: u64,
     /// Write units of the item itself.
@@ -118,6 +122,17 @@ pub(crate) struct Prepared {
     pub(crate) index_units: u64,
     /// Its fingerprint.
     pub(crate) fingerprint: Fingerprint,
+}
+
+/// An attribute of a prepared record, by its name.
+#[derive(Debug)]
+pub(crate) struct Named<'a> {
+    /// The name.
+    pub(crate) name: &'a str,
+    /// The name as a JSON string.
+    pub(crate) json_name: &'a str,
+    /// A key of the table.
+    pub(crate) is_table_key: bool,
 }
 
 /// One column of a flow.
@@ -174,6 +189,8 @@ pub(crate) struct Encoder<'a> {
     /// The columns that are keys of table or index, with what they must be.
     checked: Vec<(usize, &'a KeyAttribute)>,
     indexes: Vec<IndexColumns>,
+    /// The place in the schema of the column of whole items.
+    item: Option<usize>,
     nulls: Nulls,
     fingerprint_key: &'a FingerprintKey,
 }
@@ -212,25 +229,47 @@ impl<'a> Encoder<'a> {
                 conversion,
             })
         };
-        let mut columns =
-            schema.fields().iter().enumerate().map(column).collect::<Result<Vec<_>, Refusal>>()?;
+        let fields = schema.fields().iter().enumerate();
+        let item = fields.clone().find(|(_, field)| item::is_item(field)).map(|(position, _)| position);
+        let fields = fields.filter(|(position, _)| Some(*position) != item);
+        let mut columns = fields.map(column).collect::<Result<Vec<_>, Refusal>>()?;
         columns.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         let place = |name: &str| columns.binary_search_by(|column| column.name.as_str().cmp(name)).ok();
         let key = layout.key.iter().map(|key| place(&key.name)).collect();
         let checked = layout.keys().filter_map(|key| Some((place(&key.name)?, key))).collect();
         let indexes = layout.indexes.iter().map(|index| index_columns(layout, index, place)).collect();
-        Ok(Self { layout, ignore, key, checked, indexes, nulls: request.nulls, fingerprint_key, columns })
+        let nulls = request.nulls;
+        Ok(Self { layout, ignore, key, checked, indexes, item, nulls, fingerprint_key, columns })
     }
 
     /// Turns records into items, one result a record, in order.
     pub(crate) fn encode(&self, records: &RecordBatch) -> Vec<Result<Prepared, Refusal>> {
-        match self.columns.iter().map(|column| cells(column, records)).collect::<Result<Vec<_>, _>>() {
-            Ok(cells) => {
+        let cells = self.columns.iter().map(|column| cells(column, records)).collect::<Result<Vec<_>, _>>();
+        let items = item::column(records, self.item)
+            .map_err(|error| refusal(item::ITEM, &format!("cannot be read: {error}")));
+        match cells.and_then(|cells| Ok((cells, items?))) {
+            Ok((cells, items)) => {
                 let mut scratch = Scratch::default();
-                (0..records.num_rows()).map(|row| self.row(&cells, row, &mut scratch)).collect()
+                let rows = 0..records.num_rows();
+                rows.map(|row| self.row(&cells, items.as_ref(), row, &mut scratch)).collect()
             }
             Err(refusal) => vec![Err(refusal); records.num_rows()],
         }
+    }
+
+    /// The fingerprint of an item that was read from the table, over these columns.
+    pub(crate) fn held(&self, item: &Item) -> Fingerprint {
+        let compared = || {
+            let columns = self.columns.iter().filter(|column| !column.ignored);
+            columns.filter_map(|column| Some((column, item.get(&column.name)?)))
+        };
+        let mut record = Canonical::default();
+        record.map(compared().count());
+        for (column, value) in compared() {
+            record.key(&column.name);
+            column.canonical(&mut record, value, self.ignore);
+        }
+        self.fingerprint_key.fingerprint(&self.layout.key_of(item), &record)
     }
 
     /// The key hashes alone; `None` where a record has no usable key.
@@ -270,18 +309,18 @@ impl<'a> Encoder<'a> {
         (0..records.num_rows()).map(values).collect()
     }
 
-    fn row(&self, cells: &[Cells], row: usize, scratch: &mut Scratch) -> Result<Prepared, Refusal> {
+    fn row(
+        &self,
+        cells: &[Cells],
+        items: Option<&StringArray>,
+        row: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Prepared, Refusal> {
         let Scratch { record, sizes } = scratch;
-        let present = |column: &Column, cells: &Cells| {
-            !cells.is_null(row) || (self.nulls == Nulls::Null && !column.is_key())
-        };
-        let counted = |(column, cells): &(&Column, &Cells)| !column.ignored && present(column, cells);
-        record.clear();
-        record.map(self.columns.iter().zip(cells).filter(counted).count());
         sizes.clear();
         let mut values = Vec::with_capacity(self.columns.len());
         for (column, cells) in self.columns.iter().zip(cells) {
-            if !present(column, cells) {
+            if cells.is_null(row) && (self.nulls == Nulls::Omit || column.is_key()) {
                 values.push(None);
                 sizes.push(0);
                 continue;
@@ -294,23 +333,58 @@ impl<'a> Encoder<'a> {
                 return Err(refusal(&column.name, &reason));
             }
             sizes.push(limits::bytes(column.name.len()) + limits::size(&value));
-            if !column.ignored {
-                record.key(&column.name);
-                column.canonical(record, &value, self.ignore);
-            }
             values.push(Some(value));
         }
-        let bytes = sizes.iter().sum();
-        self.check(&values, sizes, bytes)?;
+        let rest = item::rest(items, row, |name| self.place(name).is_some()).map_err(refused)?;
+        let bytes = sizes.iter().sum::<u64>() + rest.iter().map(|rest| rest.bytes).sum::<u64>();
+        self.check(&values, &rest, sizes, bytes)?;
         let key = canonical_key(self.key.iter().map(|column| column.and_then(|at| values[at].as_ref())));
+        self.record(&values, &rest, record);
         let fingerprint = self.fingerprint_key.fingerprint(&key, record);
-        let index_units = self.index_units(&values, sizes, bytes);
+        let index_units = match self.item {
+            None => self.index_units(&values, sizes, bytes),
+            Some(_) => self.index_units_of_item(&values, &rest, sizes, bytes),
+        };
         let table_units = limits::write_units(bytes);
-        Ok(Prepared { values: values.into(), bytes, table_units, index_units, fingerprint })
+        Ok(Prepared { values: values.into(), rest, bytes, table_units, index_units, fingerprint })
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.columns.binary_search_by(|column| column.name.as_str().cmp(name)).ok()
+    }
+
+    /// The canonical form of a record, attributes by name.
+    fn record(&self, values: &[Option<AttributeValue>], rest: &[Rest], into: &mut Canonical) {
+        let columns = self.columns.iter().zip(values);
+        let columns = columns.filter_map(|(column, value)| Some((column, value.as_ref()?)));
+        let mut columns = columns.filter(|(column, _)| !column.ignored).peekable();
+        let mut rest = rest.iter().filter(|rest| !self.ignore.whole(&rest.name)).peekable();
+        into.clear();
+        into.map(columns.clone().count() + rest.clone().count());
+        loop {
+            let is_rest = match (columns.peek(), rest.peek()) {
+                (None, None) => return,
+                (Some((column, _)), Some(rest)) => rest.name < column.name,
+                (None, Some(_)) => true,
+                (Some(_), None) => false,
+            };
+            if is_rest {
+                rest.next().into_iter().for_each(|rest| rest.canonical(into, self.ignore));
+            } else if let Some((column, value)) = columns.next() {
+                into.key(&column.name);
+                column.canonical(into, value, self.ignore);
+            }
+        }
     }
 
     /// What DynamoDB would refuse of the item as a whole.
-    fn check(&self, values: &[Option<AttributeValue>], sizes: &[u64], bytes: u64) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        values: &[Option<AttributeValue>],
+        rest: &[Rest],
+        sizes: &[u64],
+        bytes: u64,
+    ) -> Result<(), Refusal> {
         for (key, column) in self.layout.key.iter().zip(&self.key) {
             if column.is_none_or(|at| values[at].is_none()) {
                 return Err(refusal(&key.name, "is a key of the table and must not be NULL or missing"));
@@ -322,15 +396,20 @@ impl<'a> Encoder<'a> {
                 limits::key_value(value, key.kind, key.role).map_err(|reason| refusal(&key.name, &reason))?;
             }
         }
+        if !rest.is_empty() {
+            for key in self.layout.keys() {
+                if let Ok(at) = rest.binary_search_by(|rest| rest.name.cmp(&key.name)) {
+                    limits::key_value(&rest[at].value, key.kind, key.role)
+                        .map_err(|reason| refusal(&key.name, &reason))?;
+                }
+            }
+        }
         if bytes <= limits::ITEM_BYTES {
             return Ok(());
         }
-        let (largest, size) = self
-            .columns
-            .iter()
-            .zip(sizes)
-            .max_by_key(|(_, size)| **size)
-            .map_or(("", 0), |(column, size)| (column.name.as_str(), *size));
+        let columns = self.columns.iter().zip(sizes).map(|(column, size)| (column.name.as_str(), *size));
+        let sizes = columns.chain(rest.iter().map(|rest| (rest.name.as_str(), rest.bytes)));
+        let (largest, size) = sizes.max_by_key(|(_, size)| *size).unwrap_or_default();
         Err(refused(format!(
             "the item is {} KB, DynamoDB takes {} KB; its largest attribute is `{largest}` with {} KB",
             kilobytes(bytes),
@@ -352,6 +431,37 @@ impl<'a> Encoder<'a> {
         self.indexes.iter().filter_map(of_index).sum()
     }
 
+    /// Write units of the indexes that take a whole item, whose attributes are known only now.
+    fn index_units_of_item(
+        &self,
+        values: &[Option<AttributeValue>],
+        rest: &[Rest],
+        sizes: &[u64],
+        whole: u64,
+    ) -> u64 {
+        let size = |name: &str| match self.place(name) {
+            Some(at) => values[at].as_ref().map(|_| sizes[at]),
+            None => {
+                let at = rest.binary_search_by(|rest| rest.name.as_str().cmp(name)).ok()?;
+                Some(rest[at].bytes)
+            }
+        };
+        let of_index = |index: &IndexLayout| {
+            if !index.key.iter().all(|key| size(&key.name).is_some()) {
+                return None;
+            }
+            let included = match index.projection.projection_type {
+                ProjectionType::All => return Some(limits::write_units(whole)),
+                ProjectionType::KeysOnly => &[][..],
+                ProjectionType::Include => &index.projection.non_key_attributes[..],
+            };
+            let keys = self.layout.key.iter().chain(&index.key).map(|key| &key.name);
+            let names: BTreeSet<&String> = keys.chain(included).collect();
+            Some(limits::write_units(names.into_iter().filter_map(|name| size(name)).sum()))
+        };
+        self.layout.indexes.iter().filter_map(of_index).sum()
+    }
+
     /// How many indexes hold one of the columns, and how many have one as a key.
     pub(crate) fn indexes_of(&self, columns: &[usize]) -> (u64, u64) {
         let is_key = |index: &&IndexColumns| {
@@ -369,28 +479,34 @@ impl<'a> Encoder<'a> {
     pub(crate) fn attributes<'s>(
         &'s self,
         prepared: &'s Prepared,
-    ) -> impl Iterator<Item = (&'s Column, &'s AttributeValue)> {
-        self.columns
-            .iter()
-            .zip(&prepared.values)
-            .filter_map(|(column, value)| Some((column, value.as_ref()?)))
+    ) -> impl Iterator<Item = (Named<'s>, &'s AttributeValue)> {
+        let columns = self.columns.iter().zip(&prepared.values).filter_map(|(column, value)| {
+            let Column { name, json_name, is_table_key, .. } = column;
+            Some((Named { name, json_name, is_table_key: *is_table_key }, value.as_ref()?))
+        });
+        let rest = prepared.rest.iter().map(|Rest { name, json_name, value, .. }| {
+            (Named { name, json_name, is_table_key: false }, value)
+        });
+        columns.chain(rest)
     }
 
     /// The record as the SDK takes it.
     pub(crate) fn item(&self, prepared: &Prepared) -> Item {
-        self.attributes(prepared).map(|(column, value)| (column.name.clone(), value.clone())).collect()
+        self.attributes(prepared).map(|(column, value)| (column.name.to_owned(), value.clone())).collect()
     }
 
     /// The key attributes of a record alone.
     pub(crate) fn key_item(&self, prepared: &Prepared) -> Item {
         let keys = self.attributes(prepared).filter(|(column, _)| column.is_table_key);
-        keys.map(|(column, value)| (column.name.clone(), value.clone())).collect()
+        keys.map(|(column, value)| (column.name.to_owned(), value.clone())).collect()
     }
 
     /// The record for people, attributes by name.
     pub(crate) fn encoded(&self, prepared: &Prepared) -> Encoded {
-        let shown: Map<_, _> =
-            self.attributes(prepared).map(|(column, value)| (column.name.clone(), preview(value))).collect();
+        let shown: Map<_, _> = self
+            .attributes(prepared)
+            .map(|(column, value)| (column.name.to_owned(), preview(value)))
+            .collect();
         Encoded {
             preview: Value::Object(shown),
             bytes: prepared.bytes,
@@ -450,7 +566,7 @@ fn kilobytes(bytes: u64) -> String {
 /// Units as capacity.
 #[expect(clippy::cast_precision_loss, reason = "an item costs a few thousand units at the most")]
 pub(crate) fn write_units(units: u64) -> Capacity {
-    Capacity { read_units: 0.0, write_units: units as f64 }
+    Capacity { write_units: units as f64, ..Capacity::default() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::client::Connection;
 use crate::error::Fault;
 use crate::gets::{Gets, Tally};
 use crate::pacing::{Impatience, Patience};
-use crate::types::row::{Encoder, Prepared, write_units};
+use crate::types::row::{Encoder, Item, Prepared, write_units};
 use std::collections::{HashMap, HashSet};
 use tokio_util::sync::CancellationToken;
 use whimbrel_model::{Capacity, Stage};
@@ -27,16 +27,38 @@ pub(super) struct Row {
     bytes: u64,
     /// What is set aside for it.
     units: u64,
-    is_update: bool,
+    pub(super) way: Way,
+}
+
+/// How a record gets into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In the place of whatever its key holds.
+    Put,
+    /// Where its key holds nothing.
+    Create,
+    /// Attribute by attribute, where the item holds what was read.
+    Update,
 }
 
 impl Row {
-    /// A record that takes the place of what its key holds; the units of indexes `doubled` where it may take an
-    /// item out of them.
-    pub(super) fn whole(prepared: Prepared, doubled: bool) -> Self {
-        let indexes = if doubled { 2 * prepared.index_units } else { prepared.index_units };
+    /// A record that takes the place of what its key holds; the units of indexes doubled, since it may take an
+    /// item out of them, unless the table is `new`.
+    pub(super) fn put(prepared: Prepared, new: bool) -> Self {
+        let indexes = if new { prepared.index_units } else { 2 * prepared.index_units };
         let (bytes, units) = (prepared.bytes, prepared.table_units + indexes);
-        Self { prepared, changes: Vec::new(), bytes, units, is_update: false }
+        Self { prepared, changes: Vec::new(), bytes, units, way: Way::Put }
+    }
+
+    /// A record that is written where its key holds nothing.
+    pub(super) fn create(prepared: Prepared) -> Self {
+        Self { way: Way::Create, ..Self::put(prepared, true) }
+    }
+
+    /// A record whose attributes are set where they differ from those of an item that was read.
+    pub(super) fn change(encoder: &Encoder<'_>, prepared: Prepared, item: &Item) -> Self {
+        let (changes, guard_bytes) = Change::from_item(encoder, &prepared, item);
+        Self::changing(encoder, prepared, changes, guard_bytes)
     }
 
     /// A record whose attributes are set where they differ from what was read.
@@ -47,15 +69,29 @@ impl Row {
         row: usize,
     ) -> std::result::Result<Self, Refusal> {
         let (changes, guard_bytes) = Change::all(encoder, &prepared, guards, row)?;
+        Ok(Self::changing(encoder, prepared, changes, guard_bytes))
+    }
+
+    fn changing(encoder: &Encoder<'_>, prepared: Prepared, changes: Vec<Change>, guard_bytes: u64) -> Self {
         let changed: Vec<usize> = changes.iter().map(|change| change.column).collect();
         let (holding, keyed) = encoder.indexes_of(&changed);
         let units = prepared.table_units * (1 + holding + keyed);
-        Ok(Self { bytes: prepared.bytes + guard_bytes, changes, prepared, units, is_update: true })
+        Self { bytes: prepared.bytes + guard_bytes, changes, prepared, units, way: Way::Update }
+    }
+
+    /// What writing the record would use where its key held nothing, indexes included.
+    pub(super) fn units_anew(&self) -> u64 {
+        self.prepared.table_units + self.prepared.index_units
+    }
+
+    /// A record that the table was found to hold already.
+    pub(super) fn unchanged(self) -> Self {
+        Self { way: Way::Update, changes: Vec::new(), ..self }
     }
 
     /// Whether the target holds the record already, as far as was read.
     pub(super) fn has_nothing_to_write(&self) -> bool {
-        self.is_update && self.changes.is_empty()
+        self.way == Way::Update && self.changes.is_empty()
     }
 }
 
@@ -129,6 +165,15 @@ impl<'a> Delivery<'a> {
         self.tally.used()
     }
 
+    /// Units that the rows did not use which the table held already.
+    pub(super) fn spared(&self, outcomes: &[Option<Outcome>]) -> u64 {
+        let unchanged = |(number, outcome): (usize, &Option<Outcome>)| match outcome {
+            Some(Outcome::Unchanged(_)) => self.row(number).map(Row::units_anew),
+            _ => None,
+        };
+        outcomes.iter().enumerate().filter_map(unchanged).sum()
+    }
+
     /// Units were used, for which an estimate was set aside.
     pub(super) fn settle(&self, estimate: Capacity, used: Capacity) {
         self.tally.settle(&self.parts.context, estimate, used);
@@ -163,10 +208,10 @@ impl<'a> Delivery<'a> {
     /// What a written record counts as.
     pub(super) fn written(&self, row: &Row) -> Outcome {
         let fingerprint = row.prepared.fingerprint;
-        match self.parts.request.mode {
-            Mode::Update => Outcome::Updated(fingerprint),
-            Mode::Upsert if !self.parts.created => Outcome::Updated(fingerprint),
-            Mode::Upsert | Mode::Insert | Mode::SkipExisting => Outcome::Created(fingerprint),
+        match row.way {
+            Way::Update => Outcome::Updated(fingerprint),
+            Way::Put if !self.parts.created => Outcome::Updated(fingerprint),
+            Way::Put | Way::Create => Outcome::Created(fingerprint),
         }
     }
 
@@ -175,6 +220,9 @@ impl<'a> Delivery<'a> {
         match self.parts.request.mode {
             Mode::SkipExisting => Outcome::Skipped,
             Mode::Insert | Mode::Upsert | Mode::Update => rejected("the key exists already"),
+            Mode::Changed => rejected(
+                "conflict: the key held nothing when it was looked at, and now holds something else; that stays",
+            ),
         }
     }
 
@@ -251,7 +299,7 @@ impl<'d, 'a> Course<'d, 'a> {
             self.patience.progressed();
         }
         let passed = !settled.is_empty();
-        let is_update = self.delivery.parts.request.mode == Mode::Update;
+        let is_update = matches!(self.delivery.parts.request.mode, Mode::Update | Mode::Changed);
         let (to_look_at, settled): (Vec<_>, Vec<_>) = settled.into_iter().partition(|(row, verdict)| {
             *verdict == Verdict::Exists && (is_update || self.unsure.contains(row))
         });
@@ -298,7 +346,7 @@ impl<'d, 'a> Course<'d, 'a> {
         let estimate = write_units(self.delivery.rows(rows).map(|(_, row)| row.units).sum());
         let permit = parts.pacer.acquire(estimate.write_units, given_up, stop).await;
         let permit = permit.ok_or(Impatience::Stopped)?;
-        parts.context.budget.reserve(estimate).map_err(|_| Impatience::Spent("max_write_units"))?;
+        parts.context.budget.reserve(estimate).map_err(Impatience::Spent)?;
         let attempt = self.delivery.attempt(rows).await;
         let used = attempt.used(estimate, rows.len());
         self.delivery.settle(estimate, used);

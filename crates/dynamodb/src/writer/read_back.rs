@@ -1,6 +1,6 @@
 //! Reading what the keys of records hold, where a write was refused or its answer lost.
 
-use super::delivery::{Course, Delivery, rejected};
+use super::delivery::{Course, Delivery, Way, rejected};
 use super::update::AfterRefusal;
 use crate::limits::{self, BATCH_GETS};
 use crate::pacing::{Impatience, Patience};
@@ -20,25 +20,29 @@ impl Course<'_, '_> {
         let mut again = Vec::new();
         for (number, row) in delivery.rows(rows) {
             let item = found.get(&row.prepared.fingerprint.key);
-            let decision = match delivery.parts.request.mode {
-                Mode::Update => {
-                    let ours = self.unsure.contains(&number);
-                    match delivery.after_refusal(row, item, ours) {
-                        AfterRefusal::Decided(outcome) => Some(outcome),
-                        AfterRefusal::Again(conflict) => {
-                            let puzzles = self.puzzles.entry(number).or_default();
-                            *puzzles += 1;
-                            (*puzzles > PUZZLES).then(|| rejected(&conflict))
-                        }
+            let ours = self.unsure.contains(&number);
+            let decision = match row.way {
+                Way::Update => match delivery.after_refusal(row, item, ours) {
+                    AfterRefusal::Decided(outcome) => Some(outcome),
+                    AfterRefusal::Again(conflict) => {
+                        let puzzles = self.puzzles.entry(number).or_default();
+                        *puzzles += 1;
+                        (*puzzles > PUZZLES).then(|| rejected(&conflict))
                     }
-                }
-                Mode::Insert | Mode::Upsert | Mode::SkipExisting => item.map(|item| {
-                    let key = &delivery.parts.context.fingerprint_key;
-                    let held = delivery.parts.layout.fingerprint(item, &delivery.parts.ignore, key);
-                    if held.record == row.prepared.fingerprint.record {
-                        Outcome::Created(row.prepared.fingerprint)
+                },
+                Way::Create | Way::Put => item.map(|item| {
+                    let fingerprint = row.prepared.fingerprint;
+                    let is_changed = delivery.parts.request.mode == Mode::Changed;
+                    let held = if is_changed {
+                        delivery.encoder.held(item)
                     } else {
-                        delivery.existing()
+                        let key = &delivery.parts.context.fingerprint_key;
+                        delivery.parts.layout.fingerprint(item, &delivery.parts.ignore, key)
+                    };
+                    match held.record == fingerprint.record {
+                        true if is_changed && !ours => Outcome::Unchanged(fingerprint),
+                        true => Outcome::Created(fingerprint),
+                        false => delivery.existing(),
                     }
                 }),
             };

@@ -4,7 +4,7 @@
 //! as a map of owned names and values, which costs more than all the rest of a write. Everything else, from
 //! signing to the answer, is the SDK's.
 
-use super::delivery::{Delivery, Row};
+use super::delivery::{Delivery, Row, Way};
 use crate::error::{Failure, Fault};
 use crate::gets::units;
 use crate::limits::STATEMENT_BYTES;
@@ -15,7 +15,6 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, BatchStatementResponse, ConsumedCapacity, ReturnConsumedCapacity,
 };
 use whimbrel_model::Capacity;
-use whimbrel_store::Mode;
 
 /// More attributes than this go into a plain conditional put: a statement binds each one separately.
 const STATEMENT_ATTRIBUTES: usize = 100;
@@ -108,28 +107,25 @@ impl Delivery<'_> {
     /// Whether the row cannot share a request.
     pub(super) fn goes_alone(&self, row: usize) -> bool {
         let Some(row) = self.row(row) else { return false };
-        match self.parts.request.mode {
-            Mode::Upsert => false,
-            Mode::Insert | Mode::SkipExisting => {
-                row.prepared.values.iter().flatten().count() > STATEMENT_ATTRIBUTES
+        match row.way {
+            Way::Put => false,
+            Way::Create => {
+                self.encoder.attributes(&row.prepared).count() > STATEMENT_ATTRIBUTES
                     || self.insert_length(row) > STATEMENT_BYTES
             }
-            Mode::Update => self.update_goes_alone(row),
+            Way::Update => self.update_goes_alone(row),
         }
     }
 
     /// Sends the rows once.
     pub(super) async fn attempt(&self, rows: &[usize]) -> Attempt {
-        match (self.parts.request.mode, rows) {
-            (Mode::Upsert, _) => self.put(rows).await,
-            (Mode::Insert | Mode::SkipExisting, [row]) if self.goes_alone(*row) => self.put_new(*row).await,
-            (Mode::Insert | Mode::SkipExisting, _) => {
-                self.execute(rows, |row, text, parameters| self.insert_statement(row, text, parameters)).await
-            }
-            (Mode::Update, [row]) if self.goes_alone(*row) => self.update_alone(*row).await,
-            (Mode::Update, _) => {
-                self.execute(rows, |row, text, parameters| self.update_statement(row, text, parameters)).await
-            }
+        let way = rows.first().and_then(|row| self.row(*row)).map(|row| row.way);
+        match (way, rows) {
+            // All of a batch are put, or none.
+            (Some(Way::Put), _) => self.put(rows).await,
+            (Some(Way::Create), [row]) if self.goes_alone(*row) => self.put_new(*row).await,
+            (Some(Way::Update), [row]) if self.goes_alone(*row) => self.update_alone(*row).await,
+            _ => self.execute(rows).await,
         }
     }
 
@@ -200,18 +196,17 @@ impl Delivery<'_> {
     }
 
     /// `BatchExecuteStatement`: one guarded statement for each row, each with an answer of its own.
-    async fn execute<'s>(
-        &'s self,
-        rows: &[usize],
-        statement: impl Fn(&'s Row, &mut String, &mut Vec<&'s AttributeValue>),
-    ) -> Attempt {
+    async fn execute(&self, rows: &[usize]) -> Attempt {
         let mut body = self.body(rows);
         let (mut text, mut parameters) = (String::new(), Vec::new());
         body.extend(b"{\"Statements\":[");
         for (number, row) in rows.iter().filter_map(|row| self.row(*row)).enumerate() {
             text.clear();
             parameters.clear();
-            statement(row, &mut text, &mut parameters);
+            match row.way {
+                Way::Update => self.update_statement(row, &mut text, &mut parameters),
+                Way::Create | Way::Put => self.insert_statement(row, &mut text, &mut parameters),
+            }
             body.extend(if number == 0 { &b"{\"Statement\":"[..] } else { b",{\"Statement\":" });
             json::text(&mut body, &text);
             body.extend(b",\"Parameters\":");
@@ -260,7 +255,7 @@ impl Delivery<'_> {
             if number > 0 {
                 text.push_str(", ");
             }
-            quote(text, '\'', &column.name);
+            quote(text, '\'', column.name);
             text.push_str(": ?");
             parameters.push(value);
         }
@@ -335,7 +330,7 @@ mod tests {
 
     #[test]
     fn units_without_a_word_of_the_store_are_estimated() {
-        let estimate = Capacity { write_units: 10.0, read_units: 0.0 };
+        let estimate = Capacity { write_units: 10.0, ..Capacity::default() };
         let used = |attempt: &Attempt| attempt.used(estimate, 4).write_units;
         assert!((used(&Attempt::written(&[0, 1, 2, 3])) - 10.0).abs() < f64::EPSILON);
         assert!((used(&Attempt::written(&[0, 1])) - 5.0).abs() < f64::EPSILON);

@@ -152,6 +152,35 @@ impl Change {
     }
 }
 
+impl Change {
+    /// What of a record differs from an item that was read, each attribute guarded by what it held there, and how
+    /// many bytes the guards take.
+    pub(super) fn from_item(encoder: &Encoder<'_>, prepared: &Prepared, item: &Item) -> (Vec<Self>, u64) {
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        for (column, new) in prepared.values.iter().enumerate() {
+            let Some(known) = encoder.columns.get(column).filter(|column| !column.is_table_key) else {
+                continue;
+            };
+            let held = item.get(&known.name);
+            let is_same = match (new, held) {
+                (Some(new), Some(held)) => same(new, held),
+                (None, None) => true,
+                _ => false,
+            };
+            if is_same {
+                continue;
+            }
+            let guard = match held {
+                None | Some(AttributeValue::Null(_)) => Guard::Absent,
+                Some(held) => Guard::Holds(held.clone()),
+            };
+            bytes += guard.value().map_or(0, limits::size);
+            changes.push(Self { column, guard });
+        }
+        (changes, bytes)
+    }
+}
+
 impl Delivery<'_> {
     fn name(&self, change: &Change) -> &str {
         &self.encoder.columns[change.column].name
@@ -191,7 +220,7 @@ impl Delivery<'_> {
         let keys = self.encoder.attributes(&row.prepared).filter(|(column, _)| column.is_table_key);
         for (number, (column, value)) in keys.enumerate() {
             text.push_str(if number == 0 { " WHERE " } else { " AND " });
-            quote(text, '"', &column.name);
+            quote(text, '"', column.name);
             text.push_str("=?");
             parameters.push(value);
         }

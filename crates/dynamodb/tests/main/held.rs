@@ -3,6 +3,7 @@
 mod changes;
 mod failures;
 mod flows;
+mod items;
 mod look_up;
 mod values;
 

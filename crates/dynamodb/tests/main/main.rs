@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
 mod catalog;
+mod changed;
 mod conformance;
 mod faults;
 mod fixture;

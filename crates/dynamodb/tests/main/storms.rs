@@ -141,7 +141,7 @@ async fn hot_keys_wait_aside() {
 }
 
 fn limited(write: f64) -> RunContext {
-    let limit = UnitLimit { write: Some(write), read: None };
+    let limit = UnitLimit { write: Some(write), ..UnitLimit::default() };
     RunContext { budget: Arc::new(UnitBudget::new(limit, Capacity::default())), ..context() }
 }
 

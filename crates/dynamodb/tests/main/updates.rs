@@ -34,16 +34,16 @@ pub async fn scan(table: &str) -> Vec<Item> {
     items
 }
 
-async fn held(table: &Table, id: &str) -> Option<Item> {
+pub async fn held(table: &Table, id: &str) -> Option<Item> {
     let get = client().get_item().table_name(&table.name).key("id", AttributeValue::S(id.to_owned()));
     get.consistent_read(true).send().await.unwrap().item
 }
 
-async fn text_of(table: &Table, id: &str) -> String {
+pub async fn text_of(table: &Table, id: &str) -> String {
     held(table, id).await.unwrap()["text"].as_s().unwrap().clone()
 }
 
-async fn put(table: &Table, id: &str, attributes: &[(&str, AttributeValue)]) {
+pub async fn put(table: &Table, id: &str, attributes: &[(&str, AttributeValue)]) {
     let mut put = client().put_item().table_name(&table.name).item("id", s(id));
     for (name, value) in attributes {
         put = put.item(*name, value.clone());
@@ -51,20 +51,20 @@ async fn put(table: &Table, id: &str, attributes: &[(&str, AttributeValue)]) {
     put.send().await.unwrap();
 }
 
-fn s(text: &str) -> AttributeValue {
+pub fn s(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-fn updated(outcomes: &[Outcome]) -> usize {
+pub fn updated(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Updated(_))).count()
 }
 
-fn unchanged(outcomes: &[Outcome]) -> usize {
+pub fn unchanged(outcomes: &[Outcome]) -> usize {
     outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Unchanged(_))).count()
 }
 
 /// One record: its id, and columns of text with what they are to be.
-fn row(id: &str, columns: &[(&str, Option<&str>)]) -> RecordBatch {
+pub fn row(id: &str, columns: &[(&str, Option<&str>)]) -> RecordBatch {
     let id = std::iter::once(("id", Arc::new(StringArray::from(vec![id])) as ArrayRef, true));
     let columns = columns
         .iter()

@@ -1,10 +1,7 @@
 //! The set of keys that a run's records have claimed: one SQLite file in the run's folder.
 //!
-//! Keys are hashes and arrive in no order, so that a tree that held all of them would be rewritten page by page.
-//! New claims therefore go to the end of a log, and to a map in memory; when the map is full, it is written as a
-//! *generation*: sorted, at the end of a table that is in the order of generations, and the log begins anew. A
-//! filter in memory says of nearly every new key that it is in no generation, without a look; a small one for each
-//! generation says of an old key in which ones to look.
+//! New claims go to the end of a log, one row a batch, and to a map in memory; when the map is full, it is written as
+//! a [generation](super::generations), and the log begins anew.
 //!
 //! Each batch's claims are one transaction, which outlives the process that is killed, though not the machine;
 //! before the journal stores a checkpoint, [`KeySet::sync`] brings them to the disk. So no record that is
@@ -13,9 +10,9 @@
 //! An *attempt* is one start of a slice from its checkpoint. What its predecessors claimed beyond that checkpoint
 //! is stale: those records are read again, and take their keys over.
 
-use super::filter::Filter;
+use super::generations::{self, Generations};
 use crate::journal::{BeforeCommit, JournalError};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, params};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,15 +20,11 @@ use std::time::Duration;
 use whimbrel_model::{FlowName, RunId, SliceId};
 
 /// The format that this whimbrel writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Claims in memory, at most: about 4 MB.
 const MOST_RECENT: usize = 100_000;
-/// Blocks of the filter over all generations: 8 MiB, 7 bits a key for ten million keys.
-const FILTER_BLOCKS: usize = 1 << 17;
-/// Blocks of a generation's own filter: 128 KiB, 10 bits a key.
-const GENERATION_BLOCKS: usize = 1 << 11;
-/// Generations that have a filter of their own, 16 MiB in all; in later ones every old key is looked for.
-const MOST_FILTERS: usize = 128;
+/// Bytes of a key in the log.
+const KEY_BYTES: usize = 16;
 /// How long a statement waits for another connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,11 +32,7 @@ const TABLES: &str = "
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, flow TEXT NOT NULL, slice TEXT NOT NULL, kept INTEGER
 ) STRICT;
-CREATE TABLE log (id INTEGER PRIMARY KEY, key BLOB NOT NULL, attempt INTEGER NOT NULL, seq INTEGER) STRICT;
-CREATE TABLE claims (
-    generation INTEGER NOT NULL, key BLOB NOT NULL, attempt INTEGER NOT NULL, seq INTEGER NOT NULL,
-    PRIMARY KEY (generation, key)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE log (id INTEGER PRIMARY KEY, keys BLOB NOT NULL, attempt INTEGER NOT NULL, seq INTEGER) STRICT;
 CREATE TABLE candidates (id INTEGER PRIMARY KEY, key BLOB NOT NULL, sort BLOB NOT NULL) STRICT;
 CREATE TABLE latest (
     key BLOB PRIMARY KEY, sort BLOB NOT NULL, met INTEGER NOT NULL DEFAULT 0
@@ -62,24 +51,13 @@ pub struct KeySet {
 
 /// One start of a slice, for one flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct AttemptId(i64);
+pub(super) struct AttemptId(pub(super) i64);
 
 /// Who claimed a key: the attempt, and in its slice the number of the batch.
 #[derive(Clone, Copy, Debug)]
-struct Claim {
-    attempt: AttemptId,
-    seq: u64,
-}
-
-/// Claims on the disk.
-#[derive(Default)]
-struct Generations {
-    /// They are counted from 1.
-    newest: i64,
-    /// Over all of them; there from the first one on.
-    filter: Option<Filter>,
-    /// Over each of the first ones.
-    filters: Vec<Filter>,
+pub(super) struct Claim {
+    pub(super) attempt: AttemptId,
+    pub(super) seq: u64,
 }
 
 #[derive(Debug)]
@@ -107,7 +85,7 @@ impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Held")
             .field("recent", &self.recent.len())
-            .field("generations", &self.generations.newest)
+            .field("generations", &self.generations.newest())
             .finish()
     }
 }
@@ -213,6 +191,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(generations::TABLE)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     let version = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -267,30 +246,33 @@ impl Held {
         self.unsynced = true;
         let transaction = self.connection.transaction()?;
         let mut own = Vec::with_capacity(keys.len());
-        {
-            let mut log =
-                transaction.prepare_cached("INSERT INTO log (key, attempt, seq) VALUES (?1, ?2, ?3)")?;
-            for key in keys {
-                let Some(key) = *key else {
-                    own.push(true);
-                    continue;
-                };
-                let recent = self.recent.get(&key).map(|claim| (0, *claim));
-                let spilled = || self.generations.find(&transaction, key);
-                let free = match recent.map_or_else(spilled, |found| Ok(Some(found)))? {
+        let mut logged = Vec::with_capacity(keys.len() * KEY_BYTES);
+        for key in keys {
+            let Some(key) = *key else {
+                own.push(true);
+                continue;
+            };
+            let free = match self.recent.get(&key) {
+                Some(claim) => is_stale(&self.attempts, *claim, by),
+                None => match self.generations.find(&transaction, key)? {
                     None => true,
                     Some((generation, claim)) if is_stale(&self.attempts, claim, by) => {
-                        forget(&transaction, generation, key)?;
+                        generations::forget(&transaction, generation, key)?;
                         true
                     }
                     Some(_) => false,
-                };
-                if free {
-                    log.execute(params![&key.to_be_bytes()[..], by.0, signed(seq)])?;
-                    self.recent.insert(key, Claim { attempt: by, seq });
-                }
-                own.push(free);
+                },
+            };
+            if free {
+                logged.extend(key.to_be_bytes());
+                self.recent.insert(key, Claim { attempt: by, seq });
             }
+            own.push(free);
+        }
+        if !logged.is_empty() {
+            let mut log =
+                transaction.prepare_cached("INSERT INTO log (keys, attempt, seq) VALUES (?1, ?2, ?3)")?;
+            log.execute(params![logged, by.0, signed(seq)])?;
         }
         transaction.commit()?;
         Ok(own)
@@ -301,13 +283,14 @@ impl Held {
         let transaction = self.connection.transaction()?;
         for key in keys.iter().copied() {
             if let Some(claim) = self.recent.get(&key).filter(|claim| which(claim)) {
-                let mut log = transaction.prepare_cached("INSERT INTO log (key, attempt) VALUES (?1, ?2)")?;
+                let mut log =
+                    transaction.prepare_cached("INSERT INTO log (keys, attempt) VALUES (?1, ?2)")?;
                 log.execute(params![&key.to_be_bytes()[..], claim.attempt.0])?;
                 self.recent.remove(&key);
             } else if let Some((generation, claim)) = self.generations.find(&transaction, key)?
                 && which(&claim)
             {
-                forget(&transaction, generation, key)?;
+                generations::forget(&transaction, generation, key)?;
             }
         }
         transaction.commit()
@@ -316,22 +299,8 @@ impl Held {
     /// Writes what is in memory as the next generation.
     fn spill(&mut self) -> rusqlite::Result<()> {
         let mut claims: Vec<(u128, Claim)> = self.recent.iter().map(|(key, claim)| (*key, *claim)).collect();
-        claims.sort_unstable_by_key(|(key, _)| *key);
-        let generation = self.generations.newest + 1;
         let transaction = self.connection.transaction()?;
-        {
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO claims (generation, key, attempt, seq) VALUES (?1, ?2, ?3, ?4)",
-            )?;
-            for (key, claim) in &claims {
-                insert.execute(params![
-                    generation,
-                    &key.to_be_bytes()[..],
-                    claim.attempt.0,
-                    signed(claim.seq)
-                ])?;
-            }
-        }
+        let generation = self.generations.write(&transaction, &mut claims)?;
         transaction.execute("DELETE FROM log", [])?;
         transaction.commit()?;
         self.recent.clear();
@@ -365,14 +334,17 @@ fn attempts(connection: &Connection) -> rusqlite::Result<HashMap<AttemptId, Atte
 /// The claims of the log, without those that were given back.
 fn recent(connection: &Connection) -> rusqlite::Result<HashMap<u128, Claim>> {
     let mut recent = HashMap::new();
-    let mut statement = connection.prepare("SELECT key, attempt, seq FROM log ORDER BY id")?;
+    let mut statement = connection.prepare("SELECT keys, attempt, seq FROM log ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (key, attempt) = (key_of(row.get_ref(0)?.as_blob()?), AttemptId(row.get(1)?));
-        match row.get::<_, Option<i64>>(2)? {
-            Some(seq) => recent.insert(key, Claim { attempt, seq: unsigned(seq) }),
-            None => recent.remove(&key),
-        };
+        let (attempt, seq) = (AttemptId(row.get(1)?), row.get::<_, Option<i64>>(2)?.map(unsigned));
+        for key in row.get_ref(0)?.as_blob()?.as_chunks::<KEY_BYTES>().0 {
+            let key = u128::from_be_bytes(*key);
+            match seq {
+                Some(seq) => recent.insert(key, Claim { attempt, seq }),
+                None => recent.remove(&key),
+            };
+        }
     }
     Ok(recent)
 }
@@ -385,68 +357,6 @@ fn is_stale(attempts: &HashMap<AttemptId, Attempt>, claim: Claim, by: AttemptId)
         }
         _ => false,
     }
-}
-
-impl Generations {
-    fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut generations = Self::default();
-        let mut statement = connection.prepare("SELECT generation, key FROM claims ORDER BY generation")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            generations.note(row.get(0)?, key_of(row.get_ref(1)?.as_blob()?));
-        }
-        Ok(generations)
-    }
-
-    /// A key is in this generation from now on, which is the newest.
-    fn note(&mut self, generation: i64, key: u128) {
-        self.newest = generation;
-        self.filter.get_or_insert_with(|| Filter::new(FILTER_BLOCKS)).add(key);
-        let index = usize::try_from(generation - 1).unwrap_or(MOST_FILTERS);
-        if index < MOST_FILTERS {
-            // A generation whose keys were all taken over or given back has an empty one.
-            while self.filters.len() <= index {
-                self.filters.push(Filter::new(GENERATION_BLOCKS));
-            }
-            self.filters[index].add(key);
-        }
-    }
-
-    /// The generation that holds a key, and its claim.
-    fn find(&self, transaction: &Transaction<'_>, key: u128) -> rusqlite::Result<Option<(i64, Claim)>> {
-        if !self.filter.as_ref().is_some_and(|filter| filter.may_hold(key)) {
-            return Ok(None);
-        }
-        let mut find = transaction
-            .prepare_cached("SELECT attempt, seq FROM claims WHERE generation = ?1 AND key = ?2")?;
-        for generation in (1..=self.newest).rev() {
-            let filter = usize::try_from(generation - 1).ok().and_then(|index| self.filters.get(index));
-            if filter.is_some_and(|filter| !filter.may_hold(key)) {
-                continue;
-            }
-            let claim = find.query_row(params![generation, &key.to_be_bytes()[..]], |row| {
-                Ok(Claim { attempt: AttemptId(row.get(0)?), seq: unsigned(row.get(1)?) })
-            });
-            if let Some(claim) = claim.optional()? {
-                return Ok(Some((generation, claim)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Takes a key out of its generation, so that it is never found there again; what is in memory is replaced anyway.
-fn forget(transaction: &Transaction<'_>, generation: i64, key: u128) -> rusqlite::Result<()> {
-    if generation > 0 {
-        let mut delete =
-            transaction.prepare_cached("DELETE FROM claims WHERE generation = ?1 AND key = ?2")?;
-        delete.execute(params![generation, &key.to_be_bytes()[..]])?;
-    }
-    Ok(())
-}
-
-fn key_of(bytes: &[u8]) -> u128 {
-    bytes.iter().fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
 /// SQLite's integers are signed; no count comes near their end.

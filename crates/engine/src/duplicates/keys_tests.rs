@@ -45,7 +45,7 @@ fn a_key_is_claimed_once_in_memory_and_on_the_disk() {
     for batch in 0..10 {
         assert_eq!(trial.claim(a, batch + 1, batch * 7..batch * 7 + 7), 7);
     }
-    assert!(trial.set.held().generations.newest >= 4);
+    assert!(trial.set.held().generations.newest() >= 4);
     assert_eq!(trial.claim(b, 1, 0..70), 0);
     assert_eq!(trial.claim(a, 11, 60..80), 10, "those of another batch of the same attempt are taken, too");
     let twice = [Some(key(100)), None, Some(key(100)), None];
@@ -195,7 +195,7 @@ fn claims_a_second() {
     drop(set);
     let began = std::time::Instant::now();
     let set = KeySet::open(folder.path()).unwrap();
-    assert!(set.held().generations.newest > 20);
+    assert!(set.held().generations.newest() > 20);
     let opened = began.elapsed();
     eprintln!(
         "{first} first claims a second, {second} second ones; {peak} bytes more; opened again in {opened:?}"

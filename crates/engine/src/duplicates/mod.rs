@@ -9,6 +9,7 @@
 mod claims;
 mod filter;
 pub(crate) mod first_pass;
+mod generations;
 mod keys;
 mod latest;
 mod order;

@@ -8,12 +8,14 @@
 mod corrections;
 mod read;
 mod records;
+mod resources;
 mod samples;
 mod schema;
 pub mod writer;
 
 pub use corrections::Correction;
 pub use records::{NewRun, RunKind, RunRecord, SliceRecord, TargetRecord};
+pub use resources::Resource;
 pub use samples::{MOST_SAMPLES, Sample, Stretch};
 pub use writer::{BeforeCommit, JournalWriter};
 
@@ -104,6 +106,18 @@ impl JournalError {
     }
 }
 
+impl JournalError {
+    /// Whether there is no room left on the disk.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => is_full(source),
+            Self::File { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
@@ -126,6 +140,8 @@ pub struct ResourceNote<'a> {
     pub run: Option<&'a RunId>,
     /// The store.
     pub store: &'a StoreName,
+    /// What the store is.
+    pub identity: &'a str,
     /// Its name there.
     pub name: &'a str,
 }
@@ -263,15 +279,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes that a run goes on: a new stretch, by this process.
+    /// Notes that a run goes on: a new stretch, by this process. Where it goes on with another spec or other values,
+    /// that is kept ([`RunRecord::was_respecified`]).
     ///
     /// # Errors
     /// The journal fails.
     pub fn continue_run(&self, run: &RunId, spec_digest: &str, shape: &str) -> Result<(), JournalError> {
         self.sql(self.connection.execute(
             "UPDATE runs SET outcome = NULL, ended_ms = NULL, epoch = epoch + 1, resumes = resumes + 1,
+                    options = CASE WHEN spec_digest = ?2 AND shape = ?3 THEN options
+                              ELSE json_set(options, '$.' || ?4, json('true')) END,
                     spec_digest = ?2, shape = ?3 WHERE id = ?1",
-            params![run.as_str(), spec_digest, shape],
+            params![run.as_str(), spec_digest, shape, records::RESPECIFIED],
         ))?;
         Ok(())
     }
@@ -294,7 +313,8 @@ impl Journal {
     /// The journal fails.
     pub fn note_resource(&self, note: &ResourceNote<'_>) -> Result<(), JournalError> {
         self.sql(self.connection.execute(
-            "INSERT INTO resources (migration, environment, run, store, name, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO resources (migration, environment, run, store, name, created_ms, identity)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 note.migration,
                 note.environment.unwrap_or_default(),
@@ -302,6 +322,7 @@ impl Journal {
                 note.store.as_str(),
                 note.name,
                 now_ms(),
+                note.identity,
             ],
         ))?;
         Ok(())

@@ -156,7 +156,7 @@ impl Journal {
         only: Option<&SliceId>,
     ) -> Result<BTreeMap<String, Vec<(FlowName, Checkpoint)>>, JournalError> {
         let sql = "SELECT slice, flow, seq, cursor, reject_bytes, read, created, updated, unchanged, skipped, rejected,
-                          filtered, bytes, read_units, write_units, sums, position, scan FROM checkpoints
+                          filtered, bytes, read_units, write_units, sums, position, scan, spared_write_units FROM checkpoints
                    WHERE run = ?1 AND (?2 IS NULL OR slice = ?2)";
         let mut statement = self.sql(self.connection.prepare_cached(sql))?;
         let mut rows = self.sql(statement.query(params![run.as_str(), only.map(SliceId::as_str)]))?;
@@ -200,7 +200,11 @@ impl Journal {
                 filtered: count(11)?,
                 bytes: count(12)?,
             },
-            capacity: Capacity { read_units: self.sql(row.get(13))?, write_units: self.sql(row.get(14))? },
+            capacity: Capacity {
+                read_units: self.sql(row.get(13))?,
+                write_units: self.sql(row.get(14))?,
+                spared_write_units: self.sql(row.get(18))?,
+            },
             sums: Buckets::from_bytes(&sums).map_err(|error| self.damaged(error.to_string()))?,
         })
     }

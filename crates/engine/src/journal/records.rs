@@ -4,6 +4,9 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 use whimbrel_model::{Checkpoint, FlowName, RunId, Slice, StoreName};
 
+/// The option of a run that says that it went on with another spec.
+pub(super) const RESPECIFIED: &str = "respecified";
+
 /// Whether a run reads the sources or replays the rejects of another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunKind {
@@ -94,6 +97,12 @@ impl RunRecord {
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         matches!(self.outcome.as_deref(), None | Some("paused" | "failed"))
+    }
+
+    /// Whether a stretch of it went on with another spec, or with other values, than the one before.
+    #[must_use]
+    pub fn was_respecified(&self) -> bool {
+        self.options.get(RESPECIFIED).and_then(Value::as_bool).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format that this whimbrel writes.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 /// `whbl`, so that no other SQLite file is taken for a journal.
 const APPLICATION_ID: i64 = 0x7768_626c;
 
@@ -67,6 +67,12 @@ CREATE TABLE samples (
 CREATE INDEX samples_of_run ON samples (run, stretch);
 ";
 
+/// What format 4 added to format 3: units that unchanged records did not use, and which store a resource is in.
+const SPARED: &str = "
+ALTER TABLE checkpoints ADD COLUMN spared_write_units REAL NOT NULL DEFAULT 0;
+ALTER TABLE resources ADD COLUMN identity TEXT;
+";
+
 /// Makes the tables in a new file, or checks that an old one is ours and of this format.
 pub fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let wrap = |source| sqlite(path, source);
@@ -88,6 +94,7 @@ fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalErr
     if tables == 0 {
         connection.execute_batch(TABLES).map_err(wrap)?;
         connection.execute_batch(SAMPLES).map_err(wrap)?;
+        connection.execute_batch(SPARED).map_err(wrap)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
         return connection.pragma_update(None, "user_version", VERSION).map_err(wrap);
     }
@@ -96,8 +103,11 @@ fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalErr
     }
     match pragma("user_version")? {
         VERSION => Ok(()),
-        2 => {
-            connection.execute_batch(SAMPLES).map_err(wrap)?;
+        found @ (2 | 3) => {
+            if found == 2 {
+                connection.execute_batch(SAMPLES).map_err(wrap)?;
+            }
+            connection.execute_batch(SPARED).map_err(wrap)?;
             connection.pragma_update(None, "user_version", VERSION).map_err(wrap)
         }
         found => Err(JournalError::Version { path: path.to_owned(), found }),

@@ -280,8 +280,9 @@ fn store_checkpoint(
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let mut statement = transaction.prepare_cached(
         "INSERT OR REPLACE INTO checkpoints (run, slice, flow, epoch, seq, cursor, position, reject_bytes, read, created,
-             updated, unchanged, skipped, rejected, filtered, bytes, read_units, write_units, sums, scan)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+             updated, unchanged, skipped, rejected, filtered, bytes, read_units, write_units, sums, scan,
+             spared_write_units)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
     )?;
     statement.execute(params![
         run.as_str(),
@@ -304,6 +305,7 @@ fn store_checkpoint(
         checkpoint.capacity.write_units,
         sums.to_bytes(),
         scan,
+        checkpoint.capacity.spared_write_units,
     ])?;
     Ok(())
 }

@@ -48,6 +48,15 @@ struct Line {
     data_file_s3_key: String,
 }
 
+/// Whether a path is that of a data file of an export: `…/AWSDynamoDB/ID/data/NAME.gz`. Only full exports in DynamoDB
+/// JSON are told so; those in Ion end in `.ion.gz`.
+pub(super) fn is_data(path: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    let (name, data, _, folder) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let is_gzip = name.is_some_and(|name| name.ends_with(".gz") && !name.ends_with(".ion.gz"));
+    is_gzip && data == Some("data") && folder == Some("AWSDynamoDB")
+}
+
 /// The export in this folder; `None`: it is none.
 pub(super) async fn find(place: &Place, folder: &str, files: &[FileRef]) -> Outcome<Option<Found>> {
     let by_path: BTreeMap<&str, &FileRef> =

@@ -57,7 +57,7 @@ fn begin(within: &mut Within, input: &mut Input) -> Outcome<Option<u8>> {
 }
 
 /// Passes over blanks; the byte behind them.
-fn blanks(input: &mut Input) -> Outcome<Option<u8>> {
+pub(super) fn blanks(input: &mut Input) -> Outcome<Option<u8>> {
     loop {
         let bytes = input.fill()?;
         if bytes.is_empty() {
@@ -72,14 +72,14 @@ fn blanks(input: &mut Input) -> Outcome<Option<u8>> {
     }
 }
 
-fn unexpected(input: &mut Input, what: &str) -> Fault {
+pub(super) fn unexpected(input: &mut Input, what: &str) -> Fault {
     let byte = input.fill().ok().and_then(|bytes| bytes.first().copied()).unwrap_or_default();
     let what = format!("at byte {}: {what}, and there is {:?}", input.position(), char::from(byte));
     Fault::found(StoreErrorKind::Protocol, what)
 }
 
 /// Appends an object or an array; `false`: the text ends within it.
-fn balanced(input: &mut Input, into: &mut Vec<u8>, (open, close): (u8, u8)) -> Outcome<bool> {
+pub(super) fn balanced(input: &mut Input, into: &mut Vec<u8>, (open, close): (u8, u8)) -> Outcome<bool> {
     let started = into.len();
     let mut depth = 0_usize;
     let mut quoted = false;
@@ -131,7 +131,7 @@ fn balanced(input: &mut Input, into: &mut Vec<u8>, (open, close): (u8, u8)) -> O
 }
 
 /// Appends a string; `false`: the text ends within it.
-fn string(input: &mut Input, into: &mut Vec<u8>) -> Outcome<bool> {
+pub(super) fn string(input: &mut Input, into: &mut Vec<u8>) -> Outcome<bool> {
     let started = into.len();
     take(input, into, started, 1)?;
     let mut escaped = false;
@@ -161,7 +161,7 @@ fn string(input: &mut Input, into: &mut Vec<u8>) -> Outcome<bool> {
 }
 
 /// Appends a number, or a word, up to what cannot be part of one.
-fn word(input: &mut Input, into: &mut Vec<u8>, started: usize) -> Outcome<bool> {
+pub(super) fn word(input: &mut Input, into: &mut Vec<u8>, started: usize) -> Outcome<bool> {
     loop {
         let bytes = input.fill()?;
         let end = bytes.iter().position(|byte| {

@@ -1,8 +1,8 @@
 //! Where one record ends and the next begins, in a text that is read once.
 
-use super::elements;
 use super::input::Input;
 use super::part::Within;
+use super::{elements, members};
 use crate::error::{Fault, Outcome};
 use whimbrel_store::StoreErrorKind;
 
@@ -16,6 +16,8 @@ pub(super) enum Framing {
     Lines,
     /// Each is an element of an array, or one of several JSON texts.
     Elements(Within),
+    /// Each is a member of one object.
+    Members(Within),
     /// Each is a line, but for newlines in quotes.
     Csv,
 }
@@ -36,6 +38,7 @@ impl Framing {
         match self {
             Self::Lines => line(input, into),
             Self::Elements(within) => elements::next(within, input, into),
+            Self::Members(within) => members::next(within, input, into),
             Self::Csv => csv_record(input, into),
         }
     }
@@ -43,7 +46,7 @@ impl Framing {
     /// Where a JSON text goes on.
     pub(super) fn within(self) -> Within {
         match self {
-            Self::Elements(within) => within,
+            Self::Elements(within) | Self::Members(within) => within,
             Self::Lines | Self::Csv => Within::Start,
         }
     }

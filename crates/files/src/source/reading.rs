@@ -28,6 +28,7 @@ pub(super) struct Job {
     pub(super) handle: Handle,
     pub(super) known: Arc<Known>,
     pub(super) part: Part,
+    pub(super) of_members: bool,
     pub(super) max_records: usize,
     pub(super) max_bytes: usize,
     pub(super) stop: CancellationToken,
@@ -156,6 +157,12 @@ impl Reader {
         let (Job { place, handle, .. }, file) = (&self.job, segment.data_file());
         let is_begun = self.position.at > 0;
         let mut framing = Framing::Elements(self.position.within);
+        if self.job.of_members
+            && format == Format::Json
+            && !is_array(&mut Input::open(place, handle, &file, 0)?)?
+        {
+            framing = Framing::Members(self.position.within);
+        }
         if format == Format::Csv {
             framing = Framing::Csv;
             let mut input = Input::open(place, handle, &file, 0)?;

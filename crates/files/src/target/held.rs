@@ -1,6 +1,6 @@
 //! Reading back what a file holds, to compare and to count it.
 
-use super::Table;
+use super::{Table, nested};
 use crate::format::Format;
 use crate::source::FilesSource;
 use crate::types::encode::{Cells, Writing, canonical_attribute, is_null, joined};
@@ -15,8 +15,8 @@ use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Fingerprint, FingerprintKey, SlicePart, json, record};
 use whimbrel_store::{
-    Held, HeldBatch, HeldContents, HeldFlow, HeldRecord, KeyPattern, ReadBatch, ReadRequest, Relation,
-    Result, RunContext, Source as _, StoreError, StoreErrorKind,
+    Documents, Held, HeldBatch, HeldContents, HeldFlow, HeldRecord, KeyPattern, ReadBatch, ReadRequest,
+    Relation, Result, RunContext, Source as _, StoreError, StoreErrorKind,
 };
 
 /// How much is read at once.
@@ -39,7 +39,9 @@ pub(super) fn source(table: &Table, wanted: Option<BTreeSet<String>>) -> Result<
         batch_records: BATCH_RECORDS,
         batch_bytes: BATCH_BYTES,
     };
-    FilesSource::new(&table.name, &table.place, Some(table.format), request)
+    let source = FilesSource::new(&table.name, &table.place, Some(table.format), request)?;
+    let is_one = table.request.shape.as_ref().is_some_and(|shape| shape.documents == Documents::Members);
+    Ok(if is_one { source.of_members() } else { source })
 }
 
 /// A part of the file, record by record.
@@ -49,6 +51,9 @@ pub(super) async fn read(
     flows: &[HeldFlow],
     context: &RunContext,
 ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
+    if let Some(shape) = &table.request.shape {
+        return nested::read(table, shape, part, flows, context).await;
+    }
     let batches = source(table, None)?.read(part, None, context).await?;
     let reading = Arc::new(Reading {
         table: Arc::clone(table),
@@ -61,8 +66,6 @@ pub(super) async fn read(
 
 /// Counts the file's records by flow.
 pub(super) async fn count(table: &Arc<Table>, flows: &[Vec<KeyPattern>]) -> Result<Held> {
-    let mut held = Held { flows: vec![0; flows.len()], others: 0 };
-    let source = source(table, None)?;
     let context = RunContext {
         run: whimbrel_model::RunId::generate(),
         fingerprint_key: FingerprintKey::new([0; 32]),
@@ -71,6 +74,11 @@ pub(super) async fn count(table: &Arc<Table>, flows: &[Vec<KeyPattern>]) -> Resu
         meter: Arc::default(),
         budget: Arc::default(),
     };
+    if let Some(shape) = &table.request.shape {
+        return nested::count(table, shape, flows, &context).await;
+    }
+    let mut held = Held { flows: vec![0; flows.len()], others: 0 };
+    let source = source(table, None)?;
     for part in source.slices(1).await? {
         let mut batches = source.read(&part, None, &context).await?;
         while let Some(batch) = batches.try_next().await? {
@@ -87,23 +95,23 @@ pub(super) async fn count(table: &Arc<Table>, flows: &[Vec<KeyPattern>]) -> Resu
     Ok(held)
 }
 
-fn unreadable(table: &Table, reason: &str) -> StoreError {
+pub(super) fn unreadable(table: &Table, reason: &str) -> StoreError {
     let context = format!("\"{}\" holds a record that cannot be read: {reason}", table.path);
     StoreError::new(StoreErrorKind::Mismatch, &table.name, context)
 }
 
 /// A flow into the file.
 #[derive(Debug)]
-struct Flow {
-    constants: Vec<KeyPattern>,
+pub(super) struct Flow {
+    pub(super) constants: Vec<KeyPattern>,
     /// The columns that are compared; `None`: the whole item.
-    columns: Option<BTreeSet<String>>,
-    shown: BTreeSet<String>,
-    key: Vec<String>,
+    pub(super) columns: Option<BTreeSet<String>>,
+    pub(super) shown: BTreeSet<String>,
+    pub(super) key: Vec<String>,
 }
 
 impl Flow {
-    fn of(flow: &HeldFlow) -> Self {
+    pub(super) fn of(flow: &HeldFlow) -> Self {
         let names: BTreeSet<String> =
             flow.columns.fields().iter().map(|field| field.name().clone()).collect();
         let is_whole = names.len() == 1 && names.contains(ITEM);
@@ -132,7 +140,7 @@ impl Reading {
         let record = |row| {
             let values = rows.values(row).map_err(|reason| unreadable(&self.table, &reason))?;
             let flow = owner(self.flows.iter().map(|flow| flow.constants.as_slice()), &values);
-            let fingerprint = self.fingerprint(flow.map(|flow| &self.flows[flow]), &values);
+            let fingerprint = fingerprint(&self.key, flow.map(|flow| &self.flows[flow]), &values);
             Ok(HeldRecord { flow, fingerprint })
         };
         let records = (0..batch.records.num_rows()).map(record).collect::<Result<Vec<_>>>()?;
@@ -146,29 +154,33 @@ impl Reading {
         };
         Ok(HeldBatch { records, contents: Arc::new(contents), bytes: batch.bytes, capacity: batch.capacity })
     }
+}
 
-    fn fingerprint(&self, flow: Option<&Flow>, values: &BTreeMap<String, HeldValue>) -> Fingerprint {
-        let is_whole = flow.is_some_and(|flow| flow.columns.is_none());
-        let counts = |name: &str| match flow {
-            Some(Flow { columns: Some(columns), .. }) => columns.contains(name),
-            _ => true,
-        };
-        let all =
-            values.iter().filter(|(name, value)| counts(name) && (is_whole || !is_null(&value.canonical)));
-        let whole = joined(&all.map(|(name, value)| (name.as_str(), &value.canonical)).collect::<Vec<_>>());
-        let mut key: Vec<&String> = flow.into_iter().flat_map(|flow| &flow.key).collect();
-        if key.is_empty() {
-            return self.key.fingerprint(&whole, &whole);
-        }
-        key.sort_unstable();
-        let there = key.into_iter().filter_map(|name| Some((name.as_str(), &values.get(name)?.canonical)));
-        let key = joined(&there.filter(|(_, value)| !is_null(value)).collect::<Vec<_>>());
-        self.key.fingerprint(&key, &whole)
+/// The fingerprint of a record that belongs to a flow, or to none.
+pub(super) fn fingerprint(
+    secret: &FingerprintKey,
+    flow: Option<&Flow>,
+    values: &BTreeMap<String, HeldValue>,
+) -> Fingerprint {
+    let is_whole = flow.is_some_and(|flow| flow.columns.is_none());
+    let counts = |name: &str| match flow {
+        Some(Flow { columns: Some(columns), .. }) => columns.contains(name),
+        _ => true,
+    };
+    let all = values.iter().filter(|(name, value)| counts(name) && (is_whole || !is_null(&value.canonical)));
+    let whole = joined(&all.map(|(name, value)| (name.as_str(), &value.canonical)).collect::<Vec<_>>());
+    let mut key: Vec<&String> = flow.into_iter().flat_map(|flow| &flow.key).collect();
+    if key.is_empty() {
+        return secret.fingerprint(&whole, &whole);
     }
+    key.sort_unstable();
+    let there = key.into_iter().filter_map(|name| Some((name.as_str(), &values.get(name)?.canonical)));
+    let key = joined(&there.filter(|(_, value)| !is_null(value)).collect::<Vec<_>>());
+    secret.fingerprint(&key, &whole)
 }
 
 /// The flow with the longest constants that a record has, and the first of those that are equally long.
-fn owner<'a>(
+pub(super) fn owner<'a>(
     flows: impl Iterator<Item = &'a [KeyPattern]>,
     values: &BTreeMap<String, HeldValue>,
 ) -> Option<usize> {
@@ -187,10 +199,10 @@ fn owner<'a>(
 
 /// A value that a file holds.
 #[derive(Debug)]
-struct HeldValue {
-    canonical: Canonical,
+pub(super) struct HeldValue {
+    pub(super) canonical: Canonical,
     /// Its text, where it is one.
-    text: Option<String>,
+    pub(super) text: Option<String>,
 }
 
 /// The records of a batch, value by value.
@@ -260,7 +272,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn item(batch: &RecordBatch, row: usize) -> &str {
+pub(super) fn item(batch: &RecordBatch, row: usize) -> &str {
     batch.columns().first().and_then(|column| record::text_at(column, row)).unwrap_or_default()
 }
 

@@ -9,6 +9,7 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use whimbrel_model::{Buckets, Capacity, Checkpoint, Counts, Cursor, FlowName, ScanTally, SliceId};
+use whimbrel_store::Shape;
 
 /// How far all flows of a slice have come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub(crate) struct Entry {
     pub(crate) length: u64,
     /// Records in the part.
     pub(crate) records: u64,
+    /// How the records are nested in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shape: Option<Shape>,
     /// The records' columns: an Arrow IPC stream without batches, in base64.
     pub(crate) schema: Option<String>,
     /// `None`: nothing was committed yet.
@@ -49,8 +53,8 @@ struct Kept {
 }
 
 impl Entry {
-    pub(crate) fn new(path: String) -> Self {
-        Self { path, length: 0, records: 0, schema: None, kept: None }
+    pub(crate) fn new(path: String, shape: Option<Shape>) -> Self {
+        Self { path, length: 0, records: 0, shape, schema: None, kept: None }
     }
 
     /// Notes a checkpoint.
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn a_ledger_comes_back_and_a_cut_one_is_none() {
         let mut ledger = Ledger::new(SliceId::new("s.0001"));
-        let mut entry = Entry::new("p".to_owned());
+        let mut entry = Entry::new("p".to_owned(), None);
         let checkpoint = Checkpoint { seq: 3, position: 7, ..Checkpoint::default() };
         entry.keep(&checkpoint);
         ledger.flows.insert("f".into(), entry);

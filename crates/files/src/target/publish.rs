@@ -1,9 +1,9 @@
 //! The last step of a load: parts put together in order, and only then given their name.
 
-use super::Table;
 use super::ledger::{Entry, Ledger};
 use super::staging::{PartKey, Staging, make_folder, sync_folder};
 use super::writer::packed;
+use super::{Table, nested};
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
 use crate::format::Format;
@@ -35,10 +35,10 @@ const UPLOADS: usize = 2;
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// A part in its place.
-struct Placed {
-    slice: SliceId,
-    flow: FlowName,
-    entry: Entry,
+pub(super) struct Placed {
+    pub(super) slice: SliceId,
+    pub(super) flow: FlowName,
+    pub(super) entry: Entry,
 }
 
 /// Puts a file together and gives it its name. May be called again: what is done is not done twice. Blocks.
@@ -89,6 +89,9 @@ fn order(slice: &SliceId) -> (&str, u64) {
 
 fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) -> Outcome<()> {
     let mut sink = Sink::open(table, staging, handle)?;
+    if parts.iter().any(|part| part.entry.shape.is_some()) {
+        return finish(table, nested::write(table, staging, parts, &mut sink), sink);
+    }
     let schema = schema(parts)?;
     let written = match table.format {
         Format::Parquet => parquet(table, staging, parts, &mut sink, schema),
@@ -101,6 +104,10 @@ fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) ->
         Format::Json => text(table, staging, parts, &mut sink, ["[\n", ",\n", "\n]\n"]),
         Format::NdJson | Format::DynamoDbJson => text(table, staging, parts, &mut sink, ["", "", ""]),
     };
+    finish(table, written, sink)
+}
+
+fn finish(table: &Table, written: Outcome<()>, sink: Sink) -> Outcome<()> {
     match written {
         Ok(()) => sink.finish(table),
         Err(fault) => {
@@ -128,7 +135,11 @@ fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
     Ok(known)
 }
 
-fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<BufReader<Box<dyn Read + Send>>> {
+pub(super) fn read(
+    staging: &Staging,
+    table: &Table,
+    part: &Placed,
+) -> Outcome<BufReader<Box<dyn Read + Send>>> {
     let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
     let bytes = staging.read_part(&key, part.entry.length, part.entry.seq())?;
     Ok(BufReader::with_capacity(BUFFER_BYTES, bytes))
@@ -225,7 +236,7 @@ fn arrow(
 }
 
 /// Where the bytes of a file go until it is whole.
-enum Sink {
+pub(super) enum Sink {
     File(BufWriter<File>, PathBuf),
     Upload(Option<WriteMultipart>, Handle),
 }
@@ -255,7 +266,13 @@ impl Sink {
                 let path = Path::new(&table.path);
                 let folder = path.parent().unwrap_or(Path::new("."));
                 make_folder(folder)?;
-                fs::rename(temporary, path)?;
+                match fs::rename(&temporary, path) {
+                    // Parts lie below the store's root; the file may have its place on another disk.
+                    Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                        move_over(&temporary, path)?;
+                    }
+                    renamed => renamed?,
+                }
                 sync_folder(folder)
             }
             Self::Upload(upload, handle) => {
@@ -281,6 +298,17 @@ impl Sink {
             }
         }
     }
+}
+
+/// Gives a file its name on another disk, there too only when all of it is there.
+fn move_over(temporary: &Path, path: &Path) -> Outcome<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".whimbrel-publishing");
+    let beside = path.with_file_name(name);
+    fs::copy(temporary, &beside)?;
+    File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, path)?;
+    Ok(fs::remove_file(temporary)?)
 }
 
 impl Write for Sink {

@@ -6,7 +6,7 @@ use crate::error::{Fault, Outcome};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use whimbrel_model::{Checkpoint, FlowName, SliceId};
-use whimbrel_store::StoreErrorKind;
+use whimbrel_store::{Shape, StoreErrorKind};
 
 /// A slice under way. Its methods block.
 #[derive(Debug)]
@@ -46,10 +46,20 @@ impl Session {
     }
 
     /// Opens a flow's part behind what is committed of it; the flow's last checkpoint.
-    pub(crate) fn join(&self, flow: &FlowName, path: &str) -> Outcome<Option<Checkpoint>> {
+    pub(crate) fn join(
+        &self,
+        flow: &FlowName,
+        path: &str,
+        shape: Option<&Shape>,
+    ) -> Outcome<Option<Checkpoint>> {
         let mut state = self.state();
-        let entry = state.ledger.flows.get(flow).filter(|entry| entry.path == path).cloned();
-        let entry = entry.unwrap_or_else(|| Entry::new(path.to_owned()));
+        let entry = state
+            .ledger
+            .flows
+            .get(flow)
+            .filter(|entry| entry.path == path && entry.shape.as_ref() == shape)
+            .cloned();
+        let entry = entry.unwrap_or_else(|| Entry::new(path.to_owned(), shape.cloned()));
         let slice = state.ledger.slice.clone();
         let key = PartKey { path, slice: &slice, flow };
         let part = self.staging.open_part(&key, entry.length, entry.seq())?;

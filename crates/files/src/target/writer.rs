@@ -1,7 +1,7 @@
 //! Writes one slice's records of one flow into its part.
 
-use super::Table;
 use super::session::Session;
+use super::{Table, nested};
 use crate::client::blocking;
 use crate::error::{Fault, Outcome as Done};
 use crate::format::{Compression, Format};
@@ -39,11 +39,11 @@ impl FilesWriter {
 }
 
 /// What a batch became.
-struct Written {
-    bytes: Vec<u8>,
-    outcomes: Vec<Outcome>,
-    records: u64,
-    length: u64,
+pub(super) struct Written {
+    pub(super) bytes: Vec<u8>,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) records: u64,
+    pub(super) length: u64,
 }
 
 #[async_trait]
@@ -57,7 +57,9 @@ impl Writer for FilesWriter {
         let (flow, key) = (self.flow.clone(), self.context.fingerprint_key.clone());
         let written = blocking(move || {
             let encoder = table.encoder(&batch.records, &key)?;
-            let written = if table.format.is_text() {
+            let written = if table.request.shape.is_some() {
+                nested::frames(&table, &encoder)?
+            } else if table.format.is_text() {
                 text(&table, &encoder, session.is_begun(&flow))?
             } else {
                 typed(&encoder, &batch.records)?

@@ -18,7 +18,7 @@
 mod cells;
 mod record;
 
-pub(crate) use cells::{Cells, Writing};
+pub(crate) use cells::{Cells, Writing, quoted};
 pub(crate) use record::{Compared, Encoder, canonical_attribute, csv_header, is_null, joined};
 
 use arrow::datatypes::{DataType, Field, Schema};

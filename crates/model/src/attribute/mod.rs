@@ -27,7 +27,7 @@ mod value;
 
 pub use column::{Reading, Values};
 pub use rows::{Column, Refused, Rows, raw_value};
-pub use value::{Attribute, Text, dynamodb_json};
+pub use value::{Attribute, Text, dynamodb_json, item_to_plain, plain_to_item};
 
 /// The column that holds a record whole.
 pub const ITEM: &str = "_item";

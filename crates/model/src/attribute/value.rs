@@ -4,8 +4,8 @@ use crate::decimal::Decimal;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Number;
 use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -111,6 +111,60 @@ impl<'a> Attribute<'a> {
 pub fn dynamodb_json(item: &str) -> Result<String, serde_json::Error> {
     let Entries(entries) = serde_json::from_str(item)?;
     serde_json::to_string(&TaggedEntries(&entries))
+}
+
+/// An item of DynamoDB JSON as an object of plain JSON: every attribute, numbers with all their digits, sets as
+/// arrays, bytes in base64.
+///
+/// # Errors
+/// Text that is no item, or a number that is none.
+pub fn item_to_plain(item: &str) -> Result<String, serde_json::Error> {
+    let Entries(entries) = serde_json::from_str(item)?;
+    let mut text = Vec::with_capacity(item.len());
+    let entries = entries.iter().map(|(Text(name), value)| (name, Plain(value)));
+    serde_json::Serializer::new(&mut text).collect_map(entries)?;
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
+}
+
+/// An object of plain JSON as an item of DynamoDB JSON: strings as S, numbers as N with all their digits, true and
+/// false as BOOL, null as NULL, arrays as L, objects as M.
+///
+/// # Errors
+/// Text that is no object, or one that holds a name twice.
+pub fn plain_to_item(object: &str) -> Result<String, serde_json::Error> {
+    match crate::json::parse(object)? {
+        Value::Object(entries) => serde_json::to_string(&ItemOf(&entries)),
+        _ => Err(serde::ser::Error::custom("it is no object")),
+    }
+}
+
+/// A map of plain JSON, its values as attributes.
+struct ItemOf<'a>(&'a Map<String, Value>);
+
+impl Serialize for ItemOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, AttributeOf(value))))
+    }
+}
+
+/// A value of plain JSON as an attribute.
+struct AttributeOf<'a>(&'a Value);
+
+impl Serialize for AttributeOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self.0 {
+            Value::Null => map.serialize_entry("NULL", &true)?,
+            Value::Bool(value) => map.serialize_entry("BOOL", value)?,
+            Value::Number(number) => map.serialize_entry("N", number.as_str())?,
+            Value::String(text) => map.serialize_entry("S", text)?,
+            Value::Array(values) => {
+                map.serialize_entry("L", &values.iter().map(AttributeOf).collect::<Vec<_>>())?;
+            }
+            Value::Object(entries) => map.serialize_entry("M", &ItemOf(entries))?,
+        }
+        map.end()
+    }
 }
 
 /// Text, borrowed where nothing in it is escaped.
@@ -364,6 +418,21 @@ mod tests {
             assert!(serde_json::from_str::<Attribute<'_>>(text).is_err(), "{text}");
         }
         assert!(serde_json::from_str::<Attribute<'_>>(r#"{"M":{"a":{"S":""},"a":{"S":""}}}"#).is_err());
+    }
+
+    #[test]
+    fn whole_records_change_their_notation() {
+        let item = r#"{"b":{"B":"AP8="},"n":{"N":"12345678901234567890123456789012345678"},"s":{"SS":["a"]},"x":{"M":{"e":{"L":[]},"z":{"NULL":true}}}}"#;
+        let plain =
+            r#"{"b":"AP8=","n":12345678901234567890123456789012345678,"s":["a"],"x":{"e":[],"z":null}}"#;
+        assert_eq!(item_to_plain(item).unwrap(), plain);
+        let again = r#"{"b":{"S":"AP8="},"n":{"N":"12345678901234567890123456789012345678"},"s":{"L":[{"S":"a"}]},"x":{"M":{"e":{"L":[]},"z":{"NULL":true}}}}"#;
+        assert_eq!(plain_to_item(plain).unwrap(), again);
+        assert_eq!(plain_to_item(r#"{"d": -1.50e-7}"#).unwrap(), r#"{"d":{"N":"-1.50e-7"}}"#);
+        for text in ["[]", "1", r#"{"a":1,"a":2}"#, r#"{"a":"#] {
+            assert!(plain_to_item(text).is_err(), "{text}");
+        }
+        assert!(item_to_plain(r#"{"a":1}"#).is_err());
     }
 
     #[test]

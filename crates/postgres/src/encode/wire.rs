@@ -111,6 +111,16 @@ impl Wire {
         }
     }
 
+    /// The document of a field that was encoded so; `None` where it holds none.
+    pub(crate) fn document(&self, field: &[u8]) -> Option<Value> {
+        let text = match self {
+            Self::Json => field,
+            Self::Jsonb => field.strip_prefix(&[1])?,
+            _ => return None,
+        };
+        json::parse(std::str::from_utf8(text).ok()?).ok()
+    }
+
     /// Appends a row's value in both forms: PostgreSQL's, without its length, and the canonical one. `false`:
     /// it is NULL. The reason of a refusal follows the column's name.
     pub(crate) fn put(

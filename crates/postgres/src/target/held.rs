@@ -9,7 +9,7 @@ use super::count::{self, Belonging};
 use super::route;
 use super::shown::Shown;
 use crate::client::Connections;
-use crate::encode::{Encoder, Filled, From};
+use crate::encode::{Encoder, Filled, From, Within};
 use crate::source::PostgresSource;
 use crate::template::identifier;
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
@@ -186,6 +186,7 @@ impl Reading<'_> {
             form: None,
             is_not_null: false,
             is_ignored: false,
+            without: Within::default(),
             refuses_blanks: false,
         });
         let reading = self.flow(&of_key.collect::<Vec<_>>(), key, columns)?;

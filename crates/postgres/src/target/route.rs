@@ -1,7 +1,7 @@
 //! Which column of the records goes into which column of the table.
 
 use super::catalog::{Table, TargetColumn};
-use crate::encode::{Encoder, Filled, Form, From, Wire};
+use crate::encode::{Encoder, Filled, Form, From, Wire, Within};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{Field, Schema};
 use std::sync::Arc;
@@ -9,20 +9,8 @@ use whimbrel_model::StoreName;
 use whimbrel_model::logical::SOURCE_TYPE;
 use whimbrel_store::{Mode, Result, StoreError, StoreErrorKind, WriteRequest};
 
-/// How many names an error lists.
-const LISTED: usize = 3;
-
 fn mismatch(store: &StoreName, context: String) -> StoreError {
     StoreError::new(StoreErrorKind::Mismatch, store, context)
-}
-
-/// Names that are like another, the nearest first.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let wanted = name.to_lowercase();
-    let mut names: Vec<_> = names.collect();
-    names.sort_by_cached_key(|name| strsim::damerau_levenshtein(&wanted, &name.to_lowercase()));
-    names.truncate(LISTED);
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The columns that tell records of this schema apart in the table; none where they are only added to it, and no
@@ -81,8 +69,7 @@ pub(crate) fn existing<'a>(
 ) -> Result<&'a TargetColumn> {
     table.column(name).ok_or_else(|| {
         let context = format!("{} has no column `{name}`; {why}", table.sql);
-        let nearest = nearest(name, table.columns.iter().map(|column| column.name.as_str()));
-        mismatch(store, context).with_hint(format!("the nearest are {nearest}"))
+        mismatch(store, context).with_nearest(name, table.columns.iter().map(|column| column.name.as_str()))
     })
 }
 
@@ -114,6 +101,19 @@ pub(crate) fn is_padded_already(field: &Field) -> bool {
     source_type.is_some_and(|name| name == "bpchar" || name == "character" || name.starts_with("character("))
 }
 
+/// What is left out of comparison within a column.
+fn within(store: &StoreName, request: &WriteRequest, column: &TargetColumn) -> Result<Within> {
+    let unusable = |reason: String| {
+        StoreError::new(StoreErrorKind::Unsupported, store, format!("`ignore` cannot be read: {reason}"))
+    };
+    let within = Within::of(&request.ignore, &column.name).map_err(unusable)?;
+    if within.is_empty() || matches!(column.wire, Wire::Json | Wire::Jsonb) {
+        return Ok(within);
+    }
+    let (name, kind) = (&column.name, &column.type_name);
+    Err(unusable(format!("it names a place within column `{name}`, and {kind} holds no documents")))
+}
+
 /// The columns of records of this schema.
 pub(crate) fn columns(
     store: &StoreName,
@@ -134,6 +134,7 @@ pub(crate) fn columns(
             form: form(store, request, &column.name)?,
             is_not_null: column.is_not_null,
             is_ignored: request.ignore.contains(&column.name),
+            without: within(store, request, column)?,
             refuses_blanks: refuses_blanks(request, field, &column.wire),
         })
     };
@@ -162,14 +163,15 @@ pub(crate) fn encoder(
             form: None,
             is_not_null: column.is_not_null,
             is_ignored: request.ignore.contains(name),
+            without: Within::default(),
             refuses_blanks: false,
         });
     }
     if let Some(name) = key.iter().find(|name| all.iter().all(|filled| filled.name != **name)) {
         let context =
             format!("the records have no column `{name}`, which is part of the key of {}", table.sql);
-        let nearest = nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
-        return Err(mismatch(store, context).with_hint(format!("the nearest are {nearest}")));
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        return Err(mismatch(store, context).with_nearest(name, names));
     }
     let fixed = request.scope.iter().map(|(name, value)| (name.clone(), value.clone()));
     Encoder::new(all, key, fixed)

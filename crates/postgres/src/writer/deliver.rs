@@ -1,9 +1,9 @@
 //! Writing one batch inside the open transaction, until every record has an outcome.
 
 use super::merge::Statements;
-use super::session::Open;
 use crate::encode::Rows;
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
+use crate::ledger::Open;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::SinkExt as _;
 use std::pin::pin;
@@ -60,7 +60,9 @@ impl Delivery<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let is_plain = self.is_new && !self.contested && matches!(self.mode, Mode::Insert | Mode::Upsert);
+        let is_plain = self.is_new
+            && !self.contested
+            && matches!(self.mode, Mode::Insert | Mode::Upsert | Mode::Changed);
         if is_plain && self.direct(&rows).await? {
             return Ok(());
         }
@@ -311,10 +313,12 @@ impl Delivery<'_> {
             self.outcomes[row] = Some(outcome);
         }
         for row in left.into_iter().map(place) {
-            let missing = if self.mode == Mode::Update {
-                "the key does not exist"
-            } else {
-                "a trigger or rule of the table dropped it"
+            let missing = match self.mode {
+                Mode::Update => "the key does not exist",
+                Mode::Changed => "conflict: it was deleted while it was compared, or a trigger dropped it",
+                Mode::Insert | Mode::Upsert | Mode::SkipExisting => {
+                    "a trigger or rule of the table dropped it"
+                }
             };
             self.outcomes[row].get_or_insert_with(|| refused(missing.to_owned()));
         }
@@ -332,7 +336,11 @@ impl Delivery<'_> {
             Mode::Insert | Mode::SkipExisting if self.contested && is_same => Outcome::Created(fingerprint),
             Mode::Insert => refused("the key exists already".to_owned()),
             Mode::SkipExisting => Outcome::Skipped,
-            Mode::Update if is_same => Outcome::Unchanged(fingerprint),
+            Mode::Update | Mode::Changed if is_same => Outcome::Unchanged(fingerprint),
+            Mode::Changed => refused(
+                "conflict: it has changed since it was compared, or a trigger kept it; what is there stays"
+                    .to_owned(),
+            ),
             Mode::Update if !conflicts.is_empty() => {
                 refused(format!("conflict: {conflicts} changed since it was read; the newer value stays"))
             }

@@ -69,6 +69,7 @@ impl Plan<'_> {
             copy: format!("COPY {stage} ({}) FROM STDIN (FORMAT binary)", staged.join(", ")),
             merge: match self.mode {
                 Mode::Update => self.update(&stage),
+                Mode::Changed => self.change(&stage, &names),
                 Mode::Insert | Mode::Upsert | Mode::SkipExisting => self.insert(&stage, &names),
             },
             classify: (!self.key.is_empty()).then(|| self.classify(&stage)),
@@ -137,7 +138,14 @@ impl Plan<'_> {
     fn unchanged(&self) -> String {
         let compared = self.encoder.columns().iter();
         let compared = compared.filter(|column| !column.is_ignored && !self.key.contains(&column.name));
-        all(compared.map(|column| self.same(&column.name, &self.staged(&column.name))))
+        all(compared.map(|column| {
+            let (name, staged) = (&column.name, self.staged(&column.name));
+            if column.without.is_empty() {
+                return self.same(name, &staged);
+            }
+            let held = column.without.sql(&format!("(t.{})::jsonb", identifier(name)));
+            format!("{held} IS NOT DISTINCT FROM {}", column.without.sql(&format!("({staged})::jsonb")))
+        }))
     }
 
     /// Columns that an existing row takes from a record.
@@ -150,7 +158,8 @@ impl Plan<'_> {
         names.filter(is_set).collect()
     }
 
-    fn insert(&self, stage: &str, names: &[String]) -> String {
+    /// `INSERT INTO table AS t (…) SELECT …` of the rows of a merge that satisfy a condition.
+    fn insert_where(&self, stage: &str, names: &[String], condition: &str) -> String {
         let columns = self.encoder.columns();
         let values: Vec<_> = columns.iter().map(|column| self.staged(&column.name)).collect();
         let is_identity =
@@ -160,12 +169,17 @@ impl Plan<'_> {
         } else {
             ""
         };
-        let into = format!(
-            "INSERT INTO {} AS t ({}){overriding} SELECT {} FROM {stage} p WHERE p.n >= $1 AND p.n < $2 ORDER BY p.n",
+        format!(
+            "INSERT INTO {} AS t ({}){overriding} SELECT {} FROM {stage} p \
+             WHERE p.n >= $1 AND p.n < $2 AND {condition} ORDER BY p.n",
             self.table.sql,
             names.join(", "),
             values.join(", ")
-        );
+        )
+    }
+
+    fn insert(&self, stage: &str, names: &[String]) -> String {
+        let into = self.insert_where(stage, names, "TRUE");
         if self.key.is_empty() {
             return format!(
                 "WITH made AS ({into} RETURNING 1) \
@@ -229,6 +243,44 @@ impl Plan<'_> {
             self.by_key(),
             self.inside(),
             self.unchanged()
+        )
+    }
+
+    /// Creates what is missing and sets what differs. The row that was compared is told by `xmin`: where another
+    /// transaction has written to it since, the update waits for that transaction, looks again and lets it be.
+    fn change(&self, stage: &str, names: &[String]) -> String {
+        let set = self.set_columns();
+        let table = &self.table.sql;
+        let missing = format!("NOT EXISTS (SELECT 1 FROM {table} t WHERE {})", self.by_key());
+        let quoted: Vec<_> = self.key.iter().map(|name| identifier(name)).collect();
+        let returned: Vec<_> =
+            quoted.iter().enumerate().map(|(at, name)| format!("t.{name} AS k{at}")).collect();
+        let joined = self.key.iter().enumerate();
+        let joined: Vec<_> = joined.map(|(at, name)| format!("m.k{at} = {}", self.staged(name))).collect();
+        let updated = if set.is_empty() {
+            "SELECT NULL::integer AS n WHERE FALSE".to_owned()
+        } else {
+            let set = set.into_iter().map(|name| format!("{} = {}", identifier(name), self.staged(name)));
+            format!(
+                "UPDATE {table} AS t SET {} FROM differing p WHERE {} AND t.xmin = p.seen RETURNING p.n",
+                set.collect::<Vec<_>>().join(", "),
+                self.by_key()
+            )
+        };
+        format!(
+            "WITH made AS ({} ON CONFLICT ({}) DO NOTHING RETURNING {}), \
+             differing AS MATERIALIZED (SELECT p.*, t.xmin AS seen FROM {stage} p JOIN {table} t ON {} \
+             WHERE p.n >= $1 AND p.n < $2 AND {} AND NOT ({})), \
+             updated AS ({updated}) \
+             SELECT (SELECT array_agg(p.n) FROM made m JOIN {stage} p ON {} AND p.n >= $1 AND p.n < $2), \
+             (SELECT array_agg(n) FROM updated), (SELECT count(*) FROM made) + (SELECT count(*) FROM updated)",
+            self.insert_where(stage, names, &missing),
+            quoted.join(", "),
+            returned.join(", "),
+            self.by_key(),
+            self.inside(),
+            self.unchanged(),
+            joined.join(" AND ")
         )
     }
 

@@ -87,11 +87,11 @@ fn run(foreign: &Foreign) -> RunFacts {
         rejects: rejects(foreign),
         unmatched: vec![PatternFacts { pattern: foreign("sk=DRAFT#*"), records: 3 }],
         shared: 2,
-        capacity: Capacity { read_units: 33_120.5, write_units: 0.0 },
+        capacity: Capacity { read_units: 33_120.5, ..Capacity::default() },
         cost: CostFacts {
             planned: Some(PlannedCost {
                 records: 265_000,
-                capacity: Capacity { read_units: 33_000.0, write_units: 0.0 },
+                capacity: Capacity { read_units: 33_000.0, ..Capacity::default() },
                 usd: 0.004_125,
                 seconds: 160.0,
             }),
@@ -246,7 +246,7 @@ fn verification(foreign: &Foreign) -> VerificationFacts {
         depth: DepthFacts::Sample { records: 1_000, seed: u64::MAX.to_string() },
         ended: "2026-01-05T12:33:00Z".to_owned(),
         seconds: 78.5,
-        capacity: Capacity { read_units: 33_120.5, write_units: 0.0 },
+        capacity: Capacity { read_units: 33_120.5, ..Capacity::default() },
         flows: vec![compared("conversations", 93, 0, 1), compared("messages", 907, 1, 0)],
         assertions: vec![
             assertion("no orphans", true, "= 0", "0", Vec::new()),

@@ -50,7 +50,7 @@ fn counts() -> Counts {
 
 async fn moved(journal: &Journal, run: &RunId) {
     let writer = journal.writer(run, None).unwrap();
-    let capacity = Capacity { read_units: 0.0, write_units: 1_000_000.0 };
+    let capacity = Capacity { write_units: 1_000_000.0, ..Capacity::default() };
     let last = Checkpoint { counts: counts(), capacity, ..Checkpoint::default() };
     for second in 0..4 {
         let at_ms = 1_000 * second;

@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::each::{ELEMENT, EachPath, POSITION};
 use crate::elements::from::From;
-use crate::elements::into::Into;
+use crate::elements::into::{Into, WriteMode};
 use crate::spec::Spec;
 
 const PATHS: &str = "write `$.tokens[*]` for a list, `$.a.*` for an object's members, `$.*` for the record's";
@@ -46,14 +46,48 @@ pub(super) fn from(spec: &Spec, name: &str, from: &From, findings: &mut Findings
     }
 }
 
-/// A `shape` is that of a file.
+/// A `shape` is that of a file, and says by which column.
 pub(super) fn shape(spec: &Spec, path: &[&str], into: &Into, findings: &mut Findings) {
     let Some(shape) = &into.shape else { return };
+    let whole = [path, &["shape"]].concat();
     if into.path.is_none() {
-        let at = spec.key_position(&[path, &["shape"]].concat());
+        let at = spec.key_position(&whole);
         findings.add(at, "`shape` belongs to a file", "name the file with `path`, or leave `shape` out");
-    } else if shape.object_by.is_empty() {
-        let at = spec.position(&[path, &["shape", "object_by"]].concat());
-        findings.add(at, "`object_by` names no column", "name the column whose values are the object's keys");
+        return;
+    }
+    let (by, column) = match (&shape.object_by, &shape.records_by) {
+        (Some(column), None) => ("object_by", column),
+        (None, Some(column)) => ("records_by", column),
+        (None, None) => {
+            let hint =
+                "add `object_by: …`, the column whose values are the keys of one object, or `records_by: …`";
+            findings.add(spec.position(&whole), "the `shape` does not say by which column", hint);
+            return;
+        }
+        (Some(_), Some(_)) => {
+            let at = spec.key_position(&[&whole[..], &["records_by"]].concat());
+            findings.add(
+                at,
+                "a file is one object, or holds records",
+                "leave `object_by` or `records_by` out",
+            );
+            return;
+        }
+    };
+    if column.is_empty() {
+        let hint = "name the column whose values tell the documents apart";
+        findings.add(spec.position(&[&whole[..], &[by]].concat()), format!("`{by}` names no column"), hint);
+    }
+    if shape.list.as_ref().is_some_and(|list| list.is_empty() || list == column) {
+        let at = spec.position(&[&whole[..], &["list"]].concat());
+        findings.add(at, "`list` cannot be named so", "give the list a name of its own");
+    }
+}
+
+/// Only an update can be guarded.
+pub(super) fn guarded(spec: &Spec, path: &[&str], into: &Into, findings: &mut Findings) {
+    if into.guarded.is_some() && into.mode != WriteMode::Update {
+        let at = spec.key_position(&[path, &["guarded"]].concat());
+        findings.add(at, "`guarded` belongs to `mode: update`", "add `mode: update`, or leave `guarded` out");
     }
 }

@@ -1,6 +1,6 @@
 //! Flows read and write stores that exist, say each thing once, and wait for each other without circles.
 
-use super::{Findings, each};
+use super::{Findings, changed, each};
 use crate::elements::checks::CheckElement;
 use crate::elements::flows::{After, Flow};
 use crate::elements::into::{Into, OnDuplicate};
@@ -165,6 +165,8 @@ fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
             findings.add(spec.position(&path), message, "say where records go: `table: NAME`");
         }
         each::shape(spec, &path, target, findings);
+        each::guarded(spec, &path, target, findings);
+        changed::check(spec, &path, name, target, findings);
         order(spec, &path, target, findings);
     }
 }

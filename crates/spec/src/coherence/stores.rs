@@ -18,6 +18,7 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
     let present = [
         ("postgres", store.postgres.is_some()),
         ("dynamodb", store.dynamodb.is_some()),
+        ("sqlite", store.sqlite.is_some()),
         ("files", store.files.is_some()),
     ];
     let mut kinds: Vec<&str> = present.iter().filter(|(_, there)| *there).map(|(kind, _)| *kind).collect();
@@ -28,7 +29,7 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
             findings.add(
                 at,
                 format!("the store `{name}` has no kind"),
-                "give it `postgres`, `dynamodb` or `files`",
+                "give it `postgres`, `dynamodb`, `sqlite` or `files`",
             );
         }
         [_] => {}
@@ -38,13 +39,14 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
             findings.add(at, message, format!("make `{second}` a store of its own"));
         }
     }
-    if store.schema.is_some() && !kinds.contains(&"postgres") && !kinds.is_empty() {
+    let has_schema = kinds.contains(&"postgres") || kinds.contains(&"sqlite");
+    if store.schema.is_some() && !has_schema && !kinds.is_empty() {
         let at = spec.key_position(&["stores", name, "schema"]);
         let hint = match kinds.as_slice() {
             ["dynamodb"] => "describe the tables under `dynamodb: { tables: … }`",
             _ => "leave it out: the columns of a file follow from the flow",
         };
-        findings.add(at, "`schema` belongs to a `postgres` store", hint);
+        findings.add(at, "`schema` belongs to a `postgres` or `sqlite` store", hint);
     }
     if store.format.is_some() && !kinds.contains(&"files") && !kinds.is_empty() {
         let at = spec.key_position(&["stores", name, "format"]);

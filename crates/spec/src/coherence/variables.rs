@@ -74,6 +74,12 @@ fn environments(spec: &Spec, findings: &mut Findings) {
     }
     for environment in &environments {
         let Some(content) = spec.document().environments.get(&environment.name) else { continue };
+        let stores = || spec.document().stores.keys().map(String::as_str);
+        for (store, _) in content.guards.iter().filter(|(store, _)| stores().all(|known| known != *store)) {
+            let at = spec.key_position(&["environments", &environment.name, "guards", store]);
+            let hint = suggest(store, "stores", stores());
+            findings.add(at, format!("there is no store `{store}` to be guarded"), hint);
+        }
         for name in content.variables.keys() {
             built_in(spec, &["environments", &environment.name, "variables", name], findings);
         }

@@ -16,6 +16,11 @@ pub struct Environment {
     /// Whether destructive acts need `--confirm` with the environment's name.
     #[serde(default)]
     pub protected: bool,
+    /// What must be true of a store here, by its name: a text that stands in its location or identity, as an account's
+    /// number, a region, a database's name. A command that would write elsewhere is refused.
+    #[serde(default)]
+    #[schemars(extend("x-keys" = "name", "x-label" = "an environment's `guards`"))]
+    pub guards: BTreeMap<String, String>,
     /// Values that take the place of those in the spec's own `variables`.
     #[serde(default)]
     #[schemars(extend("x-keys" = "variable", "x-label" = "an environment's `variables`"))]

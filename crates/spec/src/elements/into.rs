@@ -34,6 +34,10 @@ pub struct Into {
     /// What becomes of a record whose key the target holds already. `insert` if nothing is said.
     #[serde(default)]
     pub mode: WriteMode,
+    /// With `update`: whether a record is written only where the target still holds the same-named values that
+    /// were read. If nothing is said, where the flow reads the table that it writes.
+    #[serde(default)]
+    pub guarded: Option<bool>,
     /// What becomes of the second record of one key in one run.
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
@@ -56,13 +60,11 @@ pub struct Into {
     /// Columns and paths in them that are left out of comparison.
     #[serde(default)]
     pub ignore: Vec<String>,
-    /// What `changed` compares with.
+    /// What `changed` compares with. `target` if nothing is said.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `mode: changed`; use `mode: upsert` or `mode: skip_existing`"))]
     pub compare: Option<Compare>,
-    /// Whether records are deleted that the source no longer has.
+    /// With `changed`: whether records are deleted that the flow no longer yields; needs `run --confirm`.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "write `delete_missing: false` or leave it out"))]
     pub delete_missing: bool,
     /// Columns that may lose something on the way.
     #[serde(default)]
@@ -82,8 +84,15 @@ pub(crate) const PLACES: &[&str] = &["table", "langchain", "path"];
 pub struct Shape {
     /// The column whose values are the keys of one object.
     ///
-    /// The object holds each record under its own key; the column itself is not among the record's members.
-    pub object_by: String,
+    /// The object holds a document under each of them; the column itself is not among the document's members.
+    #[serde(default)]
+    pub object_by: Option<String>,
+    /// The column whose values tell the file's documents apart, where each of them is a record of the file.
+    #[serde(default)]
+    pub records_by: Option<String>,
+    /// The list, in its document, of which each record is an element. Without it each record is a document.
+    #[serde(default)]
+    pub list: Option<String>,
 }
 
 /// What becomes of a record whose key the target holds already.
@@ -98,7 +107,6 @@ pub enum WriteMode {
     /// It is skipped.
     SkipExisting,
     /// It is written where its content differs.
-    #[schemars(extend("x-not-yet" = "modes of today: `insert`, `upsert`, `skip_existing`, `update`"))]
     Changed,
     /// Its columns are set where the target still holds the same-named values that were read.
     Update,
@@ -181,12 +189,13 @@ impl<'de> Deserialize<'de> for NullRule {
 }
 
 /// What `changed` compares with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compare {
     /// What the target holds.
+    #[default]
     Target,
-    /// The fingerprints that the journal holds.
+    /// The fingerprints that the last run kept: it trusts that nobody else has written to the table since.
     Journal,
 }
 

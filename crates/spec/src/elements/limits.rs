@@ -9,9 +9,9 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-label" = "`limits`"))]
 pub struct Limits {
-    /// Dollars after which the run pauses.
+    /// Dollars that the run's units may cost in all; it pauses before they are passed, resumable.
     #[serde(default)]
-    #[schemars(range(min = 0), extend("x-not-yet" = "leave it out; `plan` says what the run will cost"))]
+    #[schemars(range(min = 0))]
     pub max_cost_usd: Option<f64>,
     /// Write units that the run may use in all; it pauses before they are passed, resumable.
     #[serde(default)]

@@ -11,6 +11,7 @@ pub mod flows;
 pub mod from;
 pub mod into;
 pub mod limits;
+pub mod prices;
 pub mod stores;
 pub mod text;
 pub mod variables;
@@ -19,9 +20,9 @@ pub mod verify;
 use environments::Environment;
 use flows::{Defaults, Flow};
 use limits::Limits;
+use prices::Price;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use stores::Store;
 use variables::Variable;
@@ -61,10 +62,11 @@ pub struct Document {
     /// When a run gives up.
     #[serde(default)]
     pub limits: Limits,
-    /// Prices that take the place of the built-in, dated table.
+    /// Prices by region, `eu-west-1`, that take the place of the built-in, dated table; `default` stands for every
+    /// region that is not named.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "leave it out: the built-in prices are used"))]
-    pub prices: Option<BTreeMap<String, Value>>,
+    #[schemars(extend("x-keys" = "name", "x-label" = "`prices`"))]
+    pub prices: BTreeMap<String, Price>,
     /// Whether before-images are journalled, so that the run can be undone.
     #[serde(default)]
     #[schemars(extend("x-not-yet" = "write `undo: false` or leave it out"))]

@@ -18,13 +18,12 @@ pub struct Store {
     /// DynamoDB, in one account and region.
     #[serde(default)]
     pub dynamodb: Option<DynamoDb>,
-    /// A SQLite file.
+    /// A SQLite database: the path of its file, relative to the spec.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `files`"))]
     pub sqlite: Option<TemplateText>,
     /// A Chroma directory, or the parts of a server's address.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `files`"))]
+    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `sqlite`, `files`"))]
     pub chroma: Option<Value>,
     /// A folder of files: a path relative to the spec, the URL of an object store, or its parts.
     #[serde(default)]

@@ -83,12 +83,15 @@ async fn fill(
     refuse_same_paths(spec, &stores)?;
     let verify = verify::resolve(spec, values).await?;
     let document = spec.document();
-    let protected =
-        environment.as_ref().and_then(|name| document.environments.get(name)).is_some_and(|e| e.protected);
+    let chosen = environment.as_ref().and_then(|name| document.environments.get(name));
+    let protected = chosen.is_some_and(|environment| environment.protected);
+    let guards = chosen.map(|environment| environment.guards.clone()).unwrap_or_default();
     Ok(Resolved {
         migration: document.migration.clone(),
         environment,
         protected,
+        guards: guards.into_iter().map(|(store, text)| (StoreName::new(store), text)).collect(),
+        prices: document.prices.clone(),
         stores,
         flows,
         unmatched: document.unmatched,
@@ -131,6 +134,7 @@ fn limits(spec: &Spec) -> Limits {
         max_reject_rate: written.max_reject_rate,
         max_write_units: written.max_write_units,
         max_read_units: written.max_read_units,
+        max_cost_usd: written.max_cost_usd,
     }
 }
 

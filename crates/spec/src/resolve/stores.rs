@@ -33,6 +33,7 @@ pub(super) async fn resolve(
     let kind = match store {
         Some(store) if store.postgres.is_some() => StoreKind::Postgres,
         Some(store) if store.files.is_some() => StoreKind::Files,
+        Some(store) if store.sqlite.is_some() => StoreKind::Sqlite,
         _ => StoreKind::DynamoDb,
     };
     let path = ["stores", name, kind.as_str()];
@@ -50,6 +51,7 @@ pub(super) async fn resolve(
         (StoreKind::Postgres, _) => return Err(empty_url(spec, name, at)),
         (StoreKind::DynamoDb, Value::Object(parts)) => dynamodb(parts, spec, name, base_dir, digest)?,
         (StoreKind::DynamoDb, _) => Value::Object(Map::new()),
+        (StoreKind::Sqlite, filled) => sqlite(&filled, name, at, base_dir)?,
         (StoreKind::Files, filled) => {
             let format = store.and_then(|store| store.format).map(FileFormat::as_str);
             files(filled, format, base_dir).ok_or_else(|| empty_root(name, at))??
@@ -242,6 +244,22 @@ fn files(filled: Value, format: Option<&str>, base_dir: &Path) -> Option<Result<
 fn empty_root(name: &str, at: Position) -> SpecError {
     let message = format!("the path of the store `{name}` came out empty");
     SpecError::at(SpecErrorKind::NoValue, at, message, "give it as `dumps/` or `s3://bucket/prefix/`")
+}
+
+/// The path of a SQLite file, absolute.
+fn sqlite(filled: &Value, name: &str, at: Position, base_dir: &Path) -> Result<Value> {
+    let written = filled.as_str().unwrap_or_default();
+    let path = written.strip_prefix("sqlite:").unwrap_or(written);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() {
+        let message = format!("the path of the store `{name}` came out empty");
+        return Err(SpecError::at(SpecErrorKind::NoValue, at, message, "give it as `data/app.db`"));
+    }
+    if path == ":memory:" {
+        let message = "a database in memory is gone when the run ends";
+        return Err(SpecError::invalid(at, message, "name a file: `sqlite: data/app.db`"));
+    }
+    Ok(path_value(&absolute(&base_dir.join(path))?))
 }
 
 fn path_value(path: &Path) -> Value {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test sets up itself may be trusted")]
 
+mod changes;
 mod examples;
 mod resolving;
 mod wrong;

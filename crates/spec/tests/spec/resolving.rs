@@ -350,8 +350,7 @@ fn the_schema_speaks_of_what_is_not_yet() {
         {
           "type": "string",
           "const": "changed",
-          "description": "It is written where its content differs.",
-          "x-not-yet": "modes of today: `insert`, `upsert`, `skip_existing`, `update`"
+          "description": "It is written where its content differs."
         },
         {
           "type": "string",
@@ -460,5 +459,24 @@ flows:
     assert_eq!((each.text.as_str(), each.key_as.as_deref()), ("$.*.tokens[*]", Some("project")));
     assert_eq!((each.path.column.as_deref(), each.path.steps.len()), (None, 3));
     assert_eq!(each.position, Position { line: 5, column: 46 });
-    assert_eq!(flow.into.shape.as_ref().unwrap().object_by, "project");
+    assert_eq!(flow.into.shape.as_ref().unwrap().object_by.as_deref(), Some("project"));
+}
+
+#[test]
+fn a_sqlite_file_is_relative_to_the_spec() {
+    let text = "\
+migration: m
+variables: { dataset: golden }
+stores:
+  lite: { sqlite: 'data/items_${dataset}.db', schema: schema.sql }
+  other: { sqlite: 'sqlite:b.db' }
+flows: { t: { from: { store: other, table: t }, into: { store: lite, table: t } } }
+";
+    let Outcome { resolved, folder, .. } = resolve(text, &[], &Choices::default());
+    let lite = &resolved.stores[&"lite".into()];
+    assert_eq!(lite.kind, StoreKind::Sqlite);
+    assert_eq!(lite.config, json!(folder.path().join("data/items_golden.db").display().to_string()));
+    assert_eq!(lite.schema_file, Some(folder.path().join("schema.sql")));
+    let other = &resolved.stores[&"other".into()];
+    assert_eq!(other.config, json!(folder.path().join("b.db").display().to_string()));
 }

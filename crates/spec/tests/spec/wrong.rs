@@ -304,14 +304,14 @@ fn stores() {
     ");
     assert_snapshot!(refused("    postgres: \"${database}\"\n", ""), @r"
     m/x.yaml:10:3: the store `pg` has no kind
-      hint: give it `postgres`, `dynamodb` or `files`
+      hint: give it `postgres`, `dynamodb`, `sqlite` or `files`
     ");
     assert_snapshot!(refused("      region: us-east-1\n", "      region: us-east-1\n      schema: x.sql\n"), @r"
     m/x.yaml:16:7: unknown key `schema` in a store's `dynamodb`
       hint: keys: `region`, `endpoint`, `profile`, `consistent_reads`, `tables`
     ");
     assert_snapshot!(refused("  ddb:\n    dynamodb:", "  ddb:\n    schema: x.sql\n    dynamodb:"), @r"
-    m/x.yaml:14:5: `schema` belongs to a `postgres` store
+    m/x.yaml:14:5: `schema` belongs to a `postgres` or `sqlite` store
       hint: describe the tables under `dynamodb: { tables: … }`
     ");
     assert_snapshot!(refused("key: pk, sort_key: sk", "file: t.json, key: pk, sort_key: sk"), @r"
@@ -716,13 +716,9 @@ fn files_are_named_by_path() {
 
 #[test]
 fn stores_and_sources_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("    postgres: \"${database}\"", "    sqlite: data/x.db"), @r"
-    m/x.yaml:11:5: not yet: `sqlite` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`, `files`
-    ");
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    chroma: { url: \"http://x\" }"), @r"
     m/x.yaml:11:5: not yet: `chroma` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`, `files`
+      hint: stores of today: `postgres`, `dynamodb`, `sqlite`, `files`
     ");
     assert_snapshot!(not_yet("      region: us-east-1", "      capacity: { during_run: 100 }"), @r"
     m/x.yaml:15:7: not yet: `capacity` in a store's `dynamodb` is part of the language and not built yet
@@ -744,18 +740,6 @@ fn targets_that_are_not_built_yet() {
     m/x.yaml:37:7: not yet: `langchain` in a flow's `into` is part of the language and not built yet
       hint: write into a `table`
     ");
-    assert_snapshot!(not_yet("mode: upsert", "mode: changed"), @r"
-    m/x.yaml:38:13: not yet: `mode: changed` is part of the language and not built yet
-      hint: modes of today: `insert`, `upsert`, `skip_existing`, `update`
-    ");
-    assert_snapshot!(not_yet("      key: [pk, sk]", "      compare: journal"), @r"
-    m/x.yaml:37:7: not yet: `compare` in a flow's `into` is part of the language and not built yet
-      hint: it belongs to `mode: changed`; use `mode: upsert` or `mode: skip_existing`
-    ");
-    assert_snapshot!(not_yet("      key: [pk, sk]", "      delete_missing: true"), @r"
-    m/x.yaml:37:7: not yet: `delete_missing` in a flow's `into` is part of the language and not built yet
-      hint: write `delete_missing: false` or leave it out
-    ");
 }
 
 #[test]
@@ -764,10 +748,6 @@ fn rules_that_are_not_built_yet() {
     m/x.yaml:50:1: not yet: `undo` in the spec is part of the language and not built yet
       hint: write `undo: false` or leave it out
     ");
-    assert_snapshot!(not_yet("undo: false", "prices: { write: 1 }"), @r"
-    m/x.yaml:50:1: not yet: `prices` in the spec is part of the language and not built yet
-      hint: leave it out: the built-in prices are used
-    ");
     assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ overlap: vectors, top: 5, at_least: 0.8, stored: 200 }"), @r"
     m/x.yaml:48:7: not yet: `overlap` in a verify rule is part of the language and not built yet
       hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
@@ -775,10 +755,6 @@ fn rules_that_are_not_built_yet() {
     assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ latency: vectors, average_ms: 1000 }"), @r"
     m/x.yaml:48:7: not yet: `latency` in a verify rule is part of the language and not built yet
       hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
-    ");
-    assert_snapshot!(not_yet("retry_for: 5m", "max_cost_usd: 5"), @r"
-    m/x.yaml:49:11: not yet: `max_cost_usd` in `limits` is part of the language and not built yet
-      hint: leave it out; `plan` says what the run will cost
     ");
     assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: { default: a, cognito: { create: true } }"), @r"
     m/x.yaml:4:26: not yet: `cognito` in a variable is part of the language and not built yet

@@ -2,12 +2,13 @@
 
 use super::{Kind, Table, bare, read};
 use crate::error::{from_driver, mismatch};
-use crate::sql::{Query, identifier, is_same_name, nearest, with_nearest};
+use crate::sql::{Query, identifier, is_same_name};
 use crate::types::{Builder, Reading, WORDS};
 use arrow::datatypes::{Schema, SchemaRef};
 use rusqlite::{Connection, Statement};
 use std::sync::Arc;
 use whimbrel_model::StoreName;
+use whimbrel_store::error::nearest;
 use whimbrel_store::{ReadRequest, Relation, Result, StoreError, StoreErrorKind};
 
 /// A file of up to this size is counted; of a larger one it is said what can be known without reading all.
@@ -231,7 +232,7 @@ impl Found {
         let is_unknown = |(name, _): &(&String, &str)| self.own_name(name).is_none();
         let Some((name, place)) = all.find(is_unknown) else { return Ok(()) };
         let context = format!("`{place}` names `{name}`, which {} does not have", self.name);
-        Err(with_nearest(StoreError::new(StoreErrorKind::NotFound, store, context), name, self.names()))
+        Err(StoreError::new(StoreErrorKind::NotFound, store, context).with_nearest(name, self.names()))
     }
 
     fn slice_key(&self, store: &StoreName, request: &ReadRequest) -> Result<(SliceKey, Vec<String>)> {

@@ -3,7 +3,6 @@
 use crate::catalog::{Column, Table};
 use crate::encode::{Encoder, Filled, Form, From, Meaning, Slot, meaning_of};
 use crate::error::mismatch;
-use crate::sql::with_nearest;
 use arrow::datatypes::{Field, Schema};
 use std::sync::Arc;
 use whimbrel_model::StoreName;
@@ -78,8 +77,8 @@ pub(crate) fn check_key(
 /// A column of the table by its name.
 pub(crate) fn existing<'a>(store: &StoreName, table: &'a Table, name: &str, why: &str) -> Result<&'a Column> {
     table.column(name).ok_or_else(|| {
-        let error = mismatch(store, format!("{} has no column `{name}`; {why}", table.quoted()));
-        with_nearest(error, name, table.columns.iter().map(|column| column.name.as_str()))
+        mismatch(store, format!("{} has no column `{name}`; {why}", table.quoted()))
+            .with_nearest(name, table.columns.iter().map(|column| column.name.as_str()))
     })
 }
 
@@ -163,7 +162,7 @@ pub(crate) fn encoder(
         let context =
             format!("the records have no column `{name}`, which is part of the key of {}", table.quoted());
         let names = schema.fields().iter().map(|field| field.name().as_str());
-        return Err(with_nearest(mismatch(store, context), name, names));
+        return Err(mismatch(store, context).with_nearest(name, names));
     }
     Encoder::new(all, key, fixed)
         .map_err(|reason| mismatch(store, format!("the scope cannot be written: {reason}")))

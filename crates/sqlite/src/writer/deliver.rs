@@ -130,7 +130,8 @@ impl Delivery<'_> {
             }
             Mode::Insert => Ok(refused("the key exists already".to_owned())),
             Mode::SkipExisting => Ok(Outcome::Skipped),
-            Mode::Upsert | Mode::Update => self.overwrite(row, row.fingerprint),
+            Mode::Changed if encoder.is_same(&row.values, held) => Ok(Outcome::Unchanged(row.fingerprint)),
+            Mode::Upsert | Mode::Update | Mode::Changed => self.overwrite(row, row.fingerprint),
         }
     }
 

@@ -39,10 +39,18 @@ impl VerifyError {
         &self.cause
     }
 
-    /// The next step for the user, where one is known.
+    /// Why, without which assertion.
+    pub(super) fn into_cause(self) -> QueryError {
+        self.cause
+    }
+
+    /// The next step for the user.
     #[must_use]
-    pub fn hint(&self) -> Option<&str> {
-        self.cause.hint()
+    pub fn hint(&self) -> &str {
+        match &self.cause {
+            QueryError::Sql { hint, .. } | QueryError::Computation { hint, .. } => hint,
+            QueryError::Store(error) => error.hint().unwrap_or_else(|| next_step(error.kind())),
+        }
     }
 
     /// The same as a failure of the program: SQL that does not fit has its place in the spec, a store's failure stays
@@ -59,14 +67,32 @@ impl VerifyError {
             QueryError::Store(error) => match error.kind() {
                 StoreErrorKind::Interrupted | StoreErrorKind::LimitReached => EngineError::from(error),
                 kind => {
-                    let hint = error.hint().map(str::to_owned);
+                    let hint = error.hint().unwrap_or_else(|| next_step(kind)).to_owned();
                     let outer = StoreError::new(kind, error.store(), named).caused_by(error);
-                    EngineError::from(match hint {
-                        Some(hint) => outer.with_hint(hint),
-                        None => outer,
-                    })
+                    EngineError::from(outer.with_hint(hint))
                 }
             },
         }
+    }
+}
+
+/// What to do where a store refuses an assertion or fails, and does not say it itself.
+fn next_step(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unreachable | StoreErrorKind::Overloaded | StoreErrorKind::SnapshotLost => {
+            "verify again when the store can be reached; nothing was changed"
+        }
+        StoreErrorKind::Unauthenticated | StoreErrorKind::Forbidden => {
+            "an assertion reads what its SQL names: give this user the right to, or leave it out"
+        }
+        StoreErrorKind::NotFound
+        | StoreErrorKind::Mismatch
+        | StoreErrorKind::Drift
+        | StoreErrorKind::Unsupported
+        | StoreErrorKind::Protocol => {
+            "an assertion is one query that only reads, in the words of its store: write SELECT, or WITH and SELECT"
+        }
+        StoreErrorKind::Interrupted | StoreErrorKind::LimitReached => "verify again",
+        StoreErrorKind::Internal => "please report it with the log",
     }
 }

@@ -17,6 +17,7 @@ use std::time::Instant;
 use whimbrel_engine::migration::Stores;
 use whimbrel_query::{Answer, Bindings, Declared, Query, QueryError, Session, Settings};
 use whimbrel_spec::resolved::{AssertKind, AssertRule, VerifyQuery, VerifyRule};
+use whimbrel_store::{Patience, RunContext};
 
 /// Examples that are kept of what does not hold.
 const EXAMPLES: usize = 10;
@@ -51,7 +52,7 @@ pub async fn assertions(
     for rule in rules {
         let VerifyRule::Assert(rule) = rule else { continue };
         let begun = Instant::now();
-        let Found { ok, expected, value, mut examples } = asking.assertion(rule).await?;
+        let Found { ok, expected, value, mut examples } = asking.patiently(rule, &settings.context).await?;
         examples.iter_mut().for_each(|example| *example = cut(example));
         let seconds = begun.elapsed().as_secs_f64();
         found.push(Assertion {
@@ -74,6 +75,25 @@ struct Asking {
 }
 
 impl Asking {
+    /// Carries an assertion out, from its beginning again while a store fails in a way that may pass: it only reads.
+    async fn patiently(&self, rule: &AssertRule, context: &RunContext) -> Result<Found, VerifyError> {
+        let mut patience: Option<Patience<'_>> = None;
+        loop {
+            let failed = match self.assertion(rule).await {
+                Ok(found) => return Ok(found),
+                Err(failed) => failed,
+            };
+            let (position, cause) = (failed.position(), failed.into_cause());
+            let QueryError::Store(error) = cause else {
+                return Err(VerifyError::new(&rule.name, position, cause));
+            };
+            let store = error.store().clone();
+            let patience = patience.get_or_insert_with(|| Patience::new(context));
+            let waited = patience.wait(&store, error).await;
+            waited.map_err(|error| VerifyError::new(&rule.name, position, error.into()))?;
+        }
+    }
+
     async fn assertion(&self, rule: &AssertRule) -> Result<Found, VerifyError> {
         let about_columns =
             |(at, cause): columns::Failed| VerifyError::new(&rule.name, at.unwrap_or(rule.position), cause);

@@ -1,14 +1,13 @@
 //! Records looked up by their keys: what a sample does, and flows whose records cannot be told from others'.
 
 use super::differences::{Differences, difference};
-use super::layout::Layout;
+use super::reading::Reading;
 use super::sums::locked;
 use crate::verification::FlowVerification;
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use whimbrel_engine::evidence::Evidence;
 use whimbrel_engine::flow::FlowPlan;
@@ -18,8 +17,7 @@ use whimbrel_store::{Mode, RunContext};
 
 /// Compares records with what the target holds under their keys.
 pub(crate) struct ByKey {
-    layout: Arc<Layout>,
-    context: RunContext,
+    reading: Reading,
     /// Of each flow, the records that runs have rejected.
     rejected: Vec<HashSet<u128>>,
     /// Of each flow, whether records that others wrote before were left as they are.
@@ -31,15 +29,14 @@ pub(crate) struct ByKey {
 impl ByKey {
     /// `flows` are the places of the flows that are compared this way.
     pub(crate) fn new(
-        layout: &Arc<Layout>,
-        context: &RunContext,
+        reading: &Reading,
         evidence: &BTreeMap<FlowName, Evidence>,
         flows: impl Fn(usize) -> bool,
         differences: &Arc<Mutex<Differences>>,
     ) -> Result<Self> {
         let mut rejected = Vec::new();
         let mut keeps = Vec::new();
-        for (place, flow) in layout.flows.iter().enumerate() {
+        for (place, flow) in reading.layout.flows.iter().enumerate() {
             let mut hashes = HashSet::new();
             let evidence = evidence.get(&flow.plan.name);
             if let Some(evidence) = evidence.filter(|_| flows(place)) {
@@ -51,11 +48,10 @@ impl ByKey {
             keeps.push(keeps_others(&flow.plan, evidence));
         }
         Ok(Self {
-            layout: Arc::clone(layout),
-            context: context.clone(),
+            reading: reading.clone(),
             rejected,
             keeps,
-            found: layout.flows.iter().map(|_| Mutex::default()).collect(),
+            found: reading.layout.flows.iter().map(|_| Mutex::default()).collect(),
             differences: Arc::clone(differences),
         })
     }
@@ -77,12 +73,13 @@ impl ByKey {
         if asked.is_empty() {
             return Ok(());
         }
-        let plan = &self.layout.flows[flow].plan;
+        let compared = &self.reading.layout.flows[flow];
+        let plan = &compared.plan;
         let rows: UInt64Array =
             asked.iter().map(|(row, _)| u64::try_from(*row).unwrap_or(0)).collect::<Vec<_>>().into();
         let records = take_record_batch(records, &rows)
             .map_err(|error| EngineError::Internal(format!("flow `{}`: {error}", plan.name)))?;
-        let found = plan.target.look_up(&records, &self.context).await?;
+        let found = self.reading.look_up(flow, &records).await?;
         let mut counts = FlowVerification::default();
         for (position, (_, wanted)) in asked.iter().enumerate() {
             let held = found.rows.get(position).copied().flatten();
@@ -100,10 +97,10 @@ impl ByKey {
                 counts.kept += 1;
                 continue;
             }
-            let source = preview(plan, &records, position, &self.context);
+            let source = preview(plan, &records, position, &self.reading.context);
             let target = held.map(|row| found.held.contents.record(row));
             let key = key_of(plan, &source);
-            let one = difference(&self.layout.flows[flow], key, Some(&source), target.as_ref(), None);
+            let one = difference(compared, key, Some(&source), target.as_ref(), None);
             let mut differences = locked(&self.differences);
             differences.repair(&plan.name, *wanted);
             differences.add(one, &mut counts)?;

@@ -1,28 +1,25 @@
 //! Records that seem to differ, where only the target knows when two texts are one value: it is asked.
 
-use super::layout::Layout;
-use super::reading::Take;
+use super::reading::{Reading, Take};
 use super::sums::locked;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::Fingerprint;
-use whimbrel_store::{HeldBatch, RunContext};
 
 /// Asks the target for records that seem to differ.
 pub(crate) struct Confirm {
-    layout: Arc<Layout>,
-    context: RunContext,
+    reading: Reading,
     suspects: HashSet<Fingerprint>,
     equal: Mutex<HashSet<Fingerprint>>,
 }
 
 impl Confirm {
-    pub(crate) fn new(layout: &Arc<Layout>, context: &RunContext, suspects: HashSet<Fingerprint>) -> Self {
-        Self { layout: Arc::clone(layout), context: context.clone(), suspects, equal: Mutex::default() }
+    pub(crate) fn new(reading: &Reading, suspects: HashSet<Fingerprint>) -> Self {
+        Self { reading: reading.clone(), suspects, equal: Mutex::default() }
     }
 
     /// The suspects of which the target holds the same.
@@ -48,7 +45,7 @@ impl Take for Confirm {
         }
         let records = filter_record_batch(records, &mask)
             .map_err(|error| EngineError::Internal(format!("records to ask for: {error}")))?;
-        let found = self.layout.flows[flow].plan.target.look_up(&records, &self.context).await?;
+        let found = self.reading.look_up(flow, &records).await?;
         let asked = fingerprints.into_iter().flatten().filter(|print| self.suspects.contains(print));
         for (wanted, row) in asked.zip(&found.rows) {
             let held = row.and_then(|row| found.held.records.get(row));
@@ -56,10 +53,6 @@ impl Take for Confirm {
                 locked(&self.equal).insert(wanted);
             }
         }
-        Ok(())
-    }
-
-    async fn held(&self, _: usize, _: HeldBatch) -> Result<()> {
         Ok(())
     }
 }

@@ -1,18 +1,23 @@
 //! Differences as they are found: every one in a file, the first of each kind in memory.
 
+use super::folder::{Folder, private_file};
 use super::layout::Compared;
 use crate::verification::{AttributeDifference, Difference, DifferenceKind, FlowVerification, Since};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Fingerprint, FlowName};
 
 /// How many differences of each flow and kind are shown.
 const SHOWN: usize = 20;
+/// Bytes of records of no flow that are gathered before they are spilled.
+const PORTION: usize = 64 * 1024;
 /// How many records are written again at most: where more differ, the run itself is the better repair.
 pub(crate) const MOST_REPAIRS: usize = 1_000_000;
 
@@ -21,9 +26,22 @@ pub(crate) struct Differences {
     path: PathBuf,
     file: Option<BufWriter<File>>,
     shown: BTreeMap<(Option<FlowName>, DifferenceKind), Vec<Difference>>,
+    /// Differences in the file that are not shown.
+    unlisted: u64,
     /// Extra records that belong to no flow.
     pub others: u64,
     repairs: Repairs,
+}
+
+/// What was found, cut to what is shown.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// Of each flow and kind the first.
+    pub shown: Vec<Difference>,
+    /// Those that are only in the file.
+    pub unlisted: u64,
+    /// The file of all of them; `None` where there are none.
+    pub file: Option<String>,
 }
 
 /// The records that would have to be written again, by flow.
@@ -55,7 +73,8 @@ impl Repairs {
 impl Differences {
     /// The file is made when the first difference comes.
     pub(crate) fn into_file(path: PathBuf) -> Self {
-        Self { path, file: None, shown: BTreeMap::new(), others: 0, repairs: Repairs::default() }
+        let (shown, repairs) = (BTreeMap::new(), Repairs::default());
+        Self { path, file: None, shown, unlisted: 0, others: 0, repairs }
     }
 
     /// Counts and keeps a difference.
@@ -65,6 +84,11 @@ impl Differences {
             DifferenceKind::Extra => counts.extra += 1,
             DifferenceKind::Different => counts.different += 1,
         }
+        self.keep(difference)
+    }
+
+    /// Keeps a difference that is counted elsewhere.
+    pub(crate) fn list(&mut self, difference: Difference) -> Result<()> {
         self.keep(difference)
     }
 
@@ -78,16 +102,10 @@ impl Differences {
         std::mem::take(&mut self.repairs)
     }
 
-    /// A record of the target that belongs to no flow.
-    pub(crate) fn add_other(&mut self, key: Map<String, Value>, record: &Map<String, Value>) -> Result<()> {
+    /// A record of the target that belongs to no flow, as [`Strangers`] wrote it.
+    fn keep_other(&mut self, line: &[u8]) -> Result<()> {
         self.others += 1;
-        self.keep(Difference {
-            flow: None,
-            kind: DifferenceKind::Extra,
-            key,
-            attributes: attributes(None, Some(record)),
-            since: None,
-        })
+        self.keep(serde_json::from_slice(line).map_err(|error| unwritable(&error))?)
     }
 
     fn keep(&mut self, difference: Difference) -> Result<()> {
@@ -101,8 +119,10 @@ impl Differences {
                 if let Some(folder) = self.path.parent() {
                     std::fs::create_dir_all(folder).map_err(failed(&self.path))?;
                 }
-                let made = File::create(&self.path).map_err(failed(&self.path))?;
-                self.file.insert(BufWriter::new(made))
+                // A file of an earlier verification may be open to others.
+                let _ = std::fs::remove_file(&self.path);
+                let made = private_file().create(true).write(true).truncate(true).open(&self.path);
+                self.file.insert(BufWriter::new(made.map_err(failed(&self.path))?))
             }
         };
         serde_json::to_writer(&mut *file, &difference)
@@ -112,17 +132,95 @@ impl Differences {
         let shown = self.shown.entry((difference.flow.clone(), difference.kind)).or_default();
         if shown.len() < SHOWN {
             shown.push(difference);
+        } else {
+            self.unlisted += 1;
         }
         Ok(())
     }
 
-    /// The differences to show, and the file of all of them.
-    pub(crate) fn end(self) -> Result<(Vec<Difference>, Option<String>)> {
-        let Some(mut file) = self.file else { return Ok((Vec::new(), None)) };
+    /// What is shown of the differences, and where all of them are.
+    pub(crate) fn end(self) -> Result<Listed> {
+        let Some(mut file) = self.file else { return Ok(Listed::default()) };
         let kept = file.flush().and_then(|()| file.get_ref().sync_all());
         kept.map_err(|source| EngineError::file("write", &self.path, source))?;
-        Ok((self.shown.into_values().flatten().collect(), Some(self.path.display().to_string())))
+        let shown = self.shown.into_values().flatten().collect();
+        Ok(Listed { shown, unlisted: self.unlisted, file: Some(self.path.display().to_string()) })
     }
+}
+
+/// Records of no flow, out of one part of a table: they become differences when the part has been read to its end.
+pub(crate) struct Strangers {
+    folder: Arc<Folder>,
+    /// The number of the file that they are spilled into, once they are many.
+    file: Option<u64>,
+    gathered: Vec<u8>,
+}
+
+impl Strangers {
+    pub(crate) fn new(folder: &Arc<Folder>) -> Self {
+        Self { folder: Arc::clone(folder), file: None, gathered: Vec::new() }
+    }
+
+    /// Takes in a record.
+    pub(crate) fn add(&mut self, key: Map<String, Value>, record: &Map<String, Value>) -> Result<()> {
+        let difference = Difference {
+            flow: None,
+            kind: DifferenceKind::Extra,
+            key,
+            attributes: attributes(None, Some(record)),
+            since: None,
+            uncertain: false,
+        };
+        serde_json::to_writer(&mut self.gathered, &difference).map_err(|error| unwritable(&error))?;
+        self.gathered.push(b'\n');
+        if self.gathered.len() < PORTION {
+            return Ok(());
+        }
+        self.spill()
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        /// Tells the files of one process's parts apart.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = *self.file.get_or_insert_with(|| NUMBER.fetch_add(1, Ordering::Relaxed));
+        let (path, mut file) = self.folder.append(&spilled(number))?;
+        file.write_all(&self.gathered).map_err(|source| EngineError::file("write", path, source))?;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// Their part has been read to its end.
+    pub(crate) fn end(mut self, differences: &mut Differences) -> Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        if let Some(number) = self.file {
+            let path = self.folder.path(&spilled(number));
+            let failed = |source| EngineError::file("read", &path, source);
+            for line in BufReader::new(File::open(&path).map_err(failed)?).lines() {
+                differences.keep_other(line.map_err(failed)?.as_bytes())?;
+            }
+        }
+        gathered
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .try_for_each(|line| differences.keep_other(line))
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        if let Some(number) = self.file {
+            // What is not removed goes with the folder.
+            let _ = std::fs::remove_file(self.folder.path(&spilled(number)));
+        }
+    }
+}
+
+fn spilled(number: u64) -> String {
+    format!("{number}.others")
+}
+
+fn unwritable(error: &serde_json::Error) -> EngineError {
+    EngineError::Internal(format!("a difference has no JSON form: {error}"))
 }
 
 /// A difference of one of a flow's records, with what both sides hold.
@@ -142,7 +240,7 @@ pub(crate) fn difference(
     };
     let mut attributes = attributes(source, target);
     attributes.retain(|attribute| !flow.ignore.contains(&attribute.name));
-    Difference { flow: Some(flow.plan.name.clone()), kind, key, attributes, since }
+    Difference { flow: Some(flow.plan.name.clone()), kind, key, attributes, since, uncertain: false }
 }
 
 /// The attributes that are not the same, by name.
@@ -188,18 +286,51 @@ mod tests {
         assert_eq!(found[1].target, None, "an empty list is not a missing one");
     }
 
+    /// A place for differences, with a folder for what is spilled.
+    fn place() -> (tempfile::TempDir, Differences, Arc<Folder>) {
+        let place = tempfile::tempdir().unwrap();
+        let gone = tokio_util::sync::CancellationToken::new().drop_guard();
+        let folder = Folder::at(place.path().join("compare-1"), gone);
+        let differences = Differences::into_file(place.path().join("d.ndjson"));
+        (place, differences, folder)
+    }
+
     #[test]
     fn every_difference_is_in_the_file_and_few_are_in_memory() {
-        let folder = std::env::temp_dir().join(format!("whimbrel-differences-{}", std::process::id()));
-        let mut differences = Differences::into_file(folder.join("d.ndjson"));
-        let record = object(&json!({"id": 1}));
+        let (_place, mut differences, folder) = place();
+        let record = object(&json!({"id": 1, "text": "x".repeat(2_000)}));
+        let mut strangers = Strangers::new(&folder);
         for _ in 0..100 {
-            differences.add_other(record.clone(), &record).unwrap();
+            strangers.add(record.clone(), &record).unwrap();
         }
+        assert!(strangers.file.is_some() && strangers.gathered.len() < PORTION, "many are spilled");
+        strangers.end(&mut differences).unwrap();
         assert_eq!(differences.others, 100);
-        let (shown, file) = differences.end().unwrap();
-        assert_eq!(shown.len(), SHOWN);
-        assert_eq!(std::fs::read_to_string(file.unwrap()).unwrap().lines().count(), 100);
-        std::fs::remove_dir_all(folder).unwrap();
+        let listed = differences.end().unwrap();
+        assert_eq!((listed.shown.len(), listed.unlisted), (SHOWN, 80));
+        let file = listed.file.unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "it holds values of records");
+        }
+        let lines = std::fs::read_to_string(file).unwrap();
+        assert_eq!(lines.lines().count(), 100);
+        assert!(lines.lines().all(|line| line.contains("\"id\":1")));
+    }
+
+    #[test]
+    fn a_part_that_was_not_read_to_its_end_leaves_nothing() {
+        let (place, differences, folder) = place();
+        let record = object(&json!({"id": 1, "text": "x".repeat(2_000)}));
+        let mut strangers = Strangers::new(&folder);
+        for _ in 0..100 {
+            strangers.add(record.clone(), &record).unwrap();
+        }
+        drop(strangers);
+        assert_eq!((differences.others, differences.end().unwrap().file), (0, None));
+        let left = std::fs::read_dir(place.path().join("compare-1")).unwrap();
+        assert_eq!(left.count(), 1, "the lock alone");
     }
 }

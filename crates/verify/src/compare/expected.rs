@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use whimbrel_engine::Result;
 use whimbrel_engine::summary::Expected;
 use whimbrel_model::{Fingerprint, FlowName};
-use whimbrel_store::HeldBatch;
 
 impl Comparison {
     /// Reads the sources and counts what would arrive of each flow.
@@ -46,10 +45,6 @@ impl Take for Tally {
     ) -> Result<()> {
         let arriving = fingerprints.iter().flatten().count();
         *locked(&self.flows[flow]) += u64::try_from(arriving).unwrap_or(u64::MAX);
-        Ok(())
-    }
-
-    async fn held(&self, _: usize, _: HeldBatch) -> Result<()> {
         Ok(())
     }
 }

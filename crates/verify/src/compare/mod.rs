@@ -8,7 +8,9 @@ mod by_key;
 mod confirm;
 mod differences;
 mod expected;
+mod folder;
 mod layout;
+mod matched;
 mod opened;
 mod reading;
 mod repair;
@@ -22,7 +24,10 @@ use by_key::ByKey;
 use confirm::Confirm;
 use differences::Differences;
 pub use differences::Repairs;
+use folder::Folder;
+pub use folder::private_file;
 use layout::{Layout, Way};
+use matched::{Matching, Then};
 use opened::{OpenUnit, Opened};
 use reading::{Reading, Take};
 pub use repair::Repaired;
@@ -33,6 +38,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use sums::{Sides, Sums, locked};
+use tokio_util::sync::CancellationToken;
 use whimbrel_engine::evidence::Evidence;
 use whimbrel_engine::journal::now_ms;
 use whimbrel_engine::migration::Migration;
@@ -47,8 +53,11 @@ pub struct Settings {
     pub only: Option<BTreeSet<FlowName>>,
     /// Parts of each side that are read at once.
     pub parallel: usize,
-    /// A folder for what is spilled, made and removed again.
+    /// A folder for what is spilled, made and removed again; those of killed processes beside it are removed, too.
     pub scratch: PathBuf,
+    /// Cancelled when that folder is gone, or was never made. Whoever drops a comparison that is under way waits for
+    /// it before the process ends.
+    pub gone: CancellationToken,
     /// The file for all differences.
     pub differences: PathBuf,
 }
@@ -87,6 +96,11 @@ impl Watch {
         self.target.fetch_add(u64::try_from(records).unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// So many records of the targets are read again.
+    pub(crate) fn target_again(&self, records: usize) {
+        self.target.fetch_sub(u64::try_from(records).unwrap_or(0), Ordering::Relaxed);
+    }
+
     pub(crate) fn used(&self, capacity: Capacity) {
         *locked(&self.capacity) += capacity;
     }
@@ -110,6 +124,9 @@ pub struct Comparison {
     reading: Reading,
     evidence: BTreeMap<FlowName, Evidence>,
     settings: Settings,
+    folder: Arc<Folder>,
+    /// What a person should know of what was found.
+    notes: Vec<String>,
     begun: Instant,
 }
 
@@ -128,7 +145,9 @@ impl Comparison {
         let layout = Arc::new(Layout::of(&migration, settings.only.as_ref())?);
         let parallel = settings.parallel.max(1);
         let reading = Reading { migration, layout, context, parallel, watch };
-        Ok(Self { reading, evidence, settings, begun: Instant::now() })
+        let folder = Folder::at(settings.scratch.clone(), settings.gone.clone().drop_guard());
+        let (notes, begun) = (Vec::new(), Instant::now());
+        Ok(Self { reading, evidence, settings, folder, notes, begun })
     }
 
     fn layout(&self) -> &Arc<Layout> {
@@ -139,14 +158,13 @@ impl Comparison {
     ///
     /// # Errors
     /// A store fails, or the disk is full.
-    pub async fn all(self) -> Result<Found> {
+    pub async fn all(mut self) -> Result<Found> {
         self.begin_epochs().await?;
         let layout = self.layout();
         let differences = Arc::new(Mutex::new(Differences::into_file(self.settings.differences.clone())));
         let by_key = |flow: usize| layout.flows[flow].way == Way::ByKey;
-        let context = &self.reading.context;
-        let by_key = Arc::new(ByKey::new(layout, context, &self.evidence, by_key, &differences)?);
-        let sums = Arc::new(Sums::new(layout, &by_key, &differences));
+        let by_key = Arc::new(ByKey::new(&self.reading, &self.evidence, by_key, &differences)?);
+        let sums = Arc::new(Sums::new(layout, &by_key, &differences, &self.folder));
         let flows = (0..layout.flows.len()).collect();
         let tables = (0..layout.tables.len()).collect();
         self.pass(&flows, &tables, &(Arc::clone(&sums) as Arc<dyn Take>)).await?;
@@ -166,9 +184,11 @@ impl Comparison {
                 },
             });
         }
+        let mut notes = self.limit_kept(&mut counts, |flow| layout.flows[flow].way == Way::ByKey);
         let open = self.differing(sides, &mut counts)?;
-        self.open(open, &mut counts, &differences).await?;
+        notes.extend(self.open(open, &mut counts, &differences).await?);
         drop((sums, by_key));
+        self.notes = notes;
         self.end(Depth::All, counts, differences)
     }
 
@@ -200,6 +220,9 @@ impl Comparison {
         counts: &mut [FlowVerification],
     ) -> Result<BTreeMap<usize, OpenUnit>> {
         let layout = self.layout();
+        let migration = &self.reading.migration;
+        let (spec, shape) =
+            (&migration.resolved.digest, migration.shape(&self.reading.context.fingerprint_key));
         let mut open = BTreeMap::new();
         for (unit, mut sides) in sides.into_iter().enumerate() {
             for flow in &layout.units[unit].flows {
@@ -213,22 +236,44 @@ impl Comparison {
             }
             let buckets: BTreeSet<usize> = sides.source.differing(&sides.target).into_iter().collect();
             if !buckets.is_empty() {
-                let then = opened::then(layout, unit, &self.evidence);
-                open.insert(unit, OpenUnit { buckets, sides, then });
+                let Then { sums: then, fresh } = Then::of(layout, unit, &self.evidence, (spec, &shape));
+                open.insert(unit, OpenUnit { buckets, sides, then, fresh });
             }
         }
         Ok(open)
     }
 
-    /// Reads both sides again and finds the records that differ.
+    /// Of flows that are looked up by key: what is other under more keys than the last run skipped was changed since,
+    /// and nothing tells under which.
+    fn limit_kept(&self, counts: &mut [FlowVerification], by_key: impl Fn(usize) -> bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (flow, counts) in counts.iter_mut().enumerate().filter(|(flow, _)| by_key(*flow)) {
+            let name = &self.layout().flows[flow].plan.name;
+            let Some(evidence) = self.evidence.get(name) else { continue };
+            let skipped = evidence.counts.skipped;
+            let altered = counts.kept.saturating_sub(skipped);
+            if altered > 0 {
+                notes.push(format!(
+                    "{name}: of {} records that are others than the source has, the last run can have skipped \
+                     {skipped}; the other {altered} were changed since. Nothing tells which, and none is named",
+                    counts.kept
+                ));
+                counts.kept = skipped;
+                counts.different += altered;
+            }
+        }
+        notes
+    }
+
+    /// Reads both sides again and finds the records that differ; gives what a person should know beside them.
     async fn open(
         &self,
         open: BTreeMap<usize, OpenUnit>,
         counts: &mut [FlowVerification],
         differences: &Arc<Mutex<Differences>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         if open.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let layout = self.layout();
         let records = open.values().map(|unit| {
@@ -249,13 +294,15 @@ impl Comparison {
             .enumerate()
             .filter(|(_, table)| table.units.iter().flatten().any(|unit| open.contains_key(unit)));
         let tables = tables.map(|(place, _)| place).collect();
-        let scratch = Scratch::new(self.settings.scratch.clone(), records.sum())?;
+        let scratch = Scratch::new(&self.folder, records.sum());
         let opened = Arc::new(Opened::new(layout, &self.reading.context, open, scratch));
         opened.rejected(&self.evidence)?;
         self.pass(&flows, &tables, &(Arc::clone(&opened) as Arc<dyn Take>)).await?;
         let suspects = opened.suspects(&self.evidence)?;
         let equal = self.ask(suspects).await?;
-        opened.matched(&self.evidence, &equal, counts, &mut locked(differences))
+        let (evidence, mut differences) = (&self.evidence, locked(differences));
+        let differences = &mut *differences;
+        Matching { opened: &opened, evidence, equal: &equal, counts, differences }.carry_out()
     }
 
     /// Which of the records that seem to differ are the same to a target that knows best.
@@ -267,8 +314,7 @@ impl Comparison {
             records = suspects.records.len(),
             "records seem to differ: the target is asked for them"
         );
-        let (layout, context) = (self.layout(), &self.reading.context);
-        let confirm = Arc::new(Confirm::new(layout, context, suspects.records));
+        let confirm = Arc::new(Confirm::new(&self.reading, suspects.records));
         self.pass(&suspects.flows, &BTreeSet::new(), &(Arc::clone(&confirm) as Arc<dyn Take>)).await?;
         Ok(confirm.equal())
     }
@@ -283,12 +329,13 @@ impl Comparison {
             .ok_or_else(|| EngineError::Internal("differences are still being gathered".to_owned()))?;
         let mut differences = differences.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (others, repairs) = (differences.others, differences.take_repairs());
-        let (differences, differences_file) = differences.end()?;
+        let listed = differences.end()?;
         let layout = self.layout();
         let names = layout.flows.iter().map(|flow| flow.plan.name.clone());
         let flows: BTreeMap<FlowName, FlowVerification> = names.zip(counts).collect();
         let equal = others == 0 && flows.values().all(FlowVerification::is_equal);
         let mut notes = layout.notes.clone();
+        notes.extend(self.notes.iter().cloned());
         notes.extend(self.limits());
         let verification = Verification {
             outcome: if equal { Outcome::Equal } else { Outcome::Different },
@@ -296,9 +343,10 @@ impl Comparison {
             flows,
             others,
             assertions: Vec::new(),
-            differences,
+            differences: listed.shown,
+            unlisted: listed.unlisted,
             repaired: 0,
-            differences_file,
+            differences_file: listed.file,
             notes,
             seconds: self.begun.elapsed().as_secs_f64(),
             capacity: self.reading.watch.capacity(),

@@ -1,19 +1,18 @@
-//! The second pass: the records of buckets that differ, matched key by key.
+//! The second pass: the records of buckets that differ, gathered key by key.
 
 use super::by_key::{keeps_others, key_of};
-use super::differences::{Differences, difference};
 use super::layout::{Compared, Layout, Way};
-use super::reading::Take;
+use super::reading::{Take, TakePart};
 use super::scratch::{Entry, Scratch, Side};
 use super::settle::{Group, Rule, Settled};
-use super::sums::Sides;
-use crate::verification::{FlowVerification, Since};
+use super::sums::{Sides, locked};
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use whimbrel_engine::evidence::Evidence;
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Buckets, Fingerprint, FlowName, bucket};
@@ -37,8 +36,22 @@ pub(crate) struct OpenUnit {
     pub buckets: BTreeSet<usize>,
     /// Both sides, as the first pass summed them.
     pub sides: Sides,
-    /// What the target held when the last run ended, where that is known.
+    /// What the last run wrote, and so the target held when it ended, where that is known.
     pub then: Option<Buckets>,
+    /// Whether the table held nothing when that run began.
+    pub fresh: bool,
+}
+
+impl OpenUnit {
+    /// Whether the source's records of a bucket are those that the last run wrote.
+    pub(crate) fn source_is_as_written(&self, bucket: usize) -> bool {
+        self.then.as_ref().is_some_and(|then| self.sides.source.sum(bucket) == then.sum(bucket))
+    }
+
+    /// Whether the target's records of a bucket are those that the last run wrote.
+    pub(crate) fn target_is_as_written(&self, bucket: usize) -> bool {
+        self.then.as_ref().is_some_and(|then| self.sides.target.sum(bucket) == then.sum(bucket))
+    }
 }
 
 /// Gathers the records of buckets that differ.
@@ -47,6 +60,10 @@ pub(crate) struct Opened {
     context: RunContext,
     units: BTreeMap<usize, OpenUnit>,
     scratch: Scratch,
+    /// Readings of parts of tables, counted from 1.
+    readings: AtomicU32,
+    /// Those that came to their end.
+    ended: Mutex<HashSet<u32>>,
 }
 
 impl Opened {
@@ -56,7 +73,24 @@ impl Opened {
         units: BTreeMap<usize, OpenUnit>,
         scratch: Scratch,
     ) -> Self {
-        Self { layout: Arc::clone(layout), context: context.clone(), units, scratch }
+        Self {
+            layout: Arc::clone(layout),
+            context: context.clone(),
+            units,
+            scratch,
+            readings: AtomicU32::new(0),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// The flows, units and tables.
+    pub(crate) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// A unit that is open.
+    pub(crate) fn unit(&self, unit: usize) -> Option<&OpenUnit> {
+        self.units.get(&unit)
     }
 
     fn is_open(&self, unit: usize, fingerprint: Fingerprint) -> bool {
@@ -72,10 +106,16 @@ impl Opened {
             let mut outcome = Ok(());
             evidence.each_reject(&compared.plan.name, |fingerprint| {
                 if outcome.is_ok() && self.is_open(unit, fingerprint) {
-                    let (key, record) = (String::new(), String::new());
-                    let order = Vec::new();
-                    let side = Side::Rejected;
-                    outcome = self.scratch.add(&Entry { side, unit, flow, fingerprint, order, key, record });
+                    outcome = self.scratch.add(&Entry {
+                        side: Side::Rejected,
+                        reading: 0,
+                        unit,
+                        flow,
+                        fingerprint,
+                        order: Vec::new(),
+                        key: String::new(),
+                        record: String::new(),
+                    });
                 }
             })?;
             outcome?;
@@ -92,7 +132,8 @@ impl Opened {
             return Ok(suspects);
         }
         self.each_group(evidence, |_, settled| {
-            for (source, target) in settled.pairs {
+            let kept = settled.kept.into_iter().map(|(source, target)| (source, Some(target)));
+            for (source, target) in settled.pairs.into_iter().chain(kept) {
                 if let (Some(source), Some(_)) = (source, target)
                     && asked[source.flow]
                     && suspects.records.len() < MOST_SUSPECTS
@@ -106,34 +147,24 @@ impl Opened {
         Ok(suspects)
     }
 
-    /// Matches what was gathered. What is in `equal` differs only as text. `counts` are the flows', to be added to.
-    pub(crate) fn matched(
-        &self,
-        evidence: &BTreeMap<FlowName, Evidence>,
-        equal: &HashSet<Fingerprint>,
-        counts: &mut [FlowVerification],
-        differences: &mut Differences,
-    ) -> Result<()> {
-        self.each_group(evidence, |(unit, key), mut settled| {
-            settled.pairs.retain(|(source, target)| {
-                let same = source.as_ref().is_some_and(|source| equal.contains(&source.fingerprint));
-                !(same && target.is_some())
-            });
-            let since = self.since(unit, bucket(key));
-            self.report(unit, settled, since, evidence, counts, differences)
-        })
-    }
-
     /// Goes through the records of one key after the other, matched.
-    fn each_group(
+    ///
+    /// # Errors
+    /// A file cannot be read, whoever takes the records fails, or the comparison is to stop.
+    pub(crate) fn each_group(
         &self,
         evidence: &BTreeMap<FlowName, Evidence>,
         mut take: impl FnMut((usize, u128), Settled) -> Result<()>,
     ) -> Result<()> {
         let rules = self.rules(evidence);
+        let ended = locked(&self.ended).clone();
+        let counts = |entry: &Entry| entry.side != Side::Target || ended.contains(&entry.reading);
         self.scratch.each(|entries| {
+            if self.context.stop.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
             let mut groups: BTreeMap<(usize, u128), Group> = BTreeMap::new();
-            for entry in entries {
+            for entry in entries.into_iter().filter(counts) {
                 let group = groups.entry((entry.unit, entry.fingerprint.key)).or_default();
                 match entry.side {
                     Side::Source => group.sources.push(entry),
@@ -151,72 +182,6 @@ impl Opened {
             keeps_others: keeps_others(&flow.plan, evidence.get(&flow.plan.name)),
         };
         self.layout.flows.iter().map(rule).collect()
-    }
-
-    /// Which side of a bucket is still as the run left it.
-    fn since(&self, unit: usize, bucket: usize) -> Option<Since> {
-        let open = self.units.get(&unit)?;
-        let then = open.then.as_ref()?.sum(bucket);
-        match (open.sides.source.sum(bucket) == then, open.sides.target.sum(bucket) == then) {
-            (true, false) => Some(Since::TargetChanged),
-            (false, true) => Some(Since::SourceChanged),
-            _ => None,
-        }
-    }
-
-    /// How many records the last run of a flow left as others had written them.
-    fn skipped(&self, flow: usize, evidence: &BTreeMap<FlowName, Evidence>) -> u64 {
-        let evidence = evidence.get(&self.layout.flows[flow].plan.name);
-        evidence.map_or(u64::MAX, |evidence| evidence.counts.skipped)
-    }
-
-    fn report(
-        &self,
-        unit: usize,
-        settled: Settled,
-        since: Option<Since>,
-        evidence: &BTreeMap<FlowName, Evidence>,
-        counts: &mut [FlowVerification],
-        differences: &mut Differences,
-    ) -> Result<()> {
-        for flow in settled.give_way {
-            counts[flow].compared = counts[flow].compared.saturating_sub(1);
-        }
-        for flow in settled.second {
-            counts[flow].compared = counts[flow].compared.saturating_sub(1);
-            counts[flow].rejected += 1;
-        }
-        for flow in settled.unused_rejects {
-            // It was rejected then, and is not what the source holds now, or has arrived since.
-            counts[flow].rejected = counts[flow].rejected.saturating_sub(1);
-            counts[flow].compared += 1;
-        }
-        let mut pairs = settled.pairs;
-        for (source, target) in settled.kept {
-            let flow = source.as_ref().map_or(target.flow, |source| source.flow);
-            // What the run wrote itself is none of what it left as it was: beyond their number records were altered.
-            if source.is_none() || counts[flow].kept < self.skipped(flow, evidence) {
-                counts[flow].kept += 1;
-            } else {
-                pairs.push((source, Some(target)));
-            }
-        }
-        for (source, target) in pairs {
-            let flow = source.as_ref().map_or(self.layout.units[unit].flows[0], |source| source.flow);
-            let key = source.as_ref().or(target.as_ref()).map(|entry| entry.key.clone()).unwrap_or_default();
-            let compared = &self.layout.flows[flow];
-            let name = &compared.plan.name;
-            if let Some(source) = &source {
-                differences.repair(name, source.fingerprint);
-            }
-            let (source, target) = (
-                source.as_ref().map(|entry| map(&entry.record)),
-                target.as_ref().map(|entry| map(&entry.record)),
-            );
-            let one = difference(compared, map(&key), source.as_ref(), target.as_ref(), since);
-            differences.add(one, &mut counts[flow])?;
-        }
-        Ok(())
     }
 }
 
@@ -257,20 +222,37 @@ impl Take for Opened {
             };
             let order = orders.get(position).map(|order| order.to_vec()).unwrap_or_default();
             let (key, record) = (text(key_of(plan, &record)), text(record));
-            self.scratch.add(&Entry { side: Side::Source, unit, flow, fingerprint, order, key, record })?;
+            let (side, reading) = (Side::Source, 0);
+            self.scratch.add(&Entry { side, reading, unit, flow, fingerprint, order, key, record })?;
         }
         Ok(())
     }
 
-    async fn held(&self, table: usize, batch: HeldBatch) -> Result<()> {
-        let units = &self.layout.tables[table].units;
+    fn part(&self, table: usize) -> Box<dyn TakePart + '_> {
+        let reading = self.readings.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::new(OpenedPart { opened: self, table, reading })
+    }
+}
+
+/// A part of a table, whose records count once it has been read to its end.
+struct OpenedPart<'a> {
+    opened: &'a Opened,
+    table: usize,
+    reading: u32,
+}
+
+impl TakePart for OpenedPart<'_> {
+    fn held(&mut self, batch: HeldBatch) -> Result<()> {
+        let (opened, layout) = (self.opened, &self.opened.layout);
+        let units = &layout.tables[self.table].units;
         for (row, held) in batch.records.iter().enumerate() {
             let unit = held.flow.and_then(|place| units.get(place).copied().flatten());
-            let Some(unit) = unit.filter(|unit| self.is_open(*unit, held.fingerprint)) else { continue };
-            self.scratch.add(&Entry {
+            let Some(unit) = unit.filter(|unit| opened.is_open(*unit, held.fingerprint)) else { continue };
+            opened.scratch.add(&Entry {
                 side: Side::Target,
+                reading: self.reading,
                 unit,
-                flow: self.layout.units[unit].flows[0],
+                flow: layout.units[unit].flows[0],
                 fingerprint: held.fingerprint,
                 order: Vec::new(),
                 key: text(batch.contents.key(row)),
@@ -279,27 +261,13 @@ impl Take for Opened {
         }
         Ok(())
     }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        locked(&self.opened.ended).insert(self.reading);
+        Ok(())
+    }
 }
 
 fn text(record: Map<String, Value>) -> String {
     Value::Object(record).to_string()
-}
-
-/// The record that [`text`] wrote.
-fn map(text: &str) -> Map<String, Value> {
-    serde_json::from_str(text).unwrap_or_default()
-}
-
-/// The sums that a unit's flows had when their last runs ended; `None` where one of them had no run.
-pub(crate) fn then(layout: &Layout, unit: usize, evidence: &BTreeMap<FlowName, Evidence>) -> Option<Buckets> {
-    let mut sums = Buckets::default();
-    for flow in &layout.units[unit].flows {
-        sums.merge(
-            &evidence
-                .get(&layout.flows[*flow].plan.name)
-                .filter(|evidence| evidence.ended && evidence.limit.is_none())?
-                .sums,
-        );
-    }
-    Some(sums)
 }

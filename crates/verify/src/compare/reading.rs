@@ -12,7 +12,7 @@ use whimbrel_engine::migration::{Migration, Scan};
 use whimbrel_engine::run::wanted_slices;
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Cursor, Fingerprint, Slice, SlicePart};
-use whimbrel_store::{HeldBatch, Patience, ReadBatch, RunContext, StoreErrorKind};
+use whimbrel_store::{HeldBatch, LookedUp, Patience, ReadBatch, RunContext, StoreError, StoreErrorKind};
 
 /// Into how many parts a target is cut for each that is read at once: the last ones end together.
 const PARTS_EACH: usize = 4;
@@ -30,8 +30,33 @@ pub(crate) trait Take: Send + Sync {
         refused: u64,
     ) -> Result<()>;
 
-    /// Records that a table holds.
-    async fn held(&self, table: usize, batch: HeldBatch) -> Result<()>;
+    /// Takes what a part of a table holds. Only who reads tables needs it.
+    fn part(&self, _table: usize) -> Box<dyn TakePart + '_> {
+        Box::new(PassedOver)
+    }
+}
+
+/// Takes a part of a table. What it has taken counts once it is ended: a part whose reading fails is begun again, by
+/// another one.
+pub(crate) trait TakePart: Send {
+    /// Records that the table holds.
+    fn held(&mut self, batch: HeldBatch) -> Result<()>;
+
+    /// The part was read to its end.
+    fn end(self: Box<Self>) -> Result<()>;
+}
+
+/// Of those who read no tables.
+struct PassedOver;
+
+impl TakePart for PassedOver {
+    fn held(&mut self, _: HeldBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a reading needs of everything.
@@ -57,8 +82,8 @@ impl Reading {
         let mut working = JoinSet::new();
         for (place, flows) in scans {
             let scan = &self.migration.scans[place];
-            for (index, part) in scan.source.slices(wanted_slices(scan, None)).await?.into_iter().enumerate()
-            {
+            let parts = self.patiently(|| scan.source.slices(wanted_slices(scan, None))).await?;
+            for (index, part) in parts.into_iter().enumerate() {
                 if working.len() >= self.parallel {
                     joined(working.join_next().await)?;
                 }
@@ -81,7 +106,7 @@ impl Reading {
         let mut working = JoinSet::new();
         for place in tables.iter().copied() {
             let target = &self.layout.tables[place].target;
-            for part in target.held_parts(self.parallel * PARTS_EACH).await? {
+            for part in self.patiently(|| target.held_parts(self.parallel * PARTS_EACH)).await? {
                 if working.len() >= self.parallel {
                     joined(working.join_next().await)?;
                 }
@@ -95,19 +120,88 @@ impl Reading {
         Ok(())
     }
 
+    /// One part of a table, from its beginning again while the store fails in a way that may pass: what a target
+    /// holds has no order in which it could be gone on with.
     async fn part(&self, place: usize, part: &SlicePart, take: &dyn Take) -> Result<()> {
-        let table = &self.layout.tables[place];
-        let mut batches = table.target.held(part, &table.held, &self.context).await?;
-        while let Some(batch) = self.next(&mut batches).await? {
-            let batch = batch?;
-            self.watch.target(batch.records.len());
-            self.watch.used(batch.capacity);
-            take.held(place, batch).await?;
+        let mut patience: Option<Patience<'_>> = None;
+        loop {
+            let mut read = 0;
+            match self.read_part(place, part, take, &mut read).await {
+                Err(EngineError::Store(error)) => self.wait(&mut patience, error).await?,
+                outcome => return outcome,
+            }
+            self.watch.target_again(read);
         }
-        Ok(())
     }
 
-    async fn next<T>(&self, batches: &mut futures::stream::BoxStream<'static, T>) -> Result<Option<T>> {
+    async fn read_part(
+        &self,
+        place: usize,
+        part: &SlicePart,
+        take: &dyn Take,
+        read: &mut usize,
+    ) -> Result<()> {
+        let table = &self.layout.tables[place];
+        let mut batches = table.target.held(part, &table.held, &self.context).await?;
+        let mut taking = take.part(place);
+        while let Some(batch) = self.next(&mut batches).await? {
+            let batch = batch?;
+            *read += batch.records.len();
+            self.watch.target(batch.records.len());
+            self.watch.used(batch.capacity);
+            taking.held(batch)?;
+        }
+        taking.end()
+    }
+
+    /// What a flow's target holds under the keys of these records.
+    ///
+    /// # Errors
+    /// The store fails for too long.
+    pub(crate) async fn look_up(&self, flow: usize, records: &RecordBatch) -> Result<LookedUp> {
+        let target = &self.layout.flows[flow].plan.target;
+        self.patiently(|| target.look_up(records, &self.context)).await
+    }
+
+    /// Asks a store again while it fails in a way that may pass.
+    ///
+    /// # Errors
+    /// It fails for too long, or in another way.
+    pub(crate) async fn patiently<T, F>(&self, ask: impl Fn() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = whimbrel_store::Result<T>> + Send,
+    {
+        let mut patience: Option<Patience<'_>> = None;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.wait(&mut patience, error).await?,
+            }
+        }
+    }
+
+    /// Waits before a store is asked again; where its snapshot is gone, for another one.
+    pub(crate) async fn wait<'a>(
+        &'a self,
+        patience: &mut Option<Patience<'a>>,
+        error: StoreError,
+    ) -> Result<()> {
+        let (store, lost) = (error.store().clone(), error.kind() == StoreErrorKind::SnapshotLost);
+        patience.get_or_insert_with(|| Patience::new(&self.context)).wait(&store, error).await?;
+        match self.migration.stores.get(&store).filter(|_| lost) {
+            Some(store) => Ok(store.begin_epoch().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The next of a stream, unless the comparison is to stop.
+    ///
+    /// # Errors
+    /// It is.
+    pub(crate) async fn next<T>(
+        &self,
+        batches: &mut futures::stream::BoxStream<'static, T>,
+    ) -> Result<Option<T>> {
         tokio::select! {
             biased;
             () = self.context.stop.cancelled() => Err(EngineError::Interrupted),
@@ -130,18 +224,7 @@ impl Reading {
             if at != before {
                 patience = None;
             }
-            let snapshot_lost = error.kind() == StoreErrorKind::SnapshotLost;
-            patience.get_or_insert_with(|| Patience::new(&self.context)).wait(&scan.store, error).await?;
-            if snapshot_lost {
-                self.renew(scan).await?;
-            }
-        }
-    }
-
-    async fn renew(&self, scan: &Scan) -> Result<()> {
-        match self.migration.stores.get(&scan.store) {
-            Some(store) => Ok(store.begin_epoch().await?),
-            None => Ok(()),
+            self.wait(&mut patience, error).await?;
         }
     }
 
@@ -159,6 +242,8 @@ impl Reading {
             let batch = batch?;
             self.watch.source(batch.records.num_rows());
             self.watch.used(batch.capacity);
+            // A batch that only some of its flows have taken cannot be read again.
+            *at = At::Unknown;
             for flow in flows {
                 self.expected(*flow, slice, &batch, take).await?;
             }
@@ -190,7 +275,7 @@ impl Reading {
 enum At {
     Start,
     After(Cursor),
-    /// In the middle of a slice without order, which cannot be gone on with.
+    /// In the middle of a batch, or of a slice without order, which cannot be gone on with.
     Unknown,
 }
 

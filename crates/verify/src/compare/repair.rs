@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Checkpoint, Counts, Fingerprint, FlowName, SliceId};
-use whimbrel_store::{HeldBatch, Mode, Outcome, Target, WriteBatch, Writer};
+use whimbrel_store::{Mode, Outcome, Target, WriteBatch, Writer};
 
 /// What was written again.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,11 @@ impl Comparison {
         let mut writing = BTreeMap::new();
         for (place, flow) in layout.flows.iter().enumerate() {
             let Some(records) = repairs.records.get(&flow.plan.name) else { continue };
-            let mode = if flow.plan.mode == Mode::Update { Mode::Update } else { Mode::Upsert };
+            // What the flow leaves alone of a record, a repair leaves alone, too.
+            let mode = match flow.plan.mode {
+                mode @ (Mode::Update | Mode::Changed) => mode,
+                Mode::Insert | Mode::Upsert | Mode::SkipExisting => Mode::Upsert,
+            };
             let target = self.reading.migration.target_in(&flow.plan.name, mode)?;
             let schema: &Schema = flow.plan.output();
             target.plan(schema).await?;
@@ -126,10 +130,6 @@ impl Take for Repair {
             let checkpoint = Checkpoint { seq: *seq, position: counts.read, counts, ..Checkpoint::default() };
             flow.writer.commit(&checkpoint, 1).await?;
         }
-        Ok(())
-    }
-
-    async fn held(&self, _: usize, _: HeldBatch) -> Result<()> {
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::{Fingerprint, Slice, SlicePart};
-use whimbrel_store::HeldBatch;
+use whimbrel_store::Patience;
 
 /// Records that a piece of a source should hold about.
 const PIECE_RECORDS: u64 = 2_000;
@@ -33,12 +33,11 @@ impl Comparison {
     ///
     /// # Errors
     /// A store fails.
-    pub async fn sample(self, records: u64, seed: u64) -> Result<Found> {
+    pub async fn sample(mut self, records: u64, seed: u64) -> Result<Found> {
         self.begin_epochs().await?;
         let differences = Arc::new(Mutex::new(Differences::into_file(self.settings.differences.clone())));
         let layout = self.layout();
-        let context = &self.reading.context;
-        let by_key = ByKey::new(layout, context, &self.evidence, |_| true, &differences)?;
+        let by_key = ByKey::new(&self.reading, &self.evidence, |_| true, &differences)?;
         self.reading.watch.begin_pass();
         let mut scans: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (place, flow) in layout.flows.iter().enumerate() {
@@ -60,9 +59,11 @@ impl Comparison {
                 by_key.compare(flow, &records, &prints).await?;
             }
         }
-        let counts: Vec<FlowVerification> = (0..layout.flows.len()).map(|flow| by_key.found(flow)).collect();
+        let mut counts: Vec<FlowVerification> =
+            (0..layout.flows.len()).map(|flow| by_key.found(flow)).collect();
         let compared = counts.iter().map(|found| found.compared).sum();
         drop(by_key);
+        self.notes = self.limit_kept(&mut counts, |_| true);
         self.end(Depth::Sample { records: compared, seed }, counts, differences)
     }
 }
@@ -82,7 +83,8 @@ impl Pieces<'_> {
     async fn choose(&self, wanted: u64) -> Result<Sample> {
         let scan = &self.reading.migration.scans[self.scan];
         let pieces = scan.description.records.unwrap_or(0).div_ceil(PIECE_RECORDS).clamp(1, MOST_PIECES);
-        let parts = scan.source.slices(usize::try_from(pieces).unwrap_or(1)).await?;
+        let pieces = usize::try_from(pieces).unwrap_or(1);
+        let parts = self.reading.patiently(|| scan.source.slices(pieces)).await?;
         let mut parts: Vec<(u128, usize, SlicePart)> = parts
             .into_iter()
             .enumerate()
@@ -109,8 +111,19 @@ impl Pieces<'_> {
         Ok(sample)
     }
 
-    /// The records of a piece that come first by their ranks.
+    /// The records of a piece that come first by their ranks; looked for again while the source fails in a way that
+    /// may pass.
     async fn look(&self, slice: Slice, wanted: u64) -> Result<Vec<Chosen>> {
+        let mut patience: Option<Patience<'_>> = None;
+        loop {
+            match self.look_once(&slice, wanted).await {
+                Err(EngineError::Store(error)) => self.reading.wait(&mut patience, error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn look_once(&self, slice: &Slice, wanted: u64) -> Result<Vec<Chosen>> {
         let scan = &self.reading.migration.scans[self.scan];
         let choice = Choice {
             seed: self.seed,
@@ -119,16 +132,13 @@ impl Pieces<'_> {
         };
         let mut batches = scan.source.read(&slice.part, None, &self.reading.context).await?;
         let mut looked = 0;
-        while let Some(batch) = batches.next().await {
-            if self.reading.context.stop.is_cancelled() {
-                return Err(EngineError::Interrupted);
-            }
+        while let Some(batch) = self.reading.next(&mut batches).await? {
             let batch = batch?;
             self.reading.watch.source(batch.records.num_rows());
             self.reading.watch.used(batch.capacity);
             looked += u64::try_from(batch.records.num_rows()).unwrap_or(u64::MAX);
             for flow in self.flows {
-                self.reading.expected(*flow, &slice, &batch, &choice).await?;
+                self.reading.expected(*flow, slice, &batch, &choice).await?;
             }
             if looked >= wanted.saturating_mul(LOOK_AT) {
                 break;
@@ -185,10 +195,6 @@ impl Take for Choice {
         }
         chosen.sort_by_key(|chosen| chosen.rank);
         chosen.truncate(self.wanted);
-        Ok(())
-    }
-
-    async fn held(&self, _: usize, _: HeldBatch) -> Result<()> {
         Ok(())
     }
 }

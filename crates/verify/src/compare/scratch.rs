@@ -1,13 +1,12 @@
 //! Records of buckets that differ, on the disk, in files small enough to be looked at one after the other.
 
+use super::folder::Folder;
+use super::sums::locked;
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use whimbrel_engine::{EngineError, Result};
 use whimbrel_model::Fingerprint;
-
-use super::sums::locked;
 
 /// Records that a file should hold about.
 const FILE_RECORDS: u64 = 4_000;
@@ -31,6 +30,8 @@ pub(crate) enum Side {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub side: Side,
+    /// Of a target's record, the number of the reading that it comes from: one that fails is begun again.
+    pub reading: u32,
     pub unit: usize,
     pub flow: usize,
     pub fingerprint: Fingerprint,
@@ -43,18 +44,16 @@ pub(crate) struct Entry {
 
 /// The files.
 pub(crate) struct Scratch {
-    folder: PathBuf,
+    folder: Arc<Folder>,
     /// What is gathered for each file.
     files: Vec<Mutex<Vec<u8>>>,
 }
 
 impl Scratch {
-    /// For about so many records, in a folder of its own.
-    pub(crate) fn new(folder: PathBuf, records: u64) -> Result<Self> {
-        std::fs::create_dir_all(&folder).map_err(|source| EngineError::file("make", &folder, source))?;
+    /// For about so many records.
+    pub(crate) fn new(folder: &Arc<Folder>, records: u64) -> Self {
         let files = records.div_ceil(FILE_RECORDS).clamp(1, MOST_FILES);
-        let files = (0..files).map(|_| Mutex::default()).collect();
-        Ok(Self { folder, files })
+        Self { folder: Arc::clone(folder), files: (0..files).map(|_| Mutex::default()).collect() }
     }
 
     /// Keeps a record.
@@ -72,9 +71,8 @@ impl Scratch {
 
     /// Appends what was gathered for a file.
     fn write(&self, number: usize, gathered: &mut Vec<u8>) -> Result<()> {
-        let path = path(&self.folder, number);
-        let append = || File::options().create(true).append(true).open(&path)?.write_all(gathered);
-        append().map_err(|source| EngineError::file("write", &path, source))?;
+        let (path, mut file) = self.folder.append(&name(number))?;
+        file.write_all(gathered).map_err(|source| EngineError::file("write", path, source))?;
         gathered.clear();
         Ok(())
     }
@@ -83,7 +81,7 @@ impl Scratch {
     pub(crate) fn each(&self, mut take: impl FnMut(Vec<Entry>) -> Result<()>) -> Result<()> {
         for (number, file) in self.files.iter().enumerate() {
             self.write(number, &mut locked(file))?;
-            let path = path(&self.folder, number);
+            let path = self.folder.path(&name(number));
             let failed = |source| EngineError::file("read", &path, source);
             let mut reader = BufReader::new(File::open(&path).map_err(failed)?);
             let mut entries = Vec::new();
@@ -96,23 +94,15 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "what a comparison spilled is still there");
-        }
-    }
-}
-
-fn path(folder: &Path, number: usize) -> PathBuf {
-    folder.join(format!("{number}.part"))
+fn name(number: usize) -> String {
+    format!("{number}.part")
 }
 
 fn number(value: usize) -> [u8; 4] {
     u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// Side, unit, flow, fingerprint, then order, key and record behind their lengths; big endian.
+/// Side, reading, unit, flow, fingerprint, then order, key and record behind their lengths; big endian.
 fn frame(entry: &Entry) -> Vec<u8> {
     let side = match entry.side {
         Side::Source => 0,
@@ -120,6 +110,7 @@ fn frame(entry: &Entry) -> Vec<u8> {
         Side::Rejected => 2,
     };
     let mut frame = vec![side];
+    frame.extend(entry.reading.to_be_bytes());
     frame.extend(number(entry.unit));
     frame.extend(number(entry.flow));
     frame.extend(entry.fingerprint.key.to_be_bytes());
@@ -132,7 +123,7 @@ fn frame(entry: &Entry) -> Vec<u8> {
 }
 
 fn read(reader: &mut BufReader<File>) -> std::io::Result<Option<Entry>> {
-    let mut head = [0; 41];
+    let mut head = [0; 45];
     match reader.read_exact(&mut head[..1]) {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
@@ -144,19 +135,21 @@ fn read(reader: &mut BufReader<File>) -> std::io::Result<Option<Entry>> {
         2 => Side::Rejected,
         _ => return Err(damaged()),
     };
-    let small = |at: usize| {
+    let word = |at: usize| {
         let bytes: [u8; 4] = head[at..at + 4].try_into().map_err(|_| damaged())?;
-        usize::try_from(u32::from_be_bytes(bytes)).map_err(|_| damaged())
+        Ok::<_, std::io::Error>(u32::from_be_bytes(bytes))
     };
+    let small = |at: usize| usize::try_from(word(at)?).map_err(|_| damaged());
     let hash = |at: usize| {
         let bytes: [u8; 16] = head[at..at + 16].try_into().map_err(|_| damaged())?;
         Ok::<_, std::io::Error>(u128::from_be_bytes(bytes))
     };
-    let (unit, flow) = (small(1)?, small(5)?);
-    let fingerprint = Fingerprint { key: hash(9)?, record: hash(25)? };
+    let (reading, unit, flow) = (word(1)?, small(5)?, small(9)?);
+    let fingerprint = Fingerprint { key: hash(13)?, record: hash(29)? };
     let (order, key, record) = (field(reader)?, field(reader)?, field(reader)?);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
-    Ok(Some(Entry { side, unit, flow, fingerprint, order, key: text(key)?, record: text(record)? }))
+    let (key, record) = (text(key)?, text(record)?);
+    Ok(Some(Entry { side, reading, unit, flow, fingerprint, order, key, record }))
 }
 
 fn field(reader: &mut BufReader<File>) -> std::io::Result<Vec<u8>> {
@@ -174,13 +167,18 @@ fn damaged() -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_util::sync::CancellationToken;
 
     #[test]
     fn every_record_comes_back_with_all_of_its_key() {
-        let folder = std::env::temp_dir().join(format!("whimbrel-scratch-{}", std::process::id()));
-        let scratch = Scratch::new(folder.clone(), 20_000).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(
+            &Folder::at(place.path().join("compare-1"), CancellationToken::new().drop_guard()),
+            20_000,
+        );
         let entry = |number: u128, side: Side| Entry {
             side,
+            reading: 80_000,
             unit: 3,
             flow: 70_000,
             fingerprint: Fingerprint { key: number * 0x1234_5678_9abc, record: !number },
@@ -203,7 +201,5 @@ mod tests {
             .unwrap();
         assert_eq!((files, back.len()), (5, entries.len()));
         assert!(entries.iter().all(|entry| back.contains(entry)));
-        drop(scratch);
-        assert!(!folder.exists());
     }
 }

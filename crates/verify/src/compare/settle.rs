@@ -123,6 +123,7 @@ mod tests {
         let (key, order) = (String::new(), vec![order]);
         Entry {
             side,
+            reading: 0,
             unit: 0,
             flow: 0,
             fingerprint: Fingerprint { key: 7, record },

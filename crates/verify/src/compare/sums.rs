@@ -1,11 +1,13 @@
 //! The first pass: sums of fingerprints by bucket, of what should be there and of what is there.
 
 use super::by_key::ByKey;
-use super::differences::Differences;
+use super::differences::{Differences, Strangers};
+use super::folder::Folder;
 use super::layout::{Layout, Way};
-use super::reading::Take;
+use super::reading::{Take, TakePart};
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_engine::Result;
 use whimbrel_model::{Buckets, Fingerprint};
@@ -36,6 +38,7 @@ pub(crate) struct Sums {
     flows: Vec<Mutex<Seen>>,
     by_key: Arc<ByKey>,
     differences: Arc<Mutex<Differences>>,
+    folder: Arc<Folder>,
 }
 
 impl Sums {
@@ -43,6 +46,7 @@ impl Sums {
         layout: &Arc<Layout>,
         by_key: &Arc<ByKey>,
         differences: &Arc<Mutex<Differences>>,
+        folder: &Arc<Folder>,
     ) -> Self {
         Self {
             layout: Arc::clone(layout),
@@ -50,6 +54,7 @@ impl Sums {
             flows: layout.flows.iter().map(|_| Mutex::default()).collect(),
             by_key: Arc::clone(by_key),
             differences: Arc::clone(differences),
+            folder: Arc::clone(folder),
         }
     }
 
@@ -84,23 +89,44 @@ impl Take for Sums {
         }
     }
 
-    async fn held(&self, table: usize, batch: HeldBatch) -> Result<()> {
-        let units = &self.layout.tables[table].units;
+    fn part(&self, table: usize) -> Box<dyn TakePart + '_> {
+        let strangers = Strangers::new(&self.folder);
+        Box::new(SummedPart { sums: self, table, units: BTreeMap::new(), strangers })
+    }
+}
+
+/// What a part of a table adds to the sums.
+struct SummedPart<'a> {
+    sums: &'a Sums,
+    table: usize,
+    units: BTreeMap<usize, Buckets>,
+    strangers: Strangers,
+}
+
+impl TakePart for SummedPart<'_> {
+    fn held(&mut self, batch: HeldBatch) -> Result<()> {
+        let layout = &self.sums.layout;
         for (row, record) in batch.records.iter().enumerate() {
             match record.flow {
                 Some(place) => {
-                    if let Some(unit) = units.get(place).copied().flatten() {
-                        locked(&self.units[unit]).target.add(record.fingerprint);
+                    if let Some(unit) = layout.tables[self.table].units.get(place).copied().flatten() {
+                        self.units.entry(unit).or_default().add(record.fingerprint);
                     }
                 }
-                None if self.layout.others_matter => {
-                    let (key, record) = (batch.contents.key(row), batch.contents.record(row));
-                    locked(&self.differences).add_other(key, &record)?;
+                None if layout.others_matter => {
+                    self.strangers.add(batch.contents.key(row), &batch.contents.record(row))?;
                 }
                 None => {}
             }
         }
         Ok(())
+    }
+
+    fn end(self: Box<Self>) -> Result<()> {
+        for (unit, held) in &self.units {
+            locked(&self.sums.units[*unit]).target.merge(held);
+        }
+        self.strangers.end(&mut locked(&self.sums.differences))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The spec that a copy is: its text, out of what was typed and what the stores were found to hold.
 
+use super::tables::Tables;
 use crate::args::CopyArgs;
 use crate::store_url::{Database, Place, absolute};
 use std::fmt::Write as _;
@@ -28,8 +29,21 @@ pub struct Draft {
     pub table_key: Vec<(String, &'static str)>,
     /// Forms of columns in the target.
     pub forms: Vec<(String, &'static str)>,
+    /// All tables of a database, where none is named.
+    pub tables: Option<Tables>,
     filter: Option<String>,
     mode: &'static str,
+}
+
+/// How records are written whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// As items of a table, each attribute with its type.
+    Table,
+    /// As items in DynamoDB's own JSON.
+    Items,
+    /// As objects of plain JSON.
+    Objects,
 }
 
 /// Which end of the copy, by the name of its store in the spec.
@@ -66,6 +80,8 @@ impl Draft {
             place.map_err(|wrong| EngineError::refused(format!("{word}: {}", wrong.message), wrong.hint))
         };
         let (from, into) = (place(&args.from, "FROM")?, place(&args.to, "TO")?);
+        let into = if into.is_whole() && is_table(&from) { into.of_table(from.relation()) } else { into };
+        let tables = Tables::of(args, &from, &into)?;
         let mut draft = Self {
             from,
             into,
@@ -77,6 +93,7 @@ impl Draft {
             key: args.key.clone(),
             table_key: Vec::new(),
             forms: Vec::new(),
+            tables,
             filter: args.filter.clone(),
             mode: args.mode.as_str(),
         };
@@ -127,6 +144,32 @@ impl Draft {
         }
     }
 
+    /// How records can be written whole, whatever they hold; `None`: column by column.
+    pub fn takes_whole(&self) -> Option<Whole> {
+        let format = || {
+            let Place::File { name, .. } = &self.into else { return None };
+            let (_, name) = whimbrel_files::Compression::of_name(name);
+            name.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase())
+        };
+        match (&self.into, self.into_format.clone().or_else(format).as_deref()) {
+            // An update names what it sets.
+            (Place::DynamoDb { .. }, _) => (self.mode != "update").then_some(Whole::Table),
+            (place, _) if is_file(place) && self.writes_items() => Some(Whole::Items),
+            (place, Some("json" | "ndjson" | "jsonl")) if is_file(place) => Some(Whole::Objects),
+            _ => None,
+        }
+    }
+
+    /// Whether `--where` says this name.
+    pub fn filters_by(&self, name: &str) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.contains(name))
+    }
+
+    /// Whether only some of the records are asked for.
+    pub fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// The migration's name, of what is copied.
     pub fn migration(&self) -> String {
         format!("copy-{}-{}", word(self.from.relation()), word(self.into.relation()))
@@ -154,6 +197,10 @@ impl Draft {
             let tables = self.table_definition(true);
             store(&mut text, End::Target, &self.into, self.into_format.as_deref(), &tables, anywhere);
         }
+        if let Some(tables) = &self.tables {
+            tables.write(&mut text, self.mode);
+            return text;
+        }
         self.flow(&mut text, if same { End::Source } else { End::Target });
         if self.filter.is_some() {
             // The others are left where they are, as was asked for.
@@ -163,8 +210,9 @@ impl Draft {
     }
 
     /// Whether both ends are one store: an embedded database takes one client.
-    fn one_store(&self) -> bool {
+    pub fn one_store(&self) -> bool {
         match (&self.from, &self.into) {
+            (Place::Sqlite { path, .. }, Place::Sqlite { path: other, .. }) => path == other,
             (Place::Postgres { database, .. }, Place::Postgres { database: other, .. }) => database == other,
             (
                 Place::DynamoDb { region, endpoint, profile, .. },
@@ -292,7 +340,7 @@ fn store(text: &mut String, end: End, place: &Place, format: Option<&str>, table
             parts
         }
         Place::Sqlite { path: file, .. } => {
-            let _ = writeln!(text, "    sqlite: {}", quoted(path(file)));
+            let _ = writeln!(text, "    sqlite: {}", quoted(path(file).replace("${", "$${")));
             return;
         }
         Place::Chroma { path: folder, .. } => {
@@ -324,6 +372,12 @@ fn store(text: &mut String, end: End, place: &Place, format: Option<&str>, table
     }
 }
 
+/// Whether a place is a table, by its name.
+fn is_table(place: &Place) -> bool {
+    matches!(place, Place::Postgres { .. } | Place::DynamoDb { .. } | Place::Sqlite { .. })
+        && !place.is_whole()
+}
+
 /// Whether a place is a file or a standard stream.
 pub fn is_file(place: &Place) -> bool {
     matches!(place, Place::File { .. } | Place::Standard)
@@ -353,7 +407,7 @@ fn is_tagged(name: &str) -> bool {
 }
 
 /// A name that migrations and flows can have.
-fn word(name: &str) -> String {
+pub fn word(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     let word: String = name.chars().map(keep).collect();
     let word: String = word.trim_matches('-').chars().take(40).collect();
@@ -361,7 +415,7 @@ fn word(name: &str) -> String {
 }
 
 /// A text as YAML takes it: in double quotes, unless it is a plain word.
-fn quoted(text: impl AsRef<str>) -> String {
+pub fn quoted(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'))

@@ -1,11 +1,11 @@
 //! What a copy asks its stores before it begins: columns, key, whether the target is there.
 
-use super::draft::{Draft, is_file};
+use super::draft::{Draft, Whole as WholeForm, is_file};
 use super::sample::{Column, Sample};
 use crate::failure::with_causes;
 use crate::store_url::Place;
 use crate::workspace::{Opened, Workspace};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use std::error::Error as _;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,24 @@ use whimbrel_store::{
 /// Records of a batch of the sample.
 const BATCH_RECORDS: usize = 500;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// How many records of a table are looked at to find its columns.
+const SAMPLED_RECORDS: u64 = 2_000;
+
+fn request(columns: std::collections::BTreeMap<String, String>, wanted: Option<Vec<String>>) -> ReadRequest {
+    ReadRequest {
+        relation: Relation::Table(String::new()),
+        slice_by: Vec::new(),
+        columns,
+        parameters: std::collections::BTreeMap::new(),
+        wanted: wanted.map(|wanted| wanted.into_iter().collect()),
+        condition: None,
+        wants_all: false,
+        whole: false,
+        batch_records: BATCH_RECORDS,
+        batch_bytes: BATCH_BYTES,
+    }
+}
 
 /// The ends of a copy.
 struct Ends<'a> {
@@ -46,24 +64,43 @@ impl<'a> Ends<'a> {
         };
         let source = self.source.source(ReadRequest {
             relation: Relation::Table(table.clone()),
-            slice_by: Vec::new(),
-            columns: flow.columns.clone(),
-            parameters: std::collections::BTreeMap::new(),
-            wanted: wanted.map(|wanted| wanted.into_iter().collect()),
-            condition: None,
-            wants_all: false,
-            whole: false,
-            batch_records: BATCH_RECORDS,
-            batch_bytes: BATCH_BYTES,
+            ..request(flow.columns.clone(), wanted)
         });
         source.map_err(refused)
+    }
+
+    /// The columns of the source's records. A table is billed for what is read of it: the first will do. A file is
+    /// read to its end, so that none is missed.
+    async fn sample(
+        &self,
+        draft: &Draft,
+        is_tagged: bool,
+        workspace: &Workspace,
+    ) -> Result<Sample, EngineError> {
+        let source = self.source(Some(vec![ITEM.to_owned()]))?;
+        let most = if is_file(&draft.from) { u64::MAX } else { SAMPLED_RECORDS };
+        Ok(Sample::take(&*source, is_tagged, most, &context(workspace)).await?)
+    }
+
+    /// What the target table is, read as a source; `None`: it is not there.
+    async fn target_table(&self) -> Result<Option<SourceDescription>, EngineError> {
+        let source = self.target.source(ReadRequest {
+            relation: Relation::Table(self.flow.into.table.clone()),
+            ..request(std::collections::BTreeMap::new(), Some(Vec::new()))
+        });
+        match source.map_err(refused)?.describe().await {
+            Ok(described) => Ok(Some(described)),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(refused(error)),
+        }
     }
 
     fn target(&self) -> Result<(Arc<dyn Target>, Mode), EngineError> {
         let into = &self.flow.into;
         let mode = match into.mode {
             WriteMode::Insert => Mode::Insert,
-            WriteMode::Upsert | WriteMode::Changed => Mode::Upsert,
+            WriteMode::Upsert => Mode::Upsert,
+            WriteMode::Changed => Mode::Changed,
             WriteMode::SkipExisting => Mode::SkipExisting,
             WriteMode::Update => Mode::Update,
         };
@@ -94,10 +131,11 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
         return Ok(());
     }
     let is_tagged = described.sees_all || matches!(draft.from, Place::DynamoDb { .. });
-    if draft.transform.is_none() && draft.columns.is_empty() && is_tagged && draft.writes_items() {
-        draft.transform = Some(format!("SELECT {ITEM} FROM input"));
-        draft.notes.push("every item whole, in DynamoDB's own JSON".to_owned());
-        return Ok(());
+    if draft.transform.is_none()
+        && draft.columns.is_empty()
+        && let Some(form) = draft.takes_whole()
+    {
+        return Whole { ends: &ends, described: &described, is_tagged, form }.take(draft, workspace).await;
     }
     if !draft.columns.is_empty() {
         if draft.transform.is_none() {
@@ -105,8 +143,7 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
         }
         return Ok(());
     }
-    let source = ends.source(Some(vec![ITEM.to_owned()]))?;
-    let sample = Sample::take(&*source, is_tagged, &context(workspace)).await?;
+    let sample = ends.sample(draft, is_tagged, workspace).await?;
     if sample.columns.is_empty() && described.key.is_empty() {
         let message =
             format!("`{}` holds no record by which its columns could be told", draft.from.relation());
@@ -114,6 +151,83 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
     }
     take(draft, &described, &sample);
     Ok(())
+}
+
+/// A copy of whole records, whatever they hold: nothing depends on a sample but what `where` and the key need.
+struct Whole<'a> {
+    ends: &'a Ends<'a>,
+    described: &'a SourceDescription,
+    is_tagged: bool,
+    form: WholeForm,
+}
+
+impl Whole<'_> {
+    async fn take(&self, draft: &mut Draft, workspace: &Workspace) -> Result<(), EngineError> {
+        let key = match self.form {
+            WholeForm::Table => self.key(draft).await?,
+            WholeForm::Items | WholeForm::Objects => Vec::new(),
+        };
+        let untyped =
+            |(name, kind): &(String, Option<_>)| kind.is_none() && !self.described.key.contains(name);
+        if draft.is_filtered() || key.iter().any(untyped) {
+            let sample = self.ends.sample(draft, self.is_tagged, workspace).await?;
+            let others = sample.columns.iter().filter(|column| !self.described.key.contains(&column.name));
+            let needed = others.filter(|column| {
+                let is_key = key.iter().any(|(name, kind)| *name == column.name && kind.is_none());
+                is_key || draft.filters_by(&column.name)
+            });
+            let declared =
+                needed.filter_map(|column| Some((column.name.clone(), column.declared()?.to_owned())));
+            let declared: Vec<_> = declared.collect();
+            draft.columns.extend(declared);
+        }
+        for (name, kind) in &key {
+            let is_declared = draft.columns.iter().any(|(declared, _)| declared == name);
+            if let (Some(kind), false) = (kind, is_declared || self.described.key.contains(name)) {
+                draft.columns.push((name.clone(), (*kind).to_owned()));
+            }
+        }
+        let item = match (self.form, self.is_tagged) {
+            (WholeForm::Table | WholeForm::Items, true) | (WholeForm::Objects, false) => ITEM.to_owned(),
+            (WholeForm::Objects, true) => format!("plain_json({ITEM}) AS {ITEM}"),
+            (WholeForm::Table | WholeForm::Items, false) => format!("dynamodb_json({ITEM}) AS {ITEM}"),
+        };
+        let names = key.iter().map(|(name, _)| quoted(name));
+        let columns: Vec<_> = names.chain([item]).collect();
+        draft.transform = Some(format!("SELECT {} FROM input", columns.join(", ")));
+        draft.notes.push(self.said().to_owned());
+        Ok(())
+    }
+
+    /// The key of the table, with the types that are known: of the table that is there, else as it was asked for,
+    /// else of the source.
+    async fn key(&self, draft: &Draft) -> Result<Vec<(String, Option<&'static str>)>, EngineError> {
+        if let Some(table) = self.ends.target_table().await? {
+            let kind = |name: &String| table.schema.field_with_name(name).ok().map(key_kind);
+            return Ok(table.key.iter().map(|name| (name.clone(), kind(name))).collect());
+        }
+        let key = if draft.key.is_empty() { &self.described.key } else { &draft.key };
+        if key.is_empty() {
+            return Err(no_key(draft));
+        }
+        Ok(key.iter().map(|name| (name.clone(), None)).collect())
+    }
+
+    /// What becomes of the records, for people.
+    fn said(&self) -> &'static str {
+        match (self.form, self.is_tagged) {
+            (WholeForm::Table, true) => "every item whole, each attribute with its type",
+            (WholeForm::Items, true) => "every item whole, in DynamoDB's own JSON",
+            (WholeForm::Objects, true) => {
+                "every item whole, as plain JSON: sets become arrays and bytes base64; a name that ends in \
+                 .dynamodb.json keeps their types"
+            }
+            (WholeForm::Objects, false) => "every record whole",
+            (WholeForm::Table | WholeForm::Items, false) => {
+                "every record whole: strings as S, numbers as N, arrays as L, objects as M"
+            }
+        }
+    }
 }
 
 /// The sampled columns become the spec's: their types, and the SELECT where none was given.
@@ -143,7 +257,8 @@ fn take(draft: &mut Draft, described: &SourceDescription, sample: &Sample) {
     draft.notes.push(format!("columns, from {of}: {key}{}", shown.join(", ")));
     if !sample.is_all && draft.transform.is_none() {
         draft.notes.push(
-            "what only other records have is left out, and a value of another type is a reject: name columns with --columns"
+            "an attribute that only other records have is left out, and a value of another type is a reject: name \
+             columns with --columns, or copy into DynamoDB or JSON, which take every record whole"
                 .to_owned(),
         );
     }
@@ -154,9 +269,24 @@ fn take(draft: &mut Draft, described: &SourceDescription, sample: &Sample) {
 
 fn select<'a>(key: &'a [String], others: impl Iterator<Item = &'a String>) -> String {
     let others = others.filter(|name| !key.contains(name));
-    let names: Vec<_> =
-        key.iter().chain(others).map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+    let names: Vec<_> = key.iter().chain(others).map(|name| quoted(name)).collect();
     format!("SELECT {}\nFROM input", names.join(", "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A column as the key of a DynamoDB table.
+fn key_kind(field: &Field) -> &'static str {
+    match field.data_type() {
+        _ if Logical::of(field) == Some(Logical::Number) => "number",
+        data_type if data_type.is_numeric() => "number",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "binary"
+        }
+        _ => "text",
+    }
 }
 
 /// Finds the key, and what a table that is missing is made of.
@@ -208,18 +338,23 @@ fn made(draft: &Draft) -> String {
     }
 }
 
+const KEY_HINT: &str = "name it: `--key pk,sk`, the partition key first; `--select` can make columns for it";
+
+fn no_key(draft: &Draft) -> EngineError {
+    let table = draft.into.relation();
+    EngineError::refused(format!("nothing says what the key of `{table}` is"), KEY_HINT)
+}
+
 /// Partition and sort key of a DynamoDB table, with their types.
 fn table_key(draft: &Draft, output: &Schema) -> Result<Vec<(String, &'static str)>, EngineError> {
-    let table = draft.into.relation();
-    let hint = "name it: `--key pk,sk`, the partition key first; `--select` can make columns for it";
     match draft.key.len() {
         1 | 2 => {}
-        0 => return Err(EngineError::refused(format!("nothing says what the key of `{table}` is"), hint)),
+        0 => return Err(no_key(draft)),
         _ => {
             let key = draft.key.join(", ");
             let message =
                 format!("a DynamoDB table has one or two key attributes, and the source's key is {key}");
-            return Err(EngineError::refused(message, hint));
+            return Err(EngineError::refused(message, KEY_HINT));
         }
     }
     let attribute = |name: &String| {
@@ -228,22 +363,13 @@ fn table_key(draft: &Draft, output: &Schema) -> Result<Vec<(String, &'static str
             let message = format!("the key names `{name}`, which is none of the columns that are written");
             EngineError::refused(message, format!("they are: {}", names.join(", ")))
         })?;
-        let kind = match field.data_type() {
-            _ if Logical::of(field) == Some(Logical::Number) => "number",
-            data_type if data_type.is_numeric() => "number",
-            DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_) => "binary",
-            _ => "text",
-        };
-        Ok((name.clone(), kind))
+        Ok((name.clone(), key_kind(field)))
     };
     draft.key.iter().map(attribute).collect()
 }
 
 /// What a store does not have, or cannot do, was wrongly asked for; a store that fails is no usage.
-fn refused(error: StoreError) -> EngineError {
+pub fn refused(error: StoreError) -> EngineError {
     match error.kind() {
         StoreErrorKind::NotFound | StoreErrorKind::Unsupported | StoreErrorKind::Mismatch => {
             let hint = error.hint().unwrap_or("look at the place and at its name").to_owned();

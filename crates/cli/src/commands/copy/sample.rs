@@ -7,9 +7,6 @@ use std::collections::{BTreeSet, HashMap};
 use whimbrel_model::attribute::ITEM;
 use whimbrel_store::{RunContext, Source};
 
-/// How many records are looked at.
-const RECORDS: u64 = 2_000;
-
 /// What the records looked at hold.
 #[derive(Debug, Default)]
 pub struct Sample {
@@ -120,13 +117,14 @@ impl Column {
 }
 
 impl Sample {
-    /// Reads the first records. `tagged`: they are items in DynamoDB's own JSON.
+    /// Reads the first `most` records. `tagged`: they are items in DynamoDB's own JSON.
     ///
     /// # Errors
     /// The store fails.
     pub async fn take(
         source: &dyn Source,
         tagged: bool,
+        most: u64,
         context: &RunContext,
     ) -> whimbrel_store::Result<Self> {
         let mut sample = Self::default();
@@ -137,7 +135,7 @@ impl Sample {
                 let Some(items) = batch.records.column_by_name(ITEM) else { continue };
                 let Some(items) = items.as_string_opt::<i32>() else { continue };
                 for row in 0..items.len() {
-                    if sample.records == RECORDS {
+                    if sample.records == most {
                         return Ok(sample);
                     }
                     if items.is_valid(row)

@@ -86,6 +86,15 @@ pub(crate) fn dynamodb_json(item: &str) -> Result<String, serde_json::Error> {
     serde_json::to_string(&TaggedEntries(&entries))
 }
 
+/// The attributes of an item, by name.
+///
+/// # Errors
+/// Text that is no item.
+pub(crate) fn entries(item: &str) -> Result<Vec<(Text<'_>, Attribute<'_>)>, serde_json::Error> {
+    let Entries(entries) = serde_json::from_str(item)?;
+    Ok(entries)
+}
+
 /// Text, borrowed where nothing in it is escaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);

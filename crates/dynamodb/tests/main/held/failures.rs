@@ -53,7 +53,7 @@ async fn reading_back_keeps_to_the_runs_limits() {
     let table = filled().await;
     let (target, request) = target(&table, |request| request);
     let flows = [flow(&records(0..1, ""), &request, &[])];
-    let limit = UnitLimit { read: Some(300.0), write: None };
+    let limit = UnitLimit { read: Some(300.0), ..UnitLimit::default() };
     let budget = Arc::new(UnitBudget::new(limit, Capacity::default()));
     let limited = RunContext { budget, ..context() };
     let error = read(&*target, &flows, &limited).await.unwrap_err();

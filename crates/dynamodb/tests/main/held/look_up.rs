@@ -84,7 +84,7 @@ async fn a_look_up_keeps_to_the_runs_limits() {
     let table = Table::new().await;
     table.write(Mode::Upsert, &records(0..50, "here")).await;
     let target = table.target(Mode::Upsert);
-    let limit = UnitLimit { read: Some(49.0), write: None };
+    let limit = UnitLimit { read: Some(49.0), ..UnitLimit::default() };
     let budget = Arc::new(UnitBudget::new(limit, Capacity::default()));
     let limited = RunContext { budget, ..context() };
     let error = target.look_up(&records(0..50, "here"), &limited).await.unwrap_err();

@@ -76,7 +76,7 @@ async fn the_units_of_a_run_are_a_limit() {
     let needed = unlimited.meter.capacity().read_units;
     assert!((400.0..700.0).contains(&needed), "half a unit for each 4 KB: {needed}");
     for limit in [needed / 2.0, 40.0] {
-        let limits = UnitLimit { read: Some(limit), write: None };
+        let limits = UnitLimit { read: Some(limit), ..UnitLimit::default() };
         let budget = Arc::new(UnitBudget::new(limits, Capacity::default()));
         let context = RunContext { budget, ..context() };
         let mut stream = source.read(&part, None, &context).await.unwrap();

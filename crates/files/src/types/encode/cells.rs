@@ -215,7 +215,7 @@ fn raw_counts(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError
 }
 
 /// A string of JSON.
-pub(super) fn quoted(text: &str, into: &mut String) {
+pub(crate) fn quoted(text: &str, into: &mut String) {
     into.push('"');
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {

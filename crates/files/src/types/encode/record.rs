@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
+use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
 
 /// Encodes the records of a batch.
@@ -24,6 +24,8 @@ pub(crate) struct Encoder {
     compared: Vec<usize>,
     /// Those that are a record's key; empty: the whole record is.
     key: Vec<usize>,
+    /// A column that does not stand in the record, and whether it stands elsewhere as text.
+    apart: Option<(usize, bool)>,
     rows: usize,
     fingerprint_key: FingerprintKey,
 }
@@ -64,10 +66,51 @@ impl Encoder {
             nulls,
             compared: places,
             key,
+            apart: None,
             rows: batch.num_rows(),
             columns,
             fingerprint_key: fingerprint_key.clone(),
         })
+    }
+
+    /// Leaves a column out of the records' text, which [`Encoder::append_apart`] writes: as the string that is its
+    /// text, or as it is. It must not be NULL.
+    pub(crate) fn apart(self, column: &str, as_text: bool) -> Self {
+        let place = self.columns.iter().position(|(name, _)| name == column);
+        Self { apart: place.map(|place| (place, as_text)), ..self }
+    }
+
+    /// Appends what stands apart from a record, as JSON.
+    ///
+    /// # Errors
+    /// There is no such value.
+    pub(crate) fn append_apart(&self, row: usize, into: &mut String) -> Result<(), Refusal> {
+        let Some((place, as_text)) = self.apart else { return Ok(()) };
+        let appended = self.apart_value(place, as_text, row, into);
+        appended.map(drop).map_err(|reason| Refusal { stage: Stage::Convert, reason })
+    }
+
+    fn apart_value(
+        &self,
+        place: usize,
+        as_text: bool,
+        row: usize,
+        into: &mut String,
+    ) -> Result<Canonical, String> {
+        let (name, cells) = &self.columns[place];
+        if cells.is_null(row) {
+            return Err(format!("`{name}` is NULL, and tells in which document the record stands"));
+        }
+        let mut canonical = Canonical::default();
+        if as_text {
+            let mut text = String::new();
+            cells.append(row, Writing::Csv, &mut text, &mut Canonical::default())?;
+            canonical.text(&text);
+            quoted(&text, into);
+        } else {
+            cells.append(row, Writing::Json, into, &mut canonical)?;
+        }
+        Ok(canonical)
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -81,6 +124,7 @@ impl Encoder {
     pub(crate) fn append(&self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
         let started = into.len();
         let appended = match self.item(row) {
+            Some(item) if self.writing == Writing::Json => self.append_object(item, into),
             Some(item) => self.append_item(item, into),
             None => self.append_columns(row, into),
         };
@@ -90,11 +134,13 @@ impl Encoder {
         })
     }
 
-    /// The whole item, where it is the one column of DynamoDB JSON.
+    /// The whole record, where it is the one column of a format that holds records as objects.
     fn item(&self, row: usize) -> Option<&str> {
         match self.columns.as_slice() {
             [(name, Cells::Json(texts) | Cells::Text(texts))]
-                if name == ITEM && self.writing == Writing::DynamoDb && !self.columns[0].1.is_null(row) =>
+                if name == ITEM
+                    && matches!(self.writing, Writing::DynamoDb | Writing::Json)
+                    && !self.columns[0].1.is_null(row) =>
             {
                 Some(texts.value(row))
             }
@@ -118,6 +164,26 @@ impl Encoder {
         Ok(self.fingerprint_key.fingerprint(&whole, &whole))
     }
 
+    /// An object of plain JSON as it is, on one line.
+    fn append_object(&self, object: &str, into: &mut String) -> Result<Fingerprint, String> {
+        let value = json::parse(object).map_err(|error| format!("`{ITEM}` is no JSON: {error}"))?;
+        let Value::Object(entries) = value else { return Err(format!("`{ITEM}` is no object of JSON")) };
+        let one = |(name, value): (&'_ String, &Value)| {
+            let mut canonical = Canonical::default();
+            canonical.json(value);
+            (name.clone(), canonical)
+        };
+        let mut values: Vec<(String, Canonical)> = entries.iter().map(one).collect();
+        values.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let whole = joined(&values.iter().map(|(name, value)| (name.as_str(), value)).collect::<Vec<_>>());
+        if object.contains(['\n', '\r']) {
+            into.push_str(&object.replace(['\n', '\r'], " "));
+        } else {
+            into.push_str(object);
+        }
+        Ok(self.fingerprint_key.fingerprint(&whole, &whole))
+    }
+
     fn append_columns(&self, row: usize, into: &mut String) -> Result<Fingerprint, String> {
         into.push_str(match self.writing {
             Writing::Json => "{",
@@ -126,7 +192,11 @@ impl Encoder {
         });
         let mut values: Vec<Option<Canonical>> = Vec::with_capacity(self.columns.len());
         let mut is_first = true;
-        for (name, cells) in &self.columns {
+        for (place, (name, cells)) in self.columns.iter().enumerate() {
+            if let Some((_, as_text)) = self.apart.filter(|(apart, _)| *apart == place) {
+                values.push(Some(self.apart_value(place, as_text, row, &mut String::new())?));
+                continue;
+            }
             let is_null = cells.is_null(row);
             if is_null && self.nulls == Nulls::Omit && self.writing != Writing::Csv {
                 values.push(None);

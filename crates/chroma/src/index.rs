@@ -1,0 +1,238 @@
+//! The files of a segment's HNSW index: which embeddings it holds, and where.
+
+mod pickle;
+
+pub(crate) use pickle::{Damage, Pickle, read as read_pickle};
+
+use crate::client::{FileState, Signature, snapshot_lost, state};
+use crate::error::{Fault, Outcome};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The file without which an index was never kept, whatever else lies beside it.
+const NAMES: &str = "index_metadata.pickle";
+const HEADER_BYTES: usize = 100;
+/// The only version of the format.
+const FORMAT: u32 = 1;
+/// No embedding has more floats; a header that says so is damaged.
+const MOST_DIMENSIONS: u64 = 1 << 20;
+
+/// An index, open for reading one embedding after the other.
+pub(crate) struct Index {
+    layout: Layout,
+    data: OpenFile,
+    /// The norms that embeddings had before they were normalised.
+    lengths: Option<OpenFile>,
+    states: Vec<(PathBuf, Option<FileState>)>,
+    /// How many elements the files hold whole.
+    present: u64,
+}
+
+/// What the header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    /// Elements that were written, with those that were deleted since.
+    elements: u64,
+    element_bytes: u64,
+    label_offset: u64,
+    data_offset: u64,
+    dimension: usize,
+}
+
+struct OpenFile {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Layout {
+    fn parse(header: &[u8; HEADER_BYTES]) -> Result<Self, &'static str> {
+        let word = |at: usize| {
+            header
+                .get(at..at + 8)
+                .and_then(|bytes| bytes.first_chunk::<8>())
+                .map_or(0, |b| u64::from_le_bytes(*b))
+        };
+        let format = header.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        if format != FORMAT {
+            return Err("its header is of another format");
+        }
+        let (elements, element_bytes, label_offset, data_offset) = (word(20), word(28), word(36), word(44));
+        let data_bytes = label_offset.checked_sub(data_offset).filter(|bytes| bytes % 4 == 0);
+        let dimension =
+            data_bytes.map(|bytes| bytes / 4).filter(|floats| (1..=MOST_DIMENSIONS).contains(floats));
+        let ends_within = label_offset.checked_add(8).is_some_and(|end| end <= element_bytes);
+        let fits = elements.checked_mul(element_bytes).is_some_and(|bytes| i64::try_from(bytes).is_ok());
+        match dimension.and_then(|floats| usize::try_from(floats).ok()) {
+            Some(dimension) if ends_within && fits => {
+                Ok(Self { elements, element_bytes, label_offset, data_offset, dimension })
+            }
+            _ => Err("its header contradicts itself"),
+        }
+    }
+}
+
+impl OpenFile {
+    fn open(path: PathBuf) -> Outcome<Self> {
+        let file = File::open(&path).map_err(Fault::io(&path))?;
+        let bytes = file.metadata().map_err(Fault::io(&path))?.len();
+        Ok(Self { file, path, bytes })
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Outcome<()> {
+        read_at(&self.file, at, into).map_err(Fault::io(&self.path))
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, at: u64, into: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut at: u64, mut into: &mut [u8]) -> io::Result<()> {
+    while !into.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, into, at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                at += read as u64;
+                into = &mut into[read..];
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a segment's folder holds an index that was kept.
+pub(crate) fn is_kept(folder: &Path) -> Outcome<bool> {
+    Ok(state(&folder.join(NAMES))?.is_some())
+}
+
+/// The bytes of the file that says which label stands for which id.
+pub(crate) fn names(folder: &Path) -> Outcome<Vec<u8>> {
+    let path = folder.join(NAMES);
+    std::fs::read(&path).map_err(Fault::io(&path))
+}
+
+impl Index {
+    /// Opens the files of a folder. `is_cosine`: embeddings are normalised, and their norms are kept beside them.
+    ///
+    /// # Errors
+    /// The files contradict themselves, or cannot be read.
+    pub(crate) fn open(folder: &Path, signature: &Signature, is_cosine: bool) -> Outcome<Self> {
+        let damaged =
+            |name: &str, why: &str| Fault::mismatch(format!("{}: {why}", folder.join(name).display()));
+        let header = OpenFile::open(folder.join("header.bin"))?;
+        let mut bytes = [0; HEADER_BYTES];
+        if header.bytes < HEADER_BYTES as u64 {
+            return Err(damaged("header.bin", "the file is shorter than a header"));
+        }
+        header.read(0, &mut bytes)?;
+        let layout = Layout::parse(&bytes).map_err(|why| damaged("header.bin", why))?;
+        let data = OpenFile::open(folder.join("data_level0.bin"))?;
+        let lengths = if is_cosine { Some(OpenFile::open(folder.join("length.bin"))?) } else { None };
+        let names = ["header.bin", "data_level0.bin", "length.bin", NAMES];
+        let known = |name: &str| {
+            let path = folder.join(name);
+            let known = signature.get(&path).cloned();
+            (path, known)
+        };
+        let in_data = data.bytes / layout.element_bytes;
+        let in_lengths = lengths.as_ref().map_or(u64::MAX, |lengths| lengths.bytes / 4);
+        let present = layout.elements.min(in_data).min(in_lengths);
+        let index = Self { layout, data, lengths, states: names.map(known).into(), present };
+        index.check_unchanged()?;
+        Ok(index)
+    }
+
+    /// The number of floats in each embedding.
+    pub(crate) fn dimension(&self) -> usize {
+        self.layout.dimension
+    }
+
+    /// How many of the elements that were written are cut off.
+    pub(crate) fn missing(&self) -> u64 {
+        self.layout.elements - self.present
+    }
+
+    /// Refuses to go on where the files are no longer those of the copy of the database.
+    pub(crate) fn check_unchanged(&self) -> Outcome<()> {
+        for (path, known) in &self.states {
+            if state(path)? != *known {
+                return Err(snapshot_lost(path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where each label's element is. An element that is not marked as deleted goes before one that is.
+    pub(crate) fn slots(&self) -> Outcome<HashMap<u64, u32>> {
+        let mut slots = HashMap::with_capacity(usize::try_from(self.present).unwrap_or(0));
+        let too_many =
+            || Fault::mismatch(format!("{}: more elements than an index holds", self.data.path.display()));
+        for slot in 0..self.present {
+            let at = slot * self.layout.element_bytes;
+            let (mut head, mut label) = ([0; 4], [0; 8]);
+            self.data.read(at, &mut head)?;
+            self.data.read(at + self.layout.label_offset, &mut label)?;
+            let (is_deleted, label) = (head[2] & 1 == 1, u64::from_le_bytes(label));
+            if !is_deleted || !slots.contains_key(&label) {
+                slots.insert(label, u32::try_from(slot).map_err(|_| too_many())?);
+            }
+        }
+        Ok(slots)
+    }
+
+    /// The embedding of an element as a client would get it: as it was given, but for a metric that normalises. There
+    /// it is multiplied by the norm that it had, one rounding away from what was given.
+    pub(crate) fn embedding(&self, slot: u32, floats: &mut Vec<f32>) -> Outcome<()> {
+        let slot = u64::from(slot);
+        let mut bytes = vec![0; self.layout.dimension * 4];
+        self.data.read(slot * self.layout.element_bytes + self.layout.data_offset, &mut bytes)?;
+        floats.clear();
+        floats.extend(
+            bytes.chunks_exact(4).filter_map(|b| b.first_chunk::<4>()).map(|b| f32::from_le_bytes(*b)),
+        );
+        if let Some(lengths) = &self.lengths {
+            let mut length = [0; 4];
+            lengths.read(slot * 4, &mut length)?;
+            let length = f32::from_le_bytes(length);
+            floats.iter_mut().for_each(|float| *float *= length);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(elements: u64, element_bytes: u64, label_offset: u64, data_offset: u64) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = 1;
+        for (at, value) in [(20, elements), (28, element_bytes), (36, label_offset), (44, data_offset)] {
+            header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        header
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_refused() {
+        let good = Layout::parse(&header(7, 172, 164, 132)).unwrap();
+        assert_eq!((good.dimension, good.elements), (8, 7));
+        for bad in [
+            header(7, 170, 164, 132),
+            header(7, 172, 132, 132),
+            header(7, 172, 131, 132),
+            header(7, 172, 165, 132),
+            header(u64::MAX, 172, 164, 132),
+            header(1, u64::MAX, u64::MAX - 7, 3),
+            [0; HEADER_BYTES],
+            [0xFF; HEADER_BYTES],
+        ] {
+            assert!(Layout::parse(&bad).is_err());
+        }
+    }
+}

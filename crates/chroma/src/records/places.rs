@@ -1,0 +1,215 @@
+//! Records and their embeddings as tables and index hold them, and what is missing of them.
+
+use super::{IDS_SHOWN, Tally, reached};
+use crate::catalog::{Collection, Metric, sequence};
+use crate::client::Epoch;
+use crate::error::{Fault, Outcome};
+use crate::index::{self, Index, Pickle, read_pickle};
+use rusqlite::types::ToSqlOutput::Borrowed;
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
+
+/// Takes over the records of the collection's table.
+pub(super) fn load_records(connection: &Connection, collection: &Collection) -> Outcome<()> {
+    let Some(segment) = &collection.metadata_segment else { return Ok(()) };
+    let sql = "SELECT id, embedding_id, seq_id FROM chroma.embeddings WHERE segment_id = ?1 ORDER BY id";
+    let mut select = connection.prepare(sql)?;
+    let mut insert = connection.prepare("INSERT INTO records (row, id, seq) VALUES (?1, ?2, ?3)")?;
+    let mut rows = select.query([segment])?;
+    while let Some(row) = rows.next()? {
+        insert.execute(params![
+            row.get::<_, i64>(0)?,
+            Borrowed(row.get_ref(1)?),
+            sequence(row.get_ref(2)?)?
+        ])?;
+    }
+    Ok(())
+}
+
+/// Takes over where the index's embeddings are; answers with the index, and how far in the log it has come.
+///
+/// An index that is damaged is as good as none: its log is read instead, which may hold all of it.
+pub(super) fn load_index(
+    connection: &Connection,
+    epoch: &Epoch,
+    copy: &Connection,
+    collection: &Collection,
+    tally: &mut Tally,
+) -> Outcome<(Option<Index>, i64)> {
+    let Some(segment) = &collection.vector_segment else { return Ok((None, -1)) };
+    // Where both say it, the database is right: an upgrade leaves the file's number as it was.
+    let kept = reached(copy, Some(segment))?;
+    let (folder, signature) = epoch.segment(segment);
+    if !index::is_kept(&folder)? {
+        if kept.is_some_and(|kept| kept >= 0) {
+            tally.damage = Some("index_metadata.pickle is missing".to_owned());
+        }
+        return Ok((None, kept.unwrap_or(-1)));
+    }
+    let opened = Index::open(&folder, signature, collection.metric == Metric::Cosine);
+    let loaded = opened.and_then(|index| {
+        let pickle = take_labels(connection, &index, &folder)?;
+        index.check_unchanged()?;
+        Ok((index, pickle))
+    });
+    match loaded {
+        Ok((index, pickle)) => {
+            if index.missing() > 0 {
+                let what = format!("its files are cut off, {} elements are missing", index.missing());
+                tally.damage = Some(what);
+            }
+            let seq = kept.or(pickle.max_seq_id).unwrap_or(-1);
+            // Without any id the files may hold nothing but an empty header.
+            Ok((Some(index).filter(|_| pickle.labels > 0), seq))
+        }
+        Err(fault) if fault.kind().is_retryable() || !is_damage(&fault) => Err(fault),
+        Err(fault) => {
+            connection.execute("DELETE FROM embedding_places", [])?;
+            tally.damage = Some(fault.to_string());
+            Ok((None, kept.unwrap_or(-1)))
+        }
+    }
+}
+
+/// Whether the files are to blame, and not the way to them.
+fn is_damage(fault: &Fault) -> bool {
+    use whimbrel_store::StoreErrorKind::{Mismatch, NotFound};
+    !matches!(fault, Fault::Sqlite(_)) && matches!(fault.kind(), Mismatch | NotFound)
+}
+
+/// What stops the reading of labels.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Damage(#[from] index::Damage),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path) -> Outcome<Pickle> {
+    let slots: HashMap<u64, u32> = index.slots()?;
+    let file = index::names(folder)?;
+    let sql = "INSERT OR REPLACE INTO embedding_places (id, slot) VALUES (?1, ?2)";
+    let mut insert = connection.prepare(sql)?;
+    let read = read_pickle(&file, |id, label| {
+        if let Some(slot) = slots.get(&label) {
+            insert.execute(params![id, slot])?;
+        }
+        Ok::<_, Stopped>(())
+    });
+    read.map_err(|stopped| match stopped {
+        Stopped::Sqlite(error) => Fault::Sqlite(error),
+        Stopped::Damage(damage) => Fault::mismatch(format!("index_metadata.pickle: {damage}")),
+    })
+}
+
+/// Finds in the log the embeddings of records that the index has not. Chroma 0.4.0 to 0.5.4 leaves one out that was
+/// deleted and added again within one batch, and a damaged index leaves out many.
+pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
+    let without = "SELECT r.id FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
+    let mut log =
+        connection.prepare("SELECT seq, operation, has_embedding FROM log WHERE id = ?1 ORDER BY seq")?;
+    let mut insert = connection.prepare("INSERT INTO embedding_places (id, queued) VALUES (?1, ?2)")?;
+    let mut select = connection.prepare(&format!("CREATE TEMP TABLE without AS {without}"))?;
+    select.execute([])?;
+    let mut ids = connection.prepare("SELECT id FROM temp.without")?;
+    let mut ids = ids.query([])?;
+    while let Some(row) = ids.next()? {
+        let id = Borrowed(row.get_ref(0)?);
+        let mut state = LastWritten::default();
+        let mut rows = log.query([&id])?;
+        while let Some(row) = rows.next()? {
+            state.apply(row.get(0)?, row.get(1)?, row.get(2)?);
+        }
+        if let Some(seq) = state.seq {
+            insert.execute(params![id, seq])?;
+        }
+    }
+    drop(ids);
+    connection.execute_batch("DROP TABLE temp.without")?;
+    Ok(())
+}
+
+/// The embedding that a record has after the operations of its id, where the beginning of them is not known.
+#[derive(Default)]
+struct LastWritten {
+    seq: Option<i64>,
+    is_deleted: bool,
+}
+
+impl LastWritten {
+    fn apply(&mut self, seq: i64, operation: i64, has_embedding: bool) {
+        use super::replay::{ADD, DELETE, UPDATE, UPSERT};
+        match operation {
+            DELETE => *self = Self { seq: None, is_deleted: true },
+            UPDATE if self.is_deleted => {}
+            // An add of what is there does nothing.
+            ADD if self.seq.is_some() => {}
+            ADD | UPDATE | UPSERT => {
+                self.is_deleted = false;
+                self.seq = if has_embedding { Some(seq) } else { self.seq };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Marks and counts what is lost and what may be stale.
+pub(super) fn tally(connection: &Connection, index_seq: i64, tally: &mut Tally) -> Outcome<()> {
+    // Chroma 0.5.6 to 0.5.12 purges the log of collections that have not come so far. Then a record has a number that
+    // the index has not reached, and that the log no longer holds.
+    let stale = "UPDATE records SET is_stale = 1 WHERE seq > ?1 \
+         AND EXISTS (SELECT 1 FROM embedding_places p WHERE p.id = records.id) \
+         AND NOT EXISTS (SELECT 1 FROM chroma.embeddings_queue q WHERE q.seq_id = records.seq)";
+    connection.execute(stale, [index_seq])?;
+    let lost = "FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
+    let indexed = "FROM records r JOIN embedding_places p ON p.id = r.id WHERE p.slot IS NOT NULL";
+    tally.records = count(connection, "FROM records")?;
+    tally.lost = count(connection, lost)?;
+    tally.stale = count(connection, "FROM records r WHERE r.is_stale = 1")?;
+    tally.indexed = count(connection, indexed)?;
+    tally.lost_ids = first_ids(connection, lost)?;
+    tally.stale_ids = first_ids(connection, "FROM records r WHERE r.is_stale = 1")?;
+    Ok(())
+}
+
+fn count(connection: &Connection, from: &str) -> Outcome<u64> {
+    Ok(connection.query_row(&format!("SELECT count(*) {from}"), [], |row| row.get(0))?)
+}
+
+fn first_ids(connection: &Connection, from: &str) -> Outcome<Vec<String>> {
+    let mut statement =
+        connection.prepare(&format!("SELECT r.id {from} ORDER BY r.row LIMIT {IDS_SHOWN}"))?;
+    let ids = statement.query_map([], |row| {
+        let id = row.get_ref(0)?.as_bytes().map(String::from_utf8_lossy).unwrap_or_default();
+        Ok(shortened(&id))
+    })?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// An id as a note shows it: in one line, and not longer than a line.
+fn shortened(id: &str) -> String {
+    let mut characters = id.chars();
+    let head: String = characters.by_ref().take(40).flat_map(char::escape_debug).collect();
+    if characters.next().is_some() { format!("{head}…") } else { head }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replay::{ADD, DELETE, UPDATE, UPSERT};
+    use super::*;
+
+    #[test]
+    fn what_was_written_last_counts_and_what_did_nothing_does_not() {
+        let last = |operations: &[(i64, bool)]| {
+            let mut state = LastWritten::default();
+            (1..).zip(operations).for_each(|(seq, (operation, has))| state.apply(seq, *operation, *has));
+            state.seq
+        };
+        assert_eq!(last(&[(ADD, true), (DELETE, false), (ADD, true)]), Some(3));
+        assert_eq!(last(&[(ADD, true), (ADD, true)]), Some(1));
+        assert_eq!(last(&[(ADD, true), (UPDATE, false), (UPSERT, true)]), Some(3));
+        assert_eq!(last(&[(UPDATE, true)]), Some(1), "the beginning may be gone");
+        assert_eq!(last(&[(ADD, true), (DELETE, false), (UPDATE, true)]), None);
+    }
+}

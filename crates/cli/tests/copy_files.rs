@@ -1,0 +1,155 @@
+//! Tables of PostgreSQL out into files and back, compared by PostgreSQL itself; files as other programs write them.
+
+use crate::copy::asked;
+use crate::parcels;
+use crate::place::Place;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// Every row holds what is hard to carry: extremes, what is no number, empty against NULL, quotes and newlines.
+const EVERYTHING: &str = "
+    CREATE TABLE everything (id int PRIMARY KEY, small smallint, big bigint, exact numeric, money numeric(12,2),
+        single real, double double precision, yes boolean, name text, short varchar(9), bytes bytea, day date,
+        clock time, at timestamptz, local timestamp, uid uuid, doc jsonb, tags text[], counts int[]);
+    INSERT INTO everything VALUES
+        (1, -32768, 9223372036854775807, 12345678901234567890123456789012345678.125, -0.01, '-1.1754944e-38', 5e-324, true,
+         E'quote \" comma , newline \\n return \\r\\n tab \\t end', 'ü€😀', '\\x00ff0a22', '0001-01-01', '23:59:59.999999',
+         '2022-02-02 18:01:49.345261+00', '1969-12-31 23:59:59.999999', 'f47ac10b-58cc-4372-a567-0e02b2c3d479',
+         '{\"n\": 1.500000000000000000000000000001, \"a\": [null, {}, \"\"]}', '{a,NULL,\"\",\"x,y\"}', '{1,NULL}'),
+        (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (3, 0, 0, 0, 0, 0, 0, false, '', '', '', '2000-02-29', '00:00:00', '1970-01-01 00:00:00+00',
+         '9999-12-31 23:59:59.999999', '00000000-0000-0000-0000-000000000000', '{}', '{}', '{}'),
+        (4, 1, -9223372036854775808, 1e-20, 9999999999.99, '3.4028235e38', 1.7976931348623157e308, NULL, ' padded ', 'NULL',
+         '\\x', '9999-12-31', '12:00', '0001-01-01 00:00:00+00', '0001-01-01', NULL, '\"a text\"', '{\" \"}', '{-2147483648}'),
+        (5, 2, 3, 'NaN', 0.10, 'NaN', '-Infinity', true, '\\N', '\"', '\\x22', '1970-01-01', '01:02:03.4', '2038-01-19 03:14:08+00',
+         '2024-01-01', NULL, 'null', NULL, NULL)";
+
+const COLUMNS: [&str; 18] = [
+    "small", "big", "exact", "money", "single", "double", "yes", "name", "short", "bytes", "day", "clock",
+    "at", "local", "uid", "doc", "tags", "counts",
+];
+
+fn place() -> Place {
+    let place = Place::new();
+    parcels::fill(&place, "data/a.pg", EVERYTHING);
+    place
+}
+
+/// The columns in which a row of the one table is not as in the other, by PostgreSQL's own comparison of their texts.
+fn different<'c>(place: &Place, back: &str, columns: &[&'c str]) -> Vec<&'c str> {
+    let differs = |(place, column): (usize, &&str)| {
+        format!(
+            "CASE WHEN EXISTS (SELECT FROM everything FULL JOIN {back} AS back USING (id)
+                 WHERE everything.{column}::text IS DISTINCT FROM back.{column}::text) THEN {} ELSE 0 END",
+            1_u64 << place
+        )
+    };
+    let sum: Vec<String> = columns.iter().enumerate().map(differs).collect();
+    let sql = format!("SELECT ({})::bigint", sum.join(" + "));
+    let bits = asked(place, "data/a.pg", &sql).expect("a number");
+    columns
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| bits >> place & 1 == 1)
+        .map(|(_, column)| *column)
+        .collect()
+}
+
+#[test]
+fn typed_files_come_back_value_for_value() {
+    let place = place();
+    for (file, table) in [("t.parquet", "from_parquet"), ("t.arrow", "from_arrow")] {
+        let out = ["copy", "embedded:data/a.pg?table=everything", file, "--json", "--verify"];
+        let out = place.run(&out).expect(0).json();
+        assert_eq!((&out["totals"]["created"], &out["verify"]["outcome"]), (&json!(5), &json!("equal")));
+        let target = format!("embedded:data/a.pg?table={table}");
+        let back = place.run(&["copy", file, &target, "--key", "id", "--json", "--verify"]).expect(0).json();
+        assert_eq!((&back["totals"]["created"], &back["verify"]["outcome"]), (&json!(5), &json!("equal")));
+        assert_eq!(different(&place, table, &COLUMNS), [""; 0], "{file}");
+    }
+}
+
+#[test]
+fn texts_come_back_value_for_value_where_the_table_says_the_types() {
+    let place = place();
+    let like = "CREATE TABLE from_csv (LIKE everything INCLUDING ALL);
+        CREATE TABLE from_json (LIKE everything INCLUDING ALL); CREATE TABLE from_lines (LIKE everything INCLUDING ALL)";
+    parcels::fill(&place, "data/a.pg", like);
+    for (file, table) in [("t.csv.gz", "from_csv"), ("t.json", "from_json"), ("t.ndjson.zst", "from_lines")] {
+        place.run(&["copy", "embedded:data/a.pg?table=everything", file, "--verify"]).expect(0);
+        // Bytes are base64 and lists are JSON in a text; the rest PostgreSQL reads as it wrote it.
+        let columns = "id,small,big,exact,money,single,double,yes,name,short,day,clock,at,local,uid,doc";
+        let typed: Vec<String> = columns.split(',').map(|name| format!("{name}=text")).collect();
+        let target = format!("embedded:data/a.pg?table={table}");
+        let typed = typed.join(",").replace("doc=text", "doc=json");
+        place.run(&["copy", file, &target, "--columns", &typed, "--verify=count"]).expect(0);
+        let columns: Vec<&str> = columns.split(',').skip(1).collect();
+        assert_eq!(different(&place, table, &columns), [""; 0], "{file}");
+    }
+}
+
+/// What a program of the system makes of its input.
+fn filtered(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new(program);
+    let child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("gzip and zstd are there");
+    let mut stdin = child.stdin.take().expect("its input");
+    let input = input.to_vec();
+    let feeding = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    feeding.join().expect("it is fed").expect("it reads");
+    assert!(output.status.success());
+    output.stdout
+}
+
+fn lines(place: &Place, file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(place.path(file)).expect("the file is there");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn csv_of_other_programs() {
+    let place = Place::new();
+    // A mark at the beginning, returns, quotes, a newline within quotes, no newline at the end.
+    let text = "\u{feff}id,\"a, b\",c\r\n1,\"say \"\"hi\"\"\",\r\n2,\"two\r\nlines\",\"\"\r\n\r\n3,\u{fc},x";
+    for (name, bytes) in [
+        ("plain.csv", text.as_bytes().to_vec()),
+        ("packed.csv.gz", filtered("gzip", &["-c"], text.as_bytes())),
+        ("packed.csv.zst", filtered("zstd", &["-q", "-c"], text.as_bytes())),
+    ] {
+        std::fs::write(place.path(name), bytes).expect("the file can be written");
+        place.run(&["copy", name, "out.ndjson", "--mode", "upsert"]).expect(0);
+        let expected = [
+            json!({"id": "1", "a, b": "say \"hi\""}),
+            json!({"id": "2", "a, b": "two\r\nlines", "c": ""}),
+            json!({"id": "3", "a, b": "ü", "c": "x"}),
+        ];
+        assert_eq!(lines(&place, "out.ndjson"), expected, "{name}");
+    }
+    std::fs::write(place.path("torn.csv"), "id,b\n1,x\n2,\"no end").expect("the file can be written");
+    let torn = place.run(&["copy", "torn.csv", "torn.ndjson", "--json"]).expect(3);
+    assert_eq!(
+        (&torn.json()["totals"]["rejected"], &torn.json()["totals"]["created"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[test]
+fn lines_that_are_torn_are_rejects_and_the_rest_arrives() {
+    let place = Place::new();
+    place.write("in.ndjson", "{\"id\": 1}\n{\"id\": 2, \n{\"id\": 3}\n{\"id\": 4");
+    let copied = place.run(&["copy", "in.ndjson", "out.ndjson", "--json"]).expect(3);
+    let totals = &copied.json()["totals"];
+    assert_eq!((&totals["read"], &totals["created"], &totals["rejected"]), (&json!(4), &json!(2), &json!(2)));
+    assert_eq!(lines(&place, "out.ndjson"), [json!({"id": 1}), json!({"id": 3})]);
+    let rejects = std::fs::read_dir(place.only_run().join("rejects")).expect("the rejects").count();
+    assert!(rejects > 0);
+    assert!(copied.err.contains("2 rejected") || copied.err.contains("2 reject"), "{}", copied.err);
+
+    // An array that does not end is no whole file: what was read of it may not be all.
+    place.write("cut.json", "[{\"id\": 1},\n{\"id\": 2}");
+    let cut = place.run(&["copy", "cut.json", "whole.ndjson", "--json"]).expect(3);
+    assert_eq!(cut.json()["totals"]["rejected"], 1);
+    assert!(cut.json()["totals"]["created"] == 2, "{}", cut.out);
+}

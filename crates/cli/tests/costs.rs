@@ -1,0 +1,103 @@
+//! What a run costs: said before and after it, priced by region or by the spec, and limited.
+
+use crate::parcels;
+use crate::place::Place;
+use serde_json::Value;
+
+const RUN: &[&str] = &["run", "parcels.yaml", "--env", "demo", "--create", "--json"];
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+/// A place whose spec ends so.
+fn with(more: &str) -> Place {
+    let place = Place::new();
+    parcels::fill(&place, "data/parcels.pg", &parcels::sql(500, 300));
+    place.write("parcels.yaml", &parcels::SPEC.replace("limits: { retry_for: 2s }", more));
+    place.write("parcels.json", parcels::TABLE);
+    place
+}
+
+#[test]
+fn a_plan_foretells_what_a_run_costs_by_its_region() {
+    let place = with("limits: { retry_for: 2s }");
+    let plan = place.run(&["plan", "parcels.yaml", "--env", "demo", "--all", "--json"]).expect(0).json();
+    let run = place.run(RUN).expect(0).json();
+    let units = number(&run["capacity"]["write_units"]);
+    assert!(units >= 700.0, "{units}");
+    let foretold = number(&plan["capacity"]["write_units"]);
+    assert!((foretold - units).abs() <= units * 0.02, "{foretold} units foretold, {units} used");
+    let cost = &run["cost_usd"];
+    assert!((number(&cost["actual"]) - units * 0.625e-6).abs() < 1e-9, "{cost}");
+    assert_eq!(cost["prices"], "us-east-1 on demand, November 2024");
+    assert_eq!(cost["all"], cost["actual"], "all of it was written");
+    let shown = place.run(&["plan", "parcels.yaml", "--env", "demo"]).expect(0).out;
+    assert!(shown.contains("on AWS (us-east-1 on demand, November 2024)"), "{shown}");
+}
+
+#[test]
+fn the_prices_of_a_spec_go_before_those_of_the_table() {
+    let place = with(
+        "prices: { us-east-1: { write_usd_per_million: 1000000, read_usd_per_million: 0 }, default: { write_usd_per_million: 7, read_usd_per_million: 7 } }",
+    );
+    let run = place.run(RUN).expect(0).json();
+    assert_eq!(run["cost_usd"]["actual"], run["capacity"]["write_units"], "a dollar a unit");
+    assert_eq!(run["cost_usd"]["prices"], "us-east-1, as the spec has them");
+}
+
+/// A run under a limit pauses with less than that used; with a higher one it goes on to its end.
+#[track_caller]
+fn paused(place: &Place, first: &[&str], used: impl Fn(&Value) -> f64, limit: f64, goes_on: &[&str]) {
+    let ended = place.run(&[RUN, first].concat()).expect(5);
+    let summary = ended.json();
+    assert_eq!(summary["outcome"], "paused", "{summary}");
+    let so_far = used(&summary);
+    assert!(so_far > 0.0 && so_far <= limit, "{so_far} of {limit}");
+    ended.one_error();
+    let again = place.run(&["resume", "--json"]).expect(5).json();
+    assert!(used(&again) <= limit, "the limit holds over resumes: {again}");
+    let summary = place.run(&[goes_on, &["--json"]].concat()).expect(0).json();
+    assert_eq!(summary["outcome"], "complete");
+    assert!(used(&summary) > limit, "{summary}");
+    let arrived = summary["totals"]["created"].as_u64().expect("a count");
+    let items = u64::try_from(parcels::items(place).len()).expect("small");
+    assert_eq!(arrived, items, "what was paused is there once");
+}
+
+#[test]
+fn a_cost_is_not_passed_and_a_resume_with_a_higher_one_goes_on() {
+    let place = with("limits: { retry_for: 2s }");
+    let usd = |summary: &Value| number(&summary["cost_usd"]["actual"]);
+    paused(&place, &["--max-cost", "0.0002"], usd, 0.0002, &["resume", "--max-cost", "1"]);
+}
+
+#[test]
+fn write_units_are_not_passed() {
+    let place = with("limits: { max_write_units: 300 }");
+    let units = |summary: &Value| number(&summary["capacity"]["write_units"]);
+    let ended = place.run(RUN).expect(5);
+    assert!(units(&ended.json()) <= 300.0, "{}", ended.out);
+    assert!(ended.err.contains("the next request would pass `max_write_units`"), "{}", ended.err);
+    assert!(
+        ended.err.contains("hint: raise `limits: max_write_units`, then `resume --accept-spec`"),
+        "{}",
+        ended.err
+    );
+    place.write(
+        "parcels.yaml",
+        &parcels::SPEC.replace("limits: { retry_for: 2s }", "limits: { max_write_units: 3000 }"),
+    );
+    let done = place.run(&["resume", "--accept-spec", "--json"]).expect(0).json();
+    assert_eq!(done["outcome"], "complete");
+}
+
+#[test]
+fn a_limit_of_the_spec_is_one_of_dollars_too() {
+    let place = with("limits: { max_cost_usd: 0.0001 }");
+    let ended = place.run(RUN).expect(5);
+    assert!(ended.err.contains("would pass `max_cost_usd`"), "{}", ended.err);
+    assert!(ended.err.contains("`resume --max-cost USD`"), "{}", ended.err);
+    let wrong = place.run(&["run", "parcels.yaml", "--env", "demo", "--max-cost", "much"]).expect(2);
+    assert!(wrong.err.contains("a sum in dollars is expected: 0.50"), "{}", wrong.err);
+}

@@ -1,0 +1,417 @@
+//! `mode: changed` beyond what writers do: what a run knows beforehand of the records that a target holds, what it
+//! keeps of them for the next run, and what it deletes in the end.
+//!
+//! A writer compares each record with what its key holds. Where reading the table whole is cheaper, or the last
+//! run has kept fingerprints, records that are *known* to be the same go no further than this module, and only
+//! the others reach the writer, which compares them all the same. So what is known may be old or missing, and
+//! only a record that somebody else has changed back and forth is passed over.
+
+pub(crate) mod kept;
+pub(crate) mod known;
+mod missing;
+mod prior;
+
+use crate::error::{EngineError, Result};
+use crate::flow::FlowPlan;
+use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
+use crate::migration::{Migration, Scan, ScanFlow};
+use crate::progress::Progress;
+use crate::summary::Tally;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use futures::TryStreamExt as _;
+pub(crate) use kept::Kept;
+use known::{Known, on};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use whimbrel_model::{Capacity, FlowName, SliceId};
+use whimbrel_spec::ResolvedFlow;
+use whimbrel_spec::resolved::{Compare, WriteMode};
+use whimbrel_store::{HeldFlow, Outcome, RunContext, Target, TargetPlan, WriteBatch, WriteOutcome, Writer};
+
+/// With this a file of known fingerprints is whole.
+const COMPLETE: &str = "complete";
+/// Parts into which a table is cut that is read whole.
+const PARTS: usize = 4;
+
+/// What a flow of `mode: changed` is to do beside writing what differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changing {
+    /// What records are compared with.
+    pub compare: Compare,
+    /// Whether records are deleted that the flow no longer yields.
+    pub delete_missing: bool,
+}
+
+/// How records are found to be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each one by the key, by its writer.
+    ByKey,
+    /// The table is read whole before the first record is written.
+    Whole,
+}
+
+impl Changing {
+    /// What a flow asks for; `None` in other modes.
+    #[must_use]
+    pub fn of(flow: &ResolvedFlow) -> Option<Self> {
+        let into = &flow.into;
+        let is_changed = into.mode == WriteMode::Changed;
+        is_changed.then_some(Self { compare: into.compare, delete_missing: into.delete_missing })
+    }
+
+    /// What of records that are compared with the target is cheaper. `records` is how many the source has.
+    #[must_use]
+    pub fn way(target: &TargetPlan, records: Option<u64>) -> Way {
+        match (target.read_back, records) {
+            (Some(cost), Some(records)) if cost.whole_units < by_key(cost.each_units, records) => Way::Whole,
+            _ => Way::ByKey,
+        }
+    }
+
+    /// What a plan says.
+    #[must_use]
+    pub fn notes(self, target: &TargetPlan, records: Option<u64>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.compare == Compare::Journal {
+            notes.push(
+                "compared with the fingerprints that the last complete run has kept: that costs no reads, and trusts \
+                 that nobody else has written to the table since; what differs, and everything where there are none, \
+                 is compared with the table"
+                    .to_owned(),
+            );
+        }
+        let way = Self::way(target, records);
+        notes.push(match (target.read_back, records, way) {
+            (Some(cost), Some(records), way) => {
+                let (whole, each) = (cost.whole_units, by_key(cost.each_units, records));
+                match way {
+                    Way::Whole => format!(
+                        "compared with the table, which is read whole first: about {whole:.0} read units; by key it \
+                         would be {each:.0}"
+                    ),
+                    Way::ByKey => format!(
+                        "compared with the table by key: about {each:.0} read units; reading it whole would be \
+                         {whole:.0}"
+                    ),
+                }
+            }
+            _ => "compared with what each record's key holds".to_owned(),
+        });
+        if self.delete_missing {
+            notes.push(
+                "in the end the table is read, and what the flow no longer yields is deleted, unless a record was \
+                 rejected; `run` wants --confirm for it"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn by_key(each: f64, records: u64) -> f64 {
+    each * records as f64
+}
+
+/// Refuses what `run` cannot ask a person for so far: nothing is deleted without a word of confirmation.
+pub(crate) fn check(flow: &ResolvedFlow, target: &dyn Target) -> std::result::Result<(), (String, String)> {
+    if !flow.into.delete_missing {
+        return Ok(());
+    }
+    let hint = "leave `delete_missing` out, and delete by hand what `verify` names as extra".to_owned();
+    let message = match target.deletes() {
+        true => format!("not yet: flow `{}`: `delete_missing` cannot be confirmed", flow.name),
+        false => format!("not yet: flow `{}`: its store deletes no records by key", flow.name),
+    };
+    Err((message, hint))
+}
+
+/// What a run has read and deleted beside its slices, by flow; kept in the run's folder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// Units of reading a table whole.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// Records that were deleted.
+    #[serde(default)]
+    pub deleted: u64,
+}
+
+/// All of [`Beside`] of a run.
+pub(crate) type AllBeside = BTreeMap<FlowName, Beside>;
+
+fn beside_path(run_folder: &Path) -> PathBuf {
+    kept::folder(run_folder).join("beside.json")
+}
+
+/// What a run has done beside its slices.
+pub(crate) fn beside(run_folder: &Path) -> Result<AllBeside> {
+    let path = beside_path(run_folder);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| EngineError::file("read", path, std::io::Error::other(error))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(AllBeside::new()),
+        Err(error) => Err(EngineError::file("read", path, error)),
+    }
+}
+
+/// Adds to what a flow has done beside its slices.
+pub(crate) fn add_beside(run_folder: &Path, flow: &FlowName, capacity: Capacity, deleted: u64) -> Result<()> {
+    let mut all = beside(run_folder)?;
+    let own = all.entry(flow.clone()).or_default();
+    own.capacity += capacity;
+    own.deleted += deleted;
+    let path = beside_path(run_folder);
+    let write = || {
+        std::fs::create_dir_all(kept::folder(run_folder))?;
+        let new = path.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&all).map_err(std::io::Error::other)?)?;
+        std::fs::rename(&new, &path)
+    };
+    write().map_err(|source| EngineError::file("write", &path, source))
+}
+
+/// Holds back records that are known to be the same.
+#[derive(Clone)]
+pub struct Sieve {
+    known: Arc<Known>,
+    target: Arc<dyn Target>,
+    context: RunContext,
+}
+
+/// Writes a batch, as far as it is not known to be held already.
+pub(crate) async fn write(
+    sieve: Option<&Sieve>,
+    writer: &Arc<dyn Writer>,
+    batch: WriteBatch,
+) -> Result<WriteOutcome> {
+    // An earlier attempt may have written other content since that was known.
+    let Some(sieve) = sieve.filter(|_| !batch.contested) else { return Ok(writer.write(batch).await?) };
+    let (mut outcomes, spared) = sieve.sift(&batch.records).await?;
+    let left: BooleanArray = outcomes.iter().map(|outcome| Some(outcome.is_none())).collect();
+    let records = filter_record_batch(&batch.records, &left)
+        .map_err(|error| EngineError::Internal(format!("records that differ: {error}")))?;
+    let mut written = WriteOutcome::default();
+    if records.num_rows() > 0 {
+        written = writer.write(WriteBatch { records, ..batch }).await?;
+    }
+    let mut rest = written.outcomes.drain(..);
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_none()) {
+        *outcome = rest.next();
+    }
+    drop(rest);
+    written.outcomes = outcomes.into_iter().flatten().collect();
+    written.capacity += spared;
+    Ok(written)
+}
+
+impl Sieve {
+    /// The outcomes of those records that are known to be the same, and what they spare.
+    async fn sift(&self, records: &RecordBatch) -> Result<(Vec<Option<Outcome>>, Capacity)> {
+        let measured = self.target.measured(records, &self.context);
+        let keys: Vec<u128> =
+            measured.iter().map(|one| one.as_ref().map_or(0, |(print, _)| print.key)).collect();
+        let known = on(&self.known, move |known| known.records(&keys)).await?;
+        let mut spared = Capacity::default();
+        let mut outcomes = Vec::with_capacity(measured.len());
+        for (one, known) in measured.into_iter().zip(known) {
+            let same = one.ok().filter(|(print, _)| known == Some(print.record));
+            outcomes.push(same.map(|(print, units)| {
+                spared.spared_write_units += units.write_units;
+                Outcome::Unchanged(print)
+            }));
+        }
+        Ok((outcomes, spared))
+    }
+}
+
+/// What is known of the targets of a run, and what is kept of them.
+#[derive(Default)]
+pub struct Comparisons {
+    run_folder: PathBuf,
+    flows: BTreeMap<FlowName, FlowComparison>,
+}
+
+struct FlowComparison {
+    known: Option<Arc<Known>>,
+    keeps: bool,
+}
+
+impl Comparisons {
+    /// Reads what is to be known before the first record is written.
+    pub(crate) async fn begin(
+        migration: &Migration,
+        journal: &Journal,
+        run: &RunRecord,
+        context: &RunContext,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let run_folder = journal.run_folder(&run.id);
+        let mut flows = BTreeMap::new();
+        // A retry replays some records only: nothing is known by them of the whole.
+        if run.kind == RunKind::Run {
+            let targets = journal.targets(&run.id)?;
+            for (scan, flow) in flows_with_scans(migration) {
+                let Some(changing) = flow.plan.changing else { continue };
+                let target = targets.iter().find(|target| target.flow == flow.plan.name);
+                let opening =
+                    Opening { migration, scan, flow, target, run_folder: &run_folder, context, progress };
+                let known = opening.known(changing).await?;
+                let keeps = changing.compare == Compare::Journal || changing.delete_missing;
+                flows.insert(flow.plan.name.clone(), FlowComparison { known, keeps });
+            }
+        }
+        Ok(Self { run_folder, flows })
+    }
+
+    /// What holds back a flow's records that are known.
+    pub(crate) fn sieve(&self, plan: &FlowPlan, context: &RunContext) -> Option<Sieve> {
+        let known = Arc::clone(self.flows.get(&plan.name)?.known.as_ref()?);
+        Some(Sieve { known, target: Arc::clone(&plan.target), context: context.clone() })
+    }
+
+    /// Where a slice keeps the fingerprints of a flow.
+    pub(crate) fn kept(&self, flow: &FlowName, slice: &SliceId) -> Option<Kept> {
+        let keeps = self.flows.get(flow).is_some_and(|flow| flow.keeps);
+        keeps.then(|| Kept::new(&self.run_folder, flow, slice))
+    }
+}
+
+fn flows_with_scans(migration: &Migration) -> impl Iterator<Item = (&Scan, &ScanFlow)> {
+    migration.flows()
+}
+
+/// What is found out about a flow's target as a run begins or goes on.
+struct Opening<'a> {
+    migration: &'a Migration,
+    scan: &'a Scan,
+    flow: &'a ScanFlow,
+    target: Option<&'a TargetRecord>,
+    run_folder: &'a Path,
+    context: &'a RunContext,
+    progress: &'a Progress,
+}
+
+impl Opening<'_> {
+    async fn known(&self, changing: Changing) -> Result<Option<Arc<Known>>> {
+        let name = &self.flow.plan.name;
+        if self.target.is_none_or(|target| target.made || target.empty) {
+            return Ok(None);
+        }
+        if changing.compare == Compare::Journal {
+            if let Some(known) = prior::of_run(self.run_folder, name).await? {
+                return Ok(Some(known));
+            }
+            tracing::warn!(flow = %name, "no fingerprints of an earlier run hold: compared with the table");
+        }
+        match Changing::way(&self.flow.target, self.scan.description.records) {
+            Way::ByKey => Ok(None),
+            Way::Whole => self.whole().await.map(Some),
+        }
+    }
+
+    /// Reads the whole table.
+    async fn whole(&self) -> Result<Arc<Known>> {
+        let name = &self.flow.plan.name;
+        let path = kept::folder(self.run_folder).join(format!("{name}.held"));
+        let open = path.clone();
+        let opened = tokio::task::spawn_blocking(move || Known::open(&open)).await;
+        let known =
+            opened.map_err(|error| EngineError::Internal(format!("known fingerprints: {error}")))??;
+        if on(&known, |known| known.noted(COMPLETE)).await?.is_some() {
+            return Ok(known);
+        }
+        let target = &self.flow.plan.target;
+        self.progress.begin_step(format!("reading {} to compare it", target.resource()));
+        let flows = [held_flow(self.migration, self.flow)?];
+        let mut capacity = Capacity::default();
+        for part in target.held_parts(PARTS).await? {
+            let mut batches = target.held(&part, &flows, self.context).await?;
+            while let Some(batch) = batches.try_next().await? {
+                capacity += batch.capacity;
+                let own = batch.records.iter().filter(|record| record.flow == Some(0));
+                let prints: Vec<_> = own.map(|record| record.fingerprint).collect();
+                on(&known, move |known| known.add(&prints)).await?;
+                if self.context.stop.is_cancelled() {
+                    return Err(EngineError::Interrupted);
+                }
+            }
+        }
+        add_beside(self.run_folder, name, capacity, 0)?;
+        on(&known, |known| known.note(COMPLETE, "yes")).await?;
+        Ok(known)
+    }
+}
+
+/// The flow as a reader of its table needs it.
+fn held_flow(migration: &Migration, flow: &ScanFlow) -> Result<HeldFlow> {
+    let request = migration.write_request(&flow.plan.name);
+    let request =
+        request.ok_or_else(|| EngineError::Internal(format!("flow `{}` has no target", flow.plan.name)))?;
+    Ok(HeldFlow {
+        constants: flow.plan.constants().to_vec(),
+        columns: Arc::clone(flow.plan.output()),
+        request,
+    })
+}
+
+/// Keeps for the next run what stands in the journal when one begins: whatever this run writes to, nobody may
+/// trust any more.
+pub(crate) fn take_prior(
+    migration: &Migration,
+    journal: &Journal,
+    run: &RunRecord,
+    targets: &[TargetRecord],
+) -> Result<()> {
+    let trusted = |target: &&TargetRecord| {
+        let flow = migration.flows().find(|(_, flow)| flow.plan.name == target.flow);
+        let changing = flow.and_then(|(_, flow)| flow.plan.changing);
+        run.kind == RunKind::Run && changing.is_some_and(|changing| changing.compare == Compare::Journal)
+    };
+    let trusted: Vec<&TargetRecord> = targets.iter().filter(trusted).collect();
+    prior::take(journal, run, targets, &trusted)
+}
+
+/// What follows when every record has its outcome: deletions, and fingerprints for the next run.
+pub(crate) async fn finish(
+    migration: &Migration,
+    journal: &Journal,
+    run: &RunRecord,
+    context: &RunContext,
+    comparisons: &Comparisons,
+    progress: &Progress,
+) -> Result<()> {
+    let keeping: Vec<&FlowName> =
+        comparisons.flows.iter().filter(|(_, flow)| flow.keeps).map(|(name, _)| name).collect();
+    if keeping.is_empty() {
+        return Ok(());
+    }
+    let tally = Tally::of(journal, run)?;
+    for (_, flow) in migration.flows().filter(|(_, flow)| keeping.contains(&&flow.plan.name)) {
+        let Some(changing) = flow.plan.changing else { continue };
+        let name = &flow.plan.name;
+        let counts = tally.flows.get(name).copied().unwrap_or_default();
+        let held = counts.created + counts.updated + counts.unchanged;
+        let seen = prior::gather(&comparisons.run_folder, name).await?;
+        let is_whole = on(&seen, Known::count).await? == held;
+        if changing.delete_missing {
+            if counts.rejected > 0 || !is_whole {
+                let rejected = counts.rejected;
+                tracing::warn!(flow = %name, rejected, "nothing is deleted: it is not known of every record whether the source has it");
+            } else {
+                progress.begin_step(format!("deleting from {} what is gone", flow.plan.target.resource()));
+                let deletion =
+                    missing::Deletion { run_folder: &comparisons.run_folder, flow, seen: &seen, context };
+                deletion.carry_out(&held_flow(migration, flow)?).await?;
+            }
+        }
+        if changing.compare == Compare::Journal && is_whole {
+            prior::keep(journal, run, flow, &seen).await?;
+        }
+    }
+    Ok(())
+}
