@@ -24,11 +24,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use whimbrel_model::Logical;
 use whimbrel_model::attribute::{Reading, Values};
-use whimbrel_model::logical::with_source_type;
+use whimbrel_model::logical::{METRIC, with_source_type};
 use whimbrel_store::{ReadRequest, StoreErrorKind};
-
-/// The metadata key of a field under which an embedding's distance metric is kept, in Chroma's words.
-pub const METRIC: &str = "whimbrel:metric";
 
 const STATE: &str = "vector_state";
 /// Every record has these, in this order.

@@ -266,6 +266,10 @@ pub struct RunArgs {
     /// Makes missing tables first
     #[arg(long)]
     pub create: bool,
+    /// Removes the tables that whimbrel made or took over and makes them anew first; nothing is removed where one of
+    /// them is not its own. An unfinished run is set aside. Wants --confirm
+    #[arg(long, conflicts_with = "rehearse")]
+    pub clean: bool,
     /// Reads no more than N records of each source
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,

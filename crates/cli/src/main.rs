@@ -5,6 +5,7 @@ mod changes;
 mod commands;
 mod confirm;
 mod console;
+mod created_values;
 mod disk;
 mod display;
 mod due;

@@ -21,7 +21,9 @@ use whimbrel_report::figures::count;
 use whimbrel_spec::Resolved;
 use whimbrel_spec::resolved::VerifyRule;
 use whimbrel_store::{Meter, RunContext, UnitBudget, UnitLimit};
-use whimbrel_verify::{Assertion, Comparison, Found, Outcome, Settings, Verification, Watch, private_file};
+use whimbrel_verify::{
+    Assertion, Comparison, FlowVerification, Found, Outcome, Settings, Verification, Watch, private_file,
+};
 
 /// How often a line says how far a comparison is, where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -42,6 +44,13 @@ pub struct Wanted {
     pub repair: bool,
     /// The run beside which it is kept; `None`: the latest that had part in it.
     pub run: Option<RunId>,
+}
+
+/// A comparison of some flows.
+struct Look {
+    depth: VerifyDepth,
+    /// Empty: all.
+    only: BTreeSet<FlowName>,
 }
 
 /// A verification about to be carried out.
@@ -169,49 +178,75 @@ impl<'a> Proof<'a> {
     }
 
     async fn compare(&self) -> std::result::Result<Verification, EngineError> {
-        let (depth, only) = match self.wanted.depth {
-            Some(depth) => (Some(depth), self.wanted.only.clone()),
-            None => self.depth_of_rules(),
+        let looks = match self.wanted.depth {
+            Some(depth) => vec![Look { depth, only: self.wanted.only.clone() }],
+            None => self.looks_of_rules(),
         };
-        let only = if self.wanted.only.is_empty() { only } else { self.wanted.only.clone() };
-        if matches!(depth, Some(VerifyDepth::Sample(_) | VerifyDepth::All))
-            && let Some(refused) = incomparable(&self.migration, Some(&only), false)
-        {
-            return Err(refused);
-        }
-        match depth {
-            Some(VerifyDepth::Count) => self.count(&only).await,
-            Some(VerifyDepth::Sample(records)) => {
-                let seed = self.wanted.seed.unwrap_or_else(random);
-                let found =
-                    self.watched(&only, async |comparison| comparison.sample(records, seed).await).await?;
-                Ok(found.verification)
+        for look in &looks {
+            if look.depth > VerifyDepth::Count
+                && let Some(refused) = incomparable(&self.migration, look.depth, Some(&look.only), false)
+            {
+                return Err(refused);
             }
-            Some(VerifyDepth::All) => self.all(&only).await,
-            None => Ok(Verification::of_assertions()),
+        }
+        let mut verification: Option<Verification> = None;
+        for look in looks {
+            let found = self.look(&look).await?;
+            verification = Some(match verification {
+                Some(records) => with_counted(records, found),
+                None => found,
+            });
+        }
+        Ok(verification.unwrap_or_else(Verification::of_assertions))
+    }
+
+    async fn look(&self, look: &Look) -> std::result::Result<Verification, EngineError> {
+        match look.depth {
+            VerifyDepth::Count => self.count(&look.only).await,
+            VerifyDepth::Sample(records) => {
+                let seed = self.wanted.seed.unwrap_or_else(random);
+                let sample = async |comparison: Comparison| comparison.sample(records, seed).await;
+                Ok(self.watched(&look.only, sample).await?.verification)
+            }
+            VerifyDepth::All => self.all(&look.only).await,
         }
     }
 
-    /// The closest look that the spec asks for, and the flows that it is about: every record of all where it has no
-    /// rule at all.
-    fn depth_of_rules(&self) -> (Option<VerifyDepth>, BTreeSet<FlowName>) {
+    /// What the spec's rules ask for: of the flows under `records` the closest look of these rules, of the others under
+    /// `count` the numbers. Every record where there is no rule, or where flows are named and no rule is about records.
+    fn looks_of_rules(&self) -> Vec<Look> {
         let rules = &self.migration.resolved.verify;
-        if rules.is_empty() {
-            return (Some(VerifyDepth::All), BTreeSet::new());
-        }
-        let depths = rules.iter().filter_map(|rule| match rule {
-            VerifyRule::Count { only, .. } => Some((VerifyDepth::Count, only)),
-            VerifyRule::Records { sample: Some(records), only, .. } => {
-                Some((VerifyDepth::Sample(*records), only))
+        let all: BTreeSet<FlowName> =
+            self.migration.resolved.flows.iter().map(|flow| flow.name.clone()).collect();
+        let wanted = if self.wanted.only.is_empty() { &all } else { &self.wanted.only };
+        let named = |only: &[String]| if only.is_empty() { all.clone() } else { self.named(only) };
+        let (mut closest, mut compared, mut counted) = (None, BTreeSet::new(), BTreeSet::new());
+        for rule in rules {
+            match rule {
+                VerifyRule::Count { only, .. } => counted.extend(named(only)),
+                VerifyRule::Records { sample, only, .. } => {
+                    closest = closest.max(Some(sample.map_or(VerifyDepth::All, VerifyDepth::Sample)));
+                    compared.extend(named(only));
+                }
+                VerifyRule::Assert(_) => {}
             }
-            VerifyRule::Records { sample: None, only, .. } => Some((VerifyDepth::All, only)),
-            VerifyRule::Assert(_) => None,
-        });
-        let closest = depths.max_by_key(|(depth, only)| (*depth, only.is_empty()));
-        match closest {
-            Some((depth, only)) => (Some(depth), self.named(only)),
-            None => (None, BTreeSet::new()),
         }
+        if rules.is_empty() || (compared.is_empty() && counted.is_empty() && !self.wanted.only.is_empty()) {
+            return vec![Look { depth: VerifyDepth::All, only: self.wanted.only.clone() }];
+        }
+        if !self.wanted.only.is_empty() {
+            // Whoever names a flow wants it looked at, also where no rule does.
+            let unnamed = wanted.iter().filter(|flow| !compared.contains(*flow) && !counted.contains(*flow));
+            let unnamed: Vec<FlowName> = unnamed.cloned().collect();
+            if closest.is_some() { compared.extend(unnamed) } else { counted.extend(unnamed) }
+        }
+        compared.retain(|flow| wanted.contains(flow));
+        counted.retain(|flow| wanted.contains(flow) && !compared.contains(flow));
+        let whole = |only: BTreeSet<FlowName>| if only == all { BTreeSet::new() } else { only };
+        let records =
+            closest.filter(|_| !compared.is_empty()).map(|depth| Look { depth, only: whole(compared) });
+        let numbers = (!counted.is_empty()).then(|| Look { depth: VerifyDepth::Count, only: whole(counted) });
+        records.into_iter().chain(numbers).collect()
     }
 
     /// The flows of these names and groups.
@@ -263,13 +298,7 @@ impl<'a> Proof<'a> {
             // No run has counted them: the sources are.
             expected = self.watched(only, Comparison::expected).await?;
         }
-        let mut verification = whimbrel_verify::count(&self.migration, &expected, &self.context).await?;
-        if !only.is_empty() {
-            verification.flows.retain(|flow, _| only.contains(flow));
-            let equal = verification.flows.values().all(whimbrel_verify::FlowVerification::is_equal);
-            verification.outcome = if equal { Outcome::Equal } else { Outcome::Different };
-        }
-        Ok(verification)
+        whimbrel_verify::count(&self.migration, &expected, only, &self.context).await
     }
 
     fn comparison(
@@ -342,17 +371,37 @@ impl<'a> Proof<'a> {
     }
 }
 
+/// A comparison of records, with the flows of which the numbers alone were compared.
+fn with_counted(mut records: Verification, counted: Verification) -> Verification {
+    let flows = counted.flows.into_iter();
+    records
+        .flows
+        .extend(flows.map(|(name, found)| (name, FlowVerification { numbers_alone: true, ..found })));
+    if counted.outcome == Outcome::Different {
+        records.outcome = Outcome::Different;
+    }
+    records.notes.extend(counted.notes);
+    records.seconds += counted.seconds;
+    records.capacity += counted.capacity;
+    records.ended_ms = counted.ended_ms;
+    records
+}
+
 /// Why records could not be compared, as far as it is known before any of them is read: nothing tells them apart.
-/// `only`: of these flows; none or empty: of all. `rehearsed`: embedded stores stand in for the targets.
+/// `depth`: a sample looks records up by their keys. `only`: of these flows; none or empty: of all. `rehearsed`:
+/// embedded stores stand in for the targets.
 #[must_use]
 pub fn incomparable(
     migration: &Migration,
+    depth: VerifyDepth,
     only: Option<&BTreeSet<FlowName>>,
     rehearsed: bool,
 ) -> Option<EngineError> {
+    let by_key = matches!(depth, VerifyDepth::Sample(_));
     let is_asked = |flow: &FlowName| only.is_none_or(|only| only.is_empty() || only.contains(flow));
     let has_no_key = |flow: &&ScanFlow| {
-        flow.target.key.is_empty() && !flow.plan.target.compares_without_key() && is_asked(&flow.plan.name)
+        let is_whole = !by_key && flow.plan.target.compares_without_key();
+        flow.target.key.is_empty() && !is_whole && is_asked(&flow.plan.name)
     };
     let flow = migration.flows().map(|(_, flow)| flow).find(has_no_key)?;
     let table = flow.plan.target.resource();

@@ -32,6 +32,8 @@ pub fn stand_in(resolved: &mut Resolved, folder: &Path) -> Result<()> {
         store.config = match store.kind {
             StoreKind::Postgres => embedded(&folder.join(format!("{name}.pg"))),
             StoreKind::Sqlite => Value::String(folder.join(format!("{name}.sqlite")).display().to_string()),
+            // Nothing is ever written to it.
+            StoreKind::Chroma => continue,
             StoreKind::Files => Value::String(folder.join(name.as_str()).display().to_string()),
             StoreKind::DynamoDb => {
                 let tables = store.config.get("tables").cloned().unwrap_or_else(|| json!({}));

@@ -8,7 +8,8 @@ use crate::prompt::Prompt;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use whimbrel_aws::CredentialsFile;
+use whimbrel_aws::{CdkOutputs, CognitoUsers, CredentialsFile, Parameters, Secrets, Session};
+use whimbrel_chroma::{ChromaConfig, ChromaStore};
 use whimbrel_dynamodb::{DynamoConfig, DynamoStore};
 use whimbrel_engine::migration::{Migration, Stores};
 use whimbrel_files::{FilesConfig, FilesStore};
@@ -25,6 +26,28 @@ pub struct Workspace {
     pub resolved: Resolved,
     spec: Spec,
     values: Values,
+}
+
+/// Everything that a spec's `${provider:…}` may ask. AWS is not reached before the first value of it is needed.
+fn providers(spec: &Spec) -> Providers {
+    let aws = Session::default();
+    Providers::new(spec.base_dir())
+        .with(Prompt)
+        .with(CredentialsFile::default())
+        .with(CdkOutputs::new(spec.base_dir()))
+        .with(Parameters::new(aws.clone()))
+        .with(Secrets::new(aws.clone()))
+        .with(CognitoUsers::new(aws))
+}
+
+/// The variables that a run gives.
+fn of_run((id, started_ms): (&RunId, i64)) -> Choices {
+    let started = jiff::Timestamp::from_millisecond(started_ms).ok();
+    Choices {
+        run_id: Some(id.to_string()),
+        run_started: started.map(|started| started.to_string()),
+        ..Choices::default()
+    }
 }
 
 /// A workspace whose stores are opened.
@@ -46,21 +69,41 @@ impl Workspace {
         Self::of(load(&args.spec)?, args, run).await
     }
 
+    /// As [`Workspace::load`], where nothing will be written with the values: one that only a run makes is stood
+    /// in for.
+    ///
+    /// # Errors
+    /// As [`Workspace::load`].
+    pub async fn preview(args: &SpecArgs) -> Result<Self> {
+        Self::resolve(load(&args.spec)?, args, Choices { preview: true, ..Choices::default() }).await
+    }
+
+    /// As [`Workspace::load`], of a run that makes nothing beyond what stands in for the targets.
+    ///
+    /// # Errors
+    /// As [`Workspace::load`].
+    pub async fn rehearse(args: &SpecArgs, run: (&RunId, i64)) -> Result<Self> {
+        Self::resolve(load(&args.spec)?, args, Choices { preview: true, ..of_run(run) }).await
+    }
+
     /// As [`Workspace::load`], of a spec that is at hand.
     ///
     /// # Errors
     /// As [`Workspace::load`].
     pub async fn of(spec: Spec, args: &SpecArgs, run: Option<(&RunId, i64)>) -> Result<Self> {
-        let providers = Providers::new(spec.base_dir()).with(Prompt).with(CredentialsFile::default());
-        let started = run.and_then(|(_, started_ms)| jiff::Timestamp::from_millisecond(started_ms).ok());
+        Self::resolve(spec, args, run.map(of_run).unwrap_or_default()).await
+    }
+
+    async fn resolve(spec: Spec, args: &SpecArgs, choices: Choices) -> Result<Self> {
+        let folder = std::env::current_dir().ok();
         let choices = Choices {
             environment: args.values.env.clone(),
             set: args.values.set.iter().cloned().collect(),
             only: (!args.only.is_empty()).then(|| args.only.clone()),
-            run_id: run.map(|(id, _)| id.to_string()),
-            run_started: started.map(|started| started.to_string()),
+            working_folder: folder.and_then(|folder| folder.into_os_string().into_string().ok()),
+            ..choices
         };
-        let resolved = whimbrel_spec::resolve(&spec, &choices, &providers).await?;
+        let resolved = whimbrel_spec::resolve(&spec, &choices, &providers(&spec)).await?;
         Ok(Self { resolved, spec, values: args.values.clone() })
     }
 
@@ -139,6 +182,11 @@ impl Workspace {
                 Ok(Arc::new(open_dynamodb(&store.name, &config, opened)?))
             }
             StoreKind::Sqlite => Ok(Arc::new(open_sqlite(store, self.is_written(store))?)),
+            StoreKind::Chroma => {
+                let config = ChromaConfig::from_value(&store.config);
+                let config = config.map_err(|error| wrong_config(&store.name, error))?;
+                Ok(Arc::new(ChromaStore::new(store.name.clone(), config)))
+            }
             StoreKind::Files => {
                 let name = &store.name;
                 let config =

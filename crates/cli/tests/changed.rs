@@ -5,6 +5,7 @@ use crate::parcels::fill;
 use crate::place::Place;
 use dynoxide::Database;
 use dynoxide::actions::get_item::GetItemRequest;
+use dynoxide::actions::put_item::PutItemRequest;
 use serde_json::{Value, json};
 
 const LESSONS: u64 = 300;
@@ -135,9 +136,147 @@ fn fingerprints_of_the_last_run_cost_no_reads() {
     assert_eq!(counts(&looks), (0, 0, LESSONS + 1));
 }
 
+fn deletions<'a>(summary: &'a Value, flow: &str) -> &'a Value {
+    &summary["deletions"][flow]
+}
+
+/// Puts an item into the target, as somebody else would.
+fn put(place: &Place, item: Value) {
+    let path = place.path("data/lessons.dynamodb");
+    let database = Database::new(path.to_str().expect("the path is UTF-8")).expect("the database opens");
+    let item = serde_json::from_value(item).expect("an item");
+    let request = PutItemRequest { table_name: "lessons".to_owned(), item, ..PutItemRequest::default() };
+    database.put_item(request).expect("an answer");
+}
+
 #[test]
 fn nothing_is_deleted_unasked() {
     let place = place("delete_missing: true");
     let refused = place.run(&["run", "lessons.yaml", "--create"]).expect(2);
-    assert!(refused.err.contains("not yet: flow `lessons`: `delete_missing`"), "{}", refused.err);
+    refused.one_error();
+    assert!(refused.err.contains("deleting records that the source no longer has"), "{}", refused.err);
+    assert!(refused.err.contains("add `--confirm`"), "{}", refused.err);
+    assert!(!place.path(".whimbrel/runs").exists() || place.run(&["list", "--json"]).out.lines().count() < 2);
+    let limited = place.run(&["run", "lessons.yaml", "--create", "--confirm", "--limit", "5"]).expect(2);
+    assert!(limited.err.contains("with --limit it would delete what was not read"), "{}", limited.err);
+    let narrowed = SPEC.replace("COMPARE", "delete_missing: true");
+    place.write("where.yaml", &narrowed.replace("      slice_by: id", "      slice_by: id\n      where: level = 'B2'"));
+    let refused = place.run(&["run", "where.yaml", "--create", "--confirm"]).expect(2);
+    assert!(refused.err.contains("`delete_missing` would delete what `where` leaves out"), "{}", refused.err);
+}
+
+#[test]
+fn what_the_source_no_longer_has_is_deleted() {
+    let place = place("delete_missing: true");
+    let on = |command: &str, more: &[&str]| {
+        place.run(&[&[command, "lessons.yaml", "--json"], more].concat()).expect(0).json()
+    };
+    let first = on("run", &["--create", "--confirm"]);
+    assert_eq!(deletions(&first, "lessons"), &json!({"deleted": 0, "left": 0}));
+    fill(
+        &place,
+        "data/lessons.pg",
+        "DELETE FROM lessons WHERE id IN (3, 4, 5); UPDATE lessons SET title = 'new' WHERE id = 9",
+    );
+    put(&place, json!({"id": {"S": "lesson-extra"}, "title": {"S": "by hand"}}));
+    put(&place, json!({"id": {"S": "nothing else"}}));
+    let plan = on("plan", &["--all"]);
+    assert_eq!(plan["flows"][0]["deletes"], 5);
+    let second = on("run", &["--verify", "--confirm"]);
+    assert_eq!(counts(&second), (0, 1, LESSONS - 4));
+    assert_eq!(deletions(&second, "lessons"), &json!({"deleted": 5, "left": 0}));
+    assert_eq!(second["verify"]["outcome"], "equal", "nothing extra is left");
+    let used = writes(&second);
+    assert!((6.0..12.0).contains(&used), "{used} units");
+    let foretold = plan["capacity"]["read_units"].as_f64().expect("units");
+    let read = second["capacity"]["read_units"].as_f64().expect("units");
+    assert!(foretold > 0.0 && read > 0.0, "{foretold} {read}");
+    let third = on("run", &["--confirm"]);
+    assert_eq!((counts(&third), writes(&third).abs() < f64::EPSILON), ((0, 0, LESSONS - 3), true));
+    assert_eq!(item(&place, "lesson-4"), Value::Null);
+}
+
+#[test]
+fn a_source_without_records_deletes_nothing() {
+    let place = place("delete_missing: true");
+    let run = |more: &[&str]| place.run(&[&["run", "lessons.yaml", "--confirm"], more].concat());
+    run(&["--create"]).expect(0);
+    fill(&place, "data/lessons.pg", "TRUNCATE lessons");
+    let ended = run(&[]).expect(3);
+    assert!(ended.out.contains("lessons: nothing was deleted: the source has no record"), "{}", ended.out);
+    assert_ne!(item(&place, "lesson-4"), Value::Null);
+    fill(&place, "data/lessons.pg", "INSERT INTO lessons VALUES (1, 'one', NULL, 'infinity'), (2, 'two', NULL, now())");
+    let rejected = place.run(&["run", "lessons.yaml", "--confirm", "--json"]).expect(3).json();
+    let nothing = rejected["deletions"]["lessons"]["nothing"].as_str().expect("a reason");
+    assert!(nothing.contains("a record was rejected"), "{nothing}");
+    assert_ne!(item(&place, "lesson-4"), Value::Null);
+}
+
+const MOVE: &str = r#"
+migration: move
+environments:
+  dev: { default: true }
+  prod: { protected: true }
+stores:
+  from: { postgres: "embedded:data/source.pg" }
+  to: { postgres: "embedded:data/target.pg" }
+flows:
+  parcels:
+    from: { store: from, table: parcels }
+    into: { store: to, table: parcels, key: [id], mode: changed, ignore: [seen_at, "details.at"], delete_missing: true }
+"#;
+
+/// A source with so many parcels, and a target of the same shape in which something refers to them.
+fn moving(parcels: u64) -> Place {
+    let place = Place::new();
+    place.write("move.yaml", MOVE);
+    let table = "CREATE TABLE parcels (id bigint PRIMARY KEY, title text NOT NULL, details jsonb, seen_at timestamptz)";
+    let rows = format!(
+        "INSERT INTO parcels SELECT k, 'parcel ' || k, jsonb_build_object('n', k, 'at', k), now()
+         FROM generate_series(1, {parcels}) AS k; ANALYZE"
+    );
+    fill(&place, "data/source.pg", &format!("{table}; {rows}"));
+    fill(
+        &place,
+        "data/target.pg",
+        &format!("{table}; CREATE TABLE labels (parcel bigint REFERENCES parcels (id))"),
+    );
+    place
+}
+
+#[test]
+fn rows_that_are_gone_are_deleted_unless_something_refers_to_them() {
+    let place = moving(200);
+    let run = |more: &[&str]| place.run(&[&["run", "move.yaml", "--json"], more].concat());
+    run(&["--confirm"]).expect(0);
+    fill(&place, "data/target.pg", "INSERT INTO labels VALUES (7); INSERT INTO parcels VALUES (900, 'by hand', NULL, NULL)");
+    fill(
+        &place,
+        "data/source.pg",
+        "DELETE FROM parcels WHERE id IN (7, 8, 9); UPDATE parcels SET title = 'new', seen_at = NULL WHERE id = 20;
+         UPDATE parcels SET seen_at = NULL, details = jsonb_set(details, '{at}', '0') WHERE id > 20",
+    );
+    let ended = run(&["--confirm"]).expect(3).json();
+    let flow = &ended["flows"]["parcels"];
+    assert_eq!((&flow["updated"], &flow["unchanged"]), (&json!(1), &json!(196)), "{flow}");
+    let deletions = &ended["deletions"]["parcels"];
+    assert_eq!((&deletions["deleted"], &deletions["left"]), (&json!(3), &json!(1)), "{deletions}");
+    let left = deletions["first_left"][0].as_str().expect("a key and a reason");
+    assert!(left.contains("{\"id\":7}") && left.contains("foreign key"), "{left}");
+    fill(&place, "data/target.pg", "DELETE FROM labels");
+    let last = run(&["--confirm", "--verify"]).expect(0).json();
+    assert_eq!(last["deletions"]["parcels"], json!({"deleted": 1, "left": 0}));
+    assert_eq!(last["verify"]["outcome"], "equal");
+}
+
+#[test]
+fn deleting_in_a_protected_environment_wants_its_name() {
+    let place = moving(10);
+    let run = |more: &[&str]| place.run(&[&["run", "move.yaml", "--env", "prod"], more].concat());
+    for wrong in [&[][..], &["--confirm"], &["--confirm", "dev"]] {
+        let refused = run(wrong).expect(2);
+        assert!(refused.err.contains("in the protected environment `prod` has to be confirmed"), "{}", refused.err);
+        assert!(refused.err.contains("add `--confirm prod`"), "{}", refused.err);
+    }
+    run(&["--confirm", "prod"]).expect(0);
 }

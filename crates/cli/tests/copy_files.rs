@@ -78,15 +78,21 @@ fn texts_come_back_value_for_value_where_the_table_says_the_types() {
     parcels::fill(&place, "data/a.pg", like);
     for (file, table) in [("t.csv.gz", "from_csv"), ("t.json", "from_json"), ("t.ndjson.zst", "from_lines")] {
         place.run(&["copy", "embedded:data/a.pg?table=everything", file, "--verify"]).expect(0);
-        // Bytes are base64 and lists are JSON in a text; the rest PostgreSQL reads as it wrote it.
-        let columns = "id,small,big,exact,money,single,double,yes,name,short,day,clock,at,local,uid,doc";
-        let typed: Vec<String> = columns.split(',').map(|name| format!("{name}=text")).collect();
+        // What the table has as bytes is base64 in a text, and what it has as lists is JSON; the rest PostgreSQL reads
+        // as it wrote it.
         let target = format!("embedded:data/a.pg?table={table}");
-        let typed = typed.join(",").replace("doc=text", "doc=json");
-        place.run(&["copy", file, &target, "--columns", &typed, "--verify=count"]).expect(0);
-        let columns: Vec<&str> = columns.split(',').skip(1).collect();
+        place.run(&["copy", file, &target, "--verify=count"]).expect(0);
+        let mut columns = COLUMNS.to_vec();
+        if table != "from_csv" {
+            // JSON has one null: PostgreSQL's NULL and a document that is `null` are the same there.
+            columns.retain(|column| *column != "doc");
+        }
         assert_eq!(different(&place, table, &columns), [""; 0], "{file}");
     }
+    // The documents of JSON, but for that one.
+    let docs = "SELECT count(*) FROM everything FULL JOIN from_json AS back USING (id)
+        WHERE everything.doc IS DISTINCT FROM back.doc";
+    assert_eq!(asked(&place, "data/a.pg", docs), Some(1));
 }
 
 /// What a program of the system makes of its input.

@@ -1,6 +1,7 @@
 //! The whole program, as a user runs it: each test starts the binary in a folder of its own, over embedded
 //! databases, and looks at what it says, how it ends and what lies in the target afterwards.
 
+mod anew;
 mod changed;
 mod contramate;
 mod copy;

@@ -26,6 +26,7 @@ mod modes;
 mod oddities;
 mod refusals;
 mod shipped;
+mod verify;
 
 const POSTGRES: &str = "WHIMBREL_TEST_POSTGRES_URL";
 const DYNAMODB: &str = "WHIMBREL_TEST_DYNAMODB_ENDPOINT";

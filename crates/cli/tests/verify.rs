@@ -1,13 +1,59 @@
 //! Differences that somebody else made, found record by record.
 
 use crate::parcels::{self, PARCELS, SENDERS};
-use crate::place::{Ended, Place};
+use crate::place::{Ended, Place, Running, folders, until};
 use dynoxide::Database;
-use serde_json::{Value, json};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 const RUN: &[&str] = &["run", "parcels.yaml", "--env", "demo", "--create", "--verify=all", "--json"];
 const VERIFY: &[&str] = &["verify", "parcels.yaml", "--env", "demo", "--all", "--json"];
+
+/// Waits for the moment in which the run is over and its verification is not.
+fn await_verification(place: &Place, running: &mut Running) {
+    let path = place.path(".whimbrel/journal.sqlite");
+    until("the end of the run itself", || {
+        assert!(!running.has_ended(), "it was verified before it was looked at");
+        let journal = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        let over = "SELECT count(*) FROM runs WHERE outcome IS NOT NULL";
+        let over: i64 = journal.query_row(over, [], |row| row.get(0)).ok()?;
+        (over == 1).then_some(())
+    });
+}
+
+/// What was asked for behind the run follows, and only once.
+fn assert_caught_up(place: &Place) {
+    assert!(!place.only_run().join("verification.json").exists(), "the verification did not end");
+    let resumed = place.run(&["resume", "--json"]).expect(3).json();
+    assert_eq!(resumed["verify"]["outcome"], "equal", "{resumed}");
+    assert_eq!(resumed["resumes"], 0, "the run itself was over");
+    let report = std::fs::read_to_string(place.path("proof.md")).expect("the report");
+    assert!(report.contains("## Verification"), "{report}");
+    place.run(&["resume"]).expect(2).one_error();
+    let left = folders(&place.path(".whimbrel"));
+    assert!(!left.iter().any(|path| path.display().to_string().contains("compare-")), "{left:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_in_its_verification_is_verified_by_resume() {
+    let place = parcels::place();
+    let mut running = place.start(&[RUN, &["--report", "proof.md", "--parallel", "1"]].concat());
+    await_verification(&place, &mut running);
+    running.kill();
+    assert_caught_up(&place);
+}
+
+#[test]
+fn a_run_that_is_interrupted_in_its_verification_is_verified_by_resume() {
+    let place = parcels::place();
+    let mut running = place.start(&[RUN, &["--report", "proof.md", "--parallel", "1"]].concat());
+    await_verification(&place, &mut running);
+    running.signal("INT");
+    let ended = running.wait().expect(130);
+    assert!(ended.err.contains("whimbrel resume"), "{}", ended.err);
+    assert_caught_up(&place);
+}
 
 /// Does something to the items while no program has them open.
 fn tamper(place: &Place, requests: &[(&str, Value)]) {
@@ -217,6 +263,32 @@ fn one_digit_one_bit_and_an_empty_text_are_differences_in_postgresql() {
     let attributes = found["differences"][0]["attributes"].as_array().expect("attributes");
     let word = attributes.iter().find(|attribute| attribute["name"] == "word").expect("it is named");
     assert_eq!((&word["source"], &word["target"]), (&json!("later"), &json!("word 20")));
+}
+
+#[test]
+fn rules_say_how_closely_each_flow_is_looked_at() {
+    let place = parcels::place();
+    place.run(RUN).expect(3);
+    let rules = "verify: [{ count: true }, { records: all, only: [senders] }]\n";
+    place.write("parcels.yaml", &format!("{}{rules}", parcels::SPEC));
+    let mut items = parcels::items(&place);
+    let mut retitled = items.remove(&("SENDER#2".to_owned(), "PARCEL#1".to_owned())).expect("the item is there");
+    retitled["title"] = json!({"S": "another"});
+    tamper(&place, &[("put", json!({"Item": retitled}))]);
+    let verify = ["verify", "parcels.yaml", "--env", "demo", "--json"];
+    let found = place.run(&verify).expect(0).json();
+    assert_eq!(flow(&found, "senders")["compared"], SENDERS);
+    assert_eq!(flow(&found, "parcels")["numbers_alone"], true, "its contents are not looked at: {found}");
+    let spoken = place.run(&verify[..4]).expect(0);
+    assert!(spoken.out.contains("of one flow the numbers of records alone"), "{}", spoken.out);
+
+    let key = |pk: &str, sk: &str| json!({"Key": {"pk": {"S": pk}, "sk": {"S": sk}}});
+    tamper(&place, &[("delete", key("SENDER#7", "PROFILE")), ("delete", key("SENDER#2", "PARCEL#1"))]);
+    let found = place.run(&verify).expect(4).json();
+    assert_eq!((figures(&found, "senders"), figures(&found, "parcels")), ([1, 0, 0], [1, 0, 0]));
+    assert_eq!(keys(&found, "missing"), BTreeSet::from(["PROFILE".to_owned()]));
+    let only = place.run(&[&verify[..], &["--only", "parcels"]].concat()).expect(4).json();
+    assert_eq!((&only["depth"], only["flows"].as_object().map(Map::len)), (&json!("count"), Some(1)));
 }
 
 #[test]

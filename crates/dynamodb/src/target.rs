@@ -15,13 +15,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::{
-    Capabilities, Creation, Deleted, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp,
+    Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp,
     Mode, Nulls, Owner, ReadBackCost, Refusal, Removal, Result, RunContext, StoreError, StoreErrorKind,
     Target, TargetPlan, TargetState, WriteRequest, Writer,
 };
@@ -458,11 +457,11 @@ impl Target for DynamoTarget {
         true
     }
 
-    async fn delete(&self, keys: &[Map<String, Value>], context: &RunContext) -> Result<Deleted> {
+    async fn delete(&self, doomed: &[Doomed], context: &RunContext) -> Result<Deleted> {
         let table = self.existing(false).await?;
         let (connector, pacer) = (&*self.connector, &*self.pacer);
         writer::Deletion { connector, pacer, request: &self.request, layout: &table.layout, context }
-            .of(keys)
+            .of(doomed)
             .await
     }
 
@@ -490,6 +489,10 @@ impl Target for DynamoTarget {
         let differences =
             definition.map(|definition| definition.differences(&table.definition)).unwrap_or_default();
         Ok(Creation::Existed { name: name.clone(), differences })
+    }
+
+    fn is_defined(&self) -> bool {
+        matches!(self.definition(), Ok(Some(_)))
     }
 
     async fn owner(&self) -> Result<Option<Owner>> {

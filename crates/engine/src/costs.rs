@@ -62,6 +62,17 @@ impl Cost {
     }
 }
 
+impl Cost {
+    /// With units of which it is not known whose they are, at the dearest store's price.
+    #[must_use]
+    pub fn and(mut self, migration: &Migration, units: Capacity) -> Self {
+        let usd = Prices::of(migration).at_most_usd(units);
+        self.actual += usd;
+        self.all += usd;
+        self
+    }
+}
+
 /// What a target was found to hold of records that are looked at before a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compared {

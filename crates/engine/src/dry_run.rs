@@ -105,6 +105,10 @@ pub struct FlowDryRun {
     /// In mode `changed`: what the target holds of the records looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
+    /// With `delete_missing`: records that the target holds and the source does not; `None` where not every record
+    /// was looked at, or where some would be rejected, so that nothing would be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<u64>,
     /// Units that the flow would use.
     pub capacity: Capacity,
 }
@@ -158,7 +162,11 @@ pub async fn dry_run(
         records_of_scans += records;
         // A run reads, transforms and writes side by side; writing takes about as long as this reading.
         seconds += began.elapsed().as_secs_f64() * share;
-        flows.extend(found.into_iter().map(|found| found.finish(scan, share.max(1.0), limit)));
+        let whole = all && limit.is_none();
+        for found in found {
+            let deletes = if whole { found.deletes().await? } else { None };
+            flows.push(FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit) });
+        }
     }
     let units: BTreeMap<_, _> = flows.iter().map(|flow| (flow.flow.clone(), flow.capacity)).collect();
     let mut capacity = Capacity::default();
@@ -343,12 +351,36 @@ impl<'a> FlowFound<'a> {
         self.rejects.extend(reached.rejects.into_iter().take(room).map(RejectShown::from));
     }
 
+    /// How many records a run would delete, once every record of the source was looked up.
+    async fn deletes(&self) -> Result<Option<u64>> {
+        let plan = &self.flow.plan;
+        let found = self
+            .comparison
+            .found()
+            .filter(|_| plan.changing.is_some_and(|changing| changing.delete_missing) && self.rejected == 0);
+        let Some(found) = found else { return Ok(None) };
+        if !self.flow.target.exists {
+            return Ok(Some(0));
+        }
+        let held = plan.target.count(&[plan.constants().to_vec()]).await?;
+        let held = held.flows.first().copied().unwrap_or_default();
+        Ok(Some(held.saturating_sub(found.same + found.different)))
+    }
+
+    /// What looking for records that the source no longer has would use.
+    fn deletion_units(&self) -> f64 {
+        let deletes = self.flow.plan.changing.is_some_and(|changing| changing.delete_missing);
+        let cost = self.flow.target.read_back.filter(|_| deletes);
+        cost.map_or(0.0, |cost| cost.whole_units)
+    }
+
     /// `share`: how many records of the whole each record that was read stands for.
     fn finish(self, scan: &Scan, share: f64, limit: Option<u64>) -> FlowDryRun {
         let mut notes = scan.description.notes.clone();
         notes.extend(scan.parents.as_ref().map(|parents| parents.note()));
         notes.extend(self.flow.target.notes.iter().cloned());
         let target = &self.flow.target;
+        let deletion_units = self.deletion_units();
         FlowDryRun {
             flow: self.flow.plan.name.clone(),
             from: scan.store.to_string(),
@@ -369,8 +401,10 @@ impl<'a> FlowFound<'a> {
             sample_lines: self.sample_lines,
             mean_bytes: if self.encoded > 0 { ratio(self.bytes, self.encoded) } else { 0.0 },
             compared: self.comparison.found(),
+            deletes: None,
             capacity: Capacity {
-                read_units: (self.capacity.read_units + self.comparison.read_units()) * share,
+                read_units: (self.capacity.read_units + self.comparison.read_units()) * share
+                    + deletion_units,
                 write_units: self.capacity.write_units * share,
                 spared_write_units: self.capacity.spared_write_units * share,
             },

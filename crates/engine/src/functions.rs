@@ -18,6 +18,7 @@ use jiff::civil::{DateTime, datetime};
 use serde_json::{Map, Value};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use whimbrel_model::decimal::Decimal;
 use whimbrel_model::{Logical, record};
 
 /// Every function, ready to be registered.
@@ -65,10 +66,41 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
             shard,
         ),
         RowFunction::any("json_object", Returns::Json, |arrays| json_object(arrays, &[])),
+        RowFunction::new("json_set", vec![DataType::Utf8; 3], Returns::Document, notation::json_set),
         RowFunction::new("plain_json", vec![DataType::Utf8], Returns::Document, notation::plain_json),
         RowFunction::new("dynamodb_json", vec![DataType::Utf8], Returns::Document, notation::dynamodb_json),
     ];
     functions.into_iter().map(|function| Arc::new(ScalarUDF::new_from_impl(function))).collect()
+}
+
+/// What makes of the text of a number one that sorts as the number does. It has no name in SQL.
+#[must_use]
+pub fn number_order() -> ScalarUDF {
+    let order = |args: &[ArrayRef]| -> Result<ArrayRef> {
+        let key = |text: &str| match order_of_number(text) {
+            Some(key) => Ok(key),
+            None => exec_err!("it is compared as a number, and is none"),
+        };
+        let texts = args[0].as_string::<i32>();
+        let keys = texts.iter().map(|text| text.map(key).transpose()).collect::<Result<StringArray>>()?;
+        Ok(Arc::new(keys))
+    };
+    let returns = Returns::Plain(DataType::Utf8);
+    ScalarUDF::new_from_impl(RowFunction::new(NUMBER_ORDER, vec![DataType::Utf8], returns, order))
+}
+
+/// The name by which it is told apart from functions that look at a number's text.
+pub const NUMBER_ORDER: &str = "number_order";
+
+/// A text that sorts as the number does: infinities outside of all, and NaN behind them, as in PostgreSQL.
+#[must_use]
+pub fn order_of_number(text: &str) -> Option<String> {
+    Some(match text {
+        "-Infinity" => "0".to_owned(),
+        "Infinity" => "4".to_owned(),
+        "NaN" => "5".to_owned(),
+        number => Decimal::parse(number)?.sort_key(),
+    })
 }
 
 type Evaluate = fn(&[ArrayRef]) -> Result<ArrayRef>;

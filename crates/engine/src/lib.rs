@@ -15,6 +15,7 @@ pub mod duplicates;
 pub mod each;
 pub mod error;
 pub mod evidence;
+pub mod exact;
 pub mod flow;
 pub mod functions;
 pub mod journal;
@@ -40,6 +41,8 @@ pub mod steps;
 pub mod summary;
 mod synced_file;
 pub mod transform;
+mod unaccounted;
+pub mod undo;
 
 pub use error::{EngineError, Result};
 pub use journal::{Journal, JournalError};

@@ -16,8 +16,8 @@ use whimbrel_model::{FingerprintKey, FlowName, GroupName, Slice, SliceId, SliceP
 use whimbrel_spec::resolved::{self, FromRequest, NullRule, Unmatched, WriteMode};
 use whimbrel_spec::{Position, Resolved, ResolvedFlow, SpecError, SpecErrorKind};
 use whimbrel_store::{
-    Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
-    StoreErrorKind, Target, TargetPlan, WriteRequest,
+    Metric, Mode, Nulls, Parameter, ReadRequest, Relation, Source, SourceDescription, Store, StoreError,
+    StoreErrorKind, Target, TargetPlan, VectorCollection, VectorIndex, WriteRequest,
 };
 
 /// The stores of a spec, opened, by their names.
@@ -299,8 +299,8 @@ async fn prepare_scan(
         target.notes.push(plan.duplicates.note());
         if let Some(changing) = plan.changing {
             target.notes.extend(changing.notes(&target, description.records));
-            changed::check(flow, &*plan.target).map_err(|(message, hint)| {
-                let error = SpecError::at(SpecErrorKind::NotYet, flow.into.position, message, hint);
+            changed::check(flow, &*plan.target).map_err(|(kind, message, hint)| {
+                let error = SpecError::at(kind, flow.into.position, message, hint);
                 EngineError::from(error.in_file(spec))
             })?;
         }
@@ -454,6 +454,25 @@ fn write_request(flow: &ResolvedFlow, mode: Mode) -> WriteRequest {
         scope: into.scope.iter().map(|(column, value)| (column.clone(), value.0.clone())).collect(),
         allow_lossy: into.allow_lossy.clone(),
         shape: into.shape.as_ref().and_then(shapes::of),
+        collection: into.langchain.as_ref().map(collection),
+    }
+}
+
+fn collection(langchain: &resolved::Langchain) -> VectorCollection {
+    VectorCollection {
+        name: langchain.collection.clone(),
+        id: langchain.uuid.clone(),
+        dimension: langchain.dimension,
+        metric: langchain.metric.map(|metric| match metric {
+            resolved::MetricWord::L2 => Metric::L2,
+            resolved::MetricWord::Cosine => Metric::Cosine,
+            resolved::MetricWord::Ip => Metric::Ip,
+        }),
+        index: match langchain.index {
+            resolved::IndexWord::None => None,
+            resolved::IndexWord::Hnsw => Some(VectorIndex::Hnsw),
+            resolved::IndexWord::Ivfflat => Some(VectorIndex::Ivfflat),
+        },
     }
 }
 

@@ -275,6 +275,7 @@ pub(crate) mod tests {
                 allow_lossy: Vec::new(),
                 guarded: None,
                 shape: None,
+                langchain: None,
                 batch_records: None,
                 batch_bytes: None,
                 position: Position::START,

@@ -170,8 +170,11 @@ mod tests {
             (StoreName::new("b"), StorePrice::of("eu-west-1", &none)),
         ]));
         let limit = prices.limit(1.0);
-        assert_eq!((limit.usd_per_write_unit, limit.usd_per_read_unit), (0.70675e-6, 0.1415e-6));
-        assert_eq!(prices.writes_usd(&StoreName::new("a"), 1e6), 0.625);
+        let near =
+            |usd: f64, wanted: f64| assert!((usd - wanted).abs() < wanted * 1e-9, "{usd}, not {wanted}");
+        near(limit.usd_per_write_unit, 0.70675e-6);
+        near(limit.usd_per_read_unit, 0.1415e-6);
+        near(prices.writes_usd(&StoreName::new("a"), 1e6), 0.625);
         assert_eq!(prices.writes_usd(&StoreName::new("other"), 1e6), 0.0);
         assert_eq!(prices.from(), "eu-west-1 on demand, November 2024; us-east-1 on demand, November 2024");
     }

@@ -1,7 +1,7 @@
 //! Beginning, resuming and replaying runs.
 
 use crate::activity::Reading;
-use crate::changed::{self, Comparisons};
+use crate::changed::{self, Comparisons, Deletions};
 use crate::costs::{self, Cost};
 use crate::duplicates;
 use crate::error::{EngineError, Result};
@@ -15,12 +15,13 @@ use crate::runner::{Runner, RunnerSettings};
 use crate::spill::SpillSource;
 use crate::steps;
 use crate::summary::{RejectSummary, RunOutcome, Summary, Tally};
+use crate::undo;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use whimbrel_model::{GroupName, RunId, Slice, SliceId, StoreName};
+use whimbrel_model::{FlowName, GroupName, RunId, Slice, SliceId, StoreName};
 use whimbrel_spec::resolved::Unmatched;
 use whimbrel_store::{
     Creation, Meter, RunContext, SourceDescription, StoreErrorKind, TargetState, UnitBudget, UnitLimit,
@@ -51,6 +52,8 @@ pub struct Run<'a> {
     journal: &'a mut Journal,
     record: RunRecord,
     settings: RunSettings,
+    /// The units of this run, once records move.
+    budget: Option<Arc<UnitBudget>>,
 }
 
 impl<'a> Run<'a> {
@@ -67,6 +70,7 @@ impl<'a> Run<'a> {
         settings: RunSettings,
     ) -> Result<Self> {
         let migration = replaying(migration, journal, &kind)?;
+        changed::refuse_limited(&migration, settings.runner.limit)?;
         let shape = shape(&migration, journal)?;
         let resolved = &migration.resolved;
         let new = NewRun {
@@ -77,12 +81,12 @@ impl<'a> Run<'a> {
             spec_path: resolved.path.display().to_string(),
             spec_digest: resolved.digest.clone(),
             shape,
-            options,
+            options: undo::noted(options, resolved.undo),
             stores: identities(&migration).await?,
         };
         journal.begin(&new)?;
         let record = found(journal, &id)?;
-        Ok(Self { migration: Arc::new(migration), journal, record, settings })
+        Ok(Self { migration: Arc::new(migration), journal, record, settings, budget: None })
     }
 
     /// Takes up an unfinished run. Its stores must be the ones that it began with.
@@ -107,6 +111,7 @@ impl<'a> Run<'a> {
             ));
         }
         let migration = replaying(migration, journal, &record.kind)?;
+        changed::refuse_limited(&migration, settings.runner.limit)?;
         let shape = shape(&migration, journal)?;
         if record.shape != shape && !accept_spec {
             return Err(EngineError::refused(
@@ -122,7 +127,7 @@ impl<'a> Run<'a> {
         same_flows(&migration, journal, record)?;
         journal.continue_run(&record.id, &migration.resolved.digest, &shape)?;
         let record = found(journal, &record.id)?;
-        Ok(Self { migration: Arc::new(migration), journal, record, settings })
+        Ok(Self { migration: Arc::new(migration), journal, record, settings, budget: None })
     }
 
     /// The run's name.
@@ -154,11 +159,15 @@ impl<'a> Run<'a> {
                 error.get_or_insert(failed);
                 RejectSummary::default()
             });
-        let tally = Tally::of(self.journal, &self.record)?;
+        let mut tally = Tally::of(self.journal, &self.record)?;
+        if let Some(budget) = &self.budget {
+            tally.keep_unaccounted(&folder, budget.taken())?;
+        }
         if error.is_none() {
             error = self.check(&tally, &rejects).err();
         }
-        let summary = self.summarise(began, error.as_ref(), tally, rejects);
+        let deletions = changed::deletions(&self.migration, &folder)?;
+        let summary = self.summarise(began, error.as_ref(), tally, rejects, deletions);
         // A run that is over has a summary: whoever is killed between the two resumes, and writes it again.
         let stored = summary.store(&folder);
         let ended = self.journal.end(&self.record.id, summary.outcome.as_str());
@@ -179,6 +188,7 @@ impl<'a> Run<'a> {
             self.record = found(self.journal, &self.record.id)?;
         }
         self.same_targets().await?;
+        undo::begin(&self.migration, self.journal, &self.record).await?;
         self.announce()?;
         let resolved = &self.migration.resolved;
         let limit = UnitLimit {
@@ -187,13 +197,15 @@ impl<'a> Run<'a> {
             cost: costs::limit(&self.migration),
         };
         let used = Tally::of(self.journal, &self.record)?.capacity;
+        let budget = Arc::new(UnitBudget::new(limit, used));
+        self.budget = Some(Arc::clone(&budget));
         let folder = self.journal.run_folder(&self.record.id);
         self.migration.scans.iter().filter_map(|scan| scan.spilled.as_ref()).for_each(|spilled| {
             spilled.source.of_run(&folder);
         });
         let context = RunContext {
             run: self.record.id.clone(),
-            budget: Arc::new(UnitBudget::new(limit, used)),
+            budget,
             fingerprint_key: self
                 .journal
                 .fingerprint_key(&resolved.migration, resolved.environment.as_deref())?,
@@ -414,6 +426,7 @@ impl<'a> Run<'a> {
         error: Option<&EngineError>,
         tally: Tally,
         rejects: RejectSummary,
+        deletions: BTreeMap<FlowName, Deletions>,
     ) -> Summary {
         let totals: whimbrel_model::Counts = tally.flows.values().copied().sum();
         let missed =
@@ -421,10 +434,12 @@ impl<'a> Run<'a> {
         let outcome = match error {
             Some(error) if error.is_pause() => RunOutcome::Paused,
             Some(_) => RunOutcome::Failed,
-            None if totals.rejected > 0 || missed => RunOutcome::Incomplete,
+            None if totals.rejected > 0 || missed || deletions.values().any(Deletions::is_incomplete) => {
+                RunOutcome::Incomplete
+            }
             None => RunOutcome::Complete,
         };
-        let cost_usd = Cost::of(&self.migration, &tally.units);
+        let cost_usd = Cost::of(&self.migration, &tally.units).and(&self.migration, tally.unaccounted);
         let resolved = &self.migration.resolved;
         let stores = self.migration.stores.iter().map(|(name, store)| (name.to_string(), store.location()));
         Summary {
@@ -436,6 +451,7 @@ impl<'a> Run<'a> {
             flows: tally.flows,
             unmatched: tally.scan.unmatched,
             shared: tally.scan.shared,
+            deletions,
             rejects,
             capacity: tally.capacity,
             cost_usd,
@@ -540,7 +556,7 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
     Ok(migration)
 }
 
-async fn identities(migration: &Migration) -> Result<Vec<(StoreName, String, String)>> {
+pub(crate) async fn identities(migration: &Migration) -> Result<Vec<(StoreName, String, String)>> {
     let mut identities = Vec::new();
     for (name, store) in &migration.stores {
         identities.push((name.clone(), store.location(), store.identity().await?.as_str().to_owned()));
@@ -549,7 +565,10 @@ async fn identities(migration: &Migration) -> Result<Vec<(StoreName, String, Str
 }
 
 /// The stores must be what they were, however they are reached.
-fn same_stores(before: &[(StoreName, String, String)], now: &[(StoreName, String, String)]) -> Result<()> {
+pub(crate) fn same_stores(
+    before: &[(StoreName, String, String)],
+    now: &[(StoreName, String, String)],
+) -> Result<()> {
     for (name, location, identity) in now {
         let known = before.iter().find(|(other, ..)| other == name);
         if let Some((_, old_location, old_identity)) = known

@@ -1,11 +1,13 @@
 //! What a run did: what `--json` prints and what the run's folder keeps.
 
 use crate::changed;
+pub use crate::changed::Deletions;
 pub use crate::costs::Cost;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
 use crate::reasons::Reasons;
 pub use crate::reasons::{RejectReason, RejectShown};
+use crate::unaccounted;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -60,6 +62,9 @@ pub struct Summary {
     /// Records that more than one flow took; each of them counts them.
     #[serde(default)]
     pub shared: u64,
+    /// What became of the records that the source no longer has, of each flow with `delete_missing`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deletions: BTreeMap<FlowName, Deletions>,
     /// The records that did not arrive.
     pub rejects: RejectSummary,
     /// Units used, over resumes.
@@ -117,6 +122,8 @@ pub(crate) struct Tally {
     /// The units of each flow; those of reading are with the first flow of its scan.
     pub units: BTreeMap<FlowName, Capacity>,
     pub capacity: Capacity,
+    /// Units of `capacity` that no flow has: their batches were broken off.
+    pub unaccounted: Capacity,
     pub scan: ScanTally,
     pub slices_done: u64,
     pub slices: u64,
@@ -149,9 +156,32 @@ impl Tally {
             *units.entry(flow).or_default() += beside.capacity;
             capacity += beside.capacity;
         }
+        let unaccounted = unaccounted::read(&journal.run_folder(&run.id))?;
+        capacity += unaccounted;
         let done = slices.iter().filter(|slice| slice.done).count();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Ok(Self { flows, units, capacity, scan, slices_done: count(done), slices: count(slices.len()) })
+        Ok(Self {
+            flows,
+            units,
+            capacity,
+            unaccounted,
+            scan,
+            slices_done: count(done),
+            slices: count(slices.len()),
+        })
+    }
+}
+
+impl Tally {
+    /// Counts what was `taken` and no checkpoint has, and keeps it in the run's folder.
+    pub(crate) fn keep_unaccounted(&mut self, run_folder: &Path, taken: Capacity) -> Result<()> {
+        let mut accounted = self.capacity;
+        accounted.read_units -= self.unaccounted.read_units;
+        accounted.write_units -= self.unaccounted.write_units;
+        self.unaccounted = unaccounted::keep(run_folder, taken, accounted)?;
+        self.capacity = accounted;
+        self.capacity += self.unaccounted;
+        Ok(())
     }
 }
 

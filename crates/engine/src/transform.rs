@@ -5,8 +5,8 @@
 //! the record that is to blame.
 
 use crate::distinct::readable_columns;
-use crate::functions;
 use crate::meaning::{meaning, misused_number};
+use crate::{exact, functions};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -38,7 +38,7 @@ pub struct TransformError {
 }
 
 impl TransformError {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, at: None }
     }
 
@@ -179,7 +179,9 @@ impl Compiler {
     }
 
     fn plan(&self, sql: &str) -> Result<LogicalPlan, TransformError> {
-        let state = self.context.state();
+        let mut state = self.context.state();
+        // A number that a float does not hold is a decimal.
+        state.config_mut().options_mut().sql_parser.parse_float_as_decimal = exact::has_long_number(sql);
         let Some(planned) = state.create_logical_plan(sql).now_or_never() else {
             return Err(TransformError::new("the SQL waits for something outside of it"));
         };
@@ -198,6 +200,9 @@ impl Compiler {
                 "`{expr}` gives another answer each time; a run that resumes would write other values"
             )));
         }
+        let schema =
+            DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
+        let expr = exact::comparisons(expr, &self.input, &schema)?;
         if let Some(name) = misused_number(&expr, &self.input) {
             let mut error = TransformError::new(format!(
                 "`{name}` is an exact number, which an expression would turn into something else"
@@ -208,8 +213,6 @@ impl Compiler {
             return Err(error);
         }
         let state = self.context.state();
-        let schema =
-            DFSchema::try_from_qualified_schema("input", &self.input).map_err(|e| self.explain(&e))?;
         let context = datafusion::optimizer::simplify_expressions::SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(state.config_options()))

@@ -57,6 +57,8 @@ impl Fault {
                         error.with_hint("make room on the disk, then `whimbrel resume`")
                     }
                     StoreErrorKind::Drift => error.with_hint(CHANGED_HINT),
+                    StoreErrorKind::Forbidden => error.with_hint(FORBIDDEN_HINT),
+                    StoreErrorKind::Unauthenticated => error.with_hint(UNKNOWN_HINT),
                     _ => error,
                 }
             }
@@ -66,6 +68,14 @@ impl Fault {
 
 /// What to do where a file is not what it was.
 pub(crate) const CHANGED_HINT: &str = "begin again with `whimbrel run --new`";
+
+/// What to do where the file system or the object store says no.
+const FORBIDDEN_HINT: &str =
+    "let this account read, list and write there, the folder `.whimbrel-parts` below the root included";
+
+/// What to do where an object store does not know who asks.
+const UNKNOWN_HINT: &str =
+    "look at the credentials: AWS_* and the AWS configuration for s3, GOOGLE_* for gs, AZURE_* for az";
 
 /// The kind that the first of the causes says that says one.
 fn cause_kind(fault: &Fault) -> Option<StoreErrorKind> {

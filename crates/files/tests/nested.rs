@@ -30,6 +30,7 @@ fn request(flow: &str, table: &str, documents: Documents, by: &str, list: Option
         scope: [].into(),
         allow_lossy: Vec::new(),
         shape: Some(Shape { by: by.to_owned(), documents, list: list.map(str::to_owned) }),
+        collection: None,
     }
 }
 

@@ -7,14 +7,15 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use futures::TryStreamExt as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Checkpoint, Counts, Cursor, Fingerprint, Logical, SliceId};
 use whimbrel_store::{
-    HeldFlow, KeyPattern, LoadStep, Mode, Nulls, Outcome, RunContext, Store, StoreErrorKind, Target,
-    WriteBatch, WriteRequest, Writer, conformance,
+    HeldBatch, HeldFlow, KeyPattern, LoadStep, Mode, Nulls, Outcome, RunContext, Store, StoreErrorKind,
+    Target, WriteBatch, WriteRequest, Writer, conformance,
 };
 
 const DIGITS: &str = "-12345678901234567890123456789012345678.90";
@@ -31,6 +32,7 @@ fn into(table: &str) -> WriteRequest {
         scope: [].into(),
         allow_lossy: Vec::new(),
         shape: None,
+        collection: None,
     }
 }
 
@@ -124,9 +126,29 @@ async fn held(
             all.extend(batch.records.iter().map(|record| record.fingerprint));
             assert_eq!(batch.contents.key(0).keys().collect::<Vec<_>>(), ["id"]);
             assert!(batch.contents.record(0).contains_key("number"));
+            assert_shown_alike(target, &batch, context);
         }
     }
     ordered(all)
+}
+
+/// What lies in a file is shown as its records are before they are written: else attributes that are the same would be
+/// named where a record differs.
+fn assert_shown_alike(target: &Arc<dyn Target>, held: &HeldBatch, context: &RunContext) {
+    let form = |record: Map<String, Value>| {
+        let mut canonical = Canonical::default();
+        canonical.json(&Value::Object(record.into_iter().filter(|(_, value)| !value.is_null()).collect()));
+        canonical.bytes().to_vec()
+    };
+    for encoded in target.encode(&batch(0..25), context) {
+        let encoded = encoded.unwrap();
+        let same = held.records.iter().position(|record| record.fingerprint == encoded.fingerprint);
+        let Some(row) = same else { continue };
+        let (Value::Object(preview), record) = (encoded.preview, held.contents.record(row)) else {
+            panic!("a record is an object");
+        };
+        assert_eq!(form(preview.clone()), form(record.clone()), "{preview:?} {record:?}");
+    }
 }
 
 const FORMATS: [&str; 8] = [
@@ -206,6 +228,45 @@ async fn an_object_store_is_written_like_a_disk() {
         let found = format!("{} objects", FORMATS.len());
         assert!(probe[0].text.ends_with(&found), "nothing is left but the objects: {probe:?}");
     }
+}
+
+/// One record that no file takes: its document is none.
+fn refused() -> RecordBatch {
+    let batch = batch(50..51);
+    let mut columns = batch.columns().to_vec();
+    columns[2] = Arc::new(StringArray::from(vec!["{"]));
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+async fn conforms(store: &dyn Store, table: &str) {
+    conformance::whole_target(&conformance::WholeFixture {
+        store,
+        request: into(table),
+        records: batch(0..7),
+        others: batch(20..25),
+        refused: refused(),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_format_keeps_the_contract_of_what_is_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for table in FORMATS {
+        conforms(&store(folder.path()), table).await;
+    }
+    for store in object_stores("whole") {
+        for table in FORMATS {
+            conforms(&store, table).await;
+        }
+    }
+    for mode in [Mode::SkipExisting, Mode::Update, Mode::Changed] {
+        let error = store(folder.path()).target(WriteRequest { mode, ..into("a.json") }).err().unwrap();
+        assert_eq!(error.kind(), StoreErrorKind::Unsupported, "{mode:?}");
+    }
+    let target = store(folder.path()).target(into("a.json")).unwrap();
+    let looked = target.look_up(&batch(0..1), &conformance::context()).await;
+    assert_eq!(looked.unwrap_err().kind(), StoreErrorKind::Unsupported, "a file has no index");
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {

@@ -151,7 +151,8 @@ impl Canonical {
     pub fn vector(&mut self, values: &[f32]) {
         self.buffer.push(tag::VECTOR);
         self.length(values.len());
-        values.iter().for_each(|value| self.buffer.extend(value.to_bits().to_be_bytes()));
+        self.buffer.reserve(values.len() * 4);
+        self.buffer.extend(values.iter().flat_map(|value| value.to_bits().to_be_bytes()));
     }
 
     /// A JSON value.

@@ -55,6 +55,22 @@ impl Decimal {
         begins && fraction.is_none_or(ends)
     }
 
+    /// A text that stands before, beside or behind the text of another number, byte by byte, as the numbers do.
+    #[must_use]
+    pub fn sort_key(&self) -> String {
+        if self.digits.is_empty() {
+            return ZERO_KEY.to_owned();
+        }
+        // An exponent is that of an i32, moved by no more than the length of a text.
+        let magnitude = self.exponent.saturating_add(MAGNITUDES / 2).clamp(0, MAGNITUDES - 1);
+        if !self.negative {
+            return format!("3{magnitude:0width$}{}", self.digits, width = MAGNITUDE_DIGITS);
+        }
+        // Of two negative numbers, the one that begins as the other and goes on is the less: `~` is behind all digits.
+        let digits: String = self.digits.bytes().map(|digit| char::from(b'9' - digit + b'0')).collect();
+        format!("1{:0width$}{digits}~", MAGNITUDES - 1 - magnitude, width = MAGNITUDE_DIGITS)
+    }
+
     /// How many significant digits it has; 0 for zero.
     #[must_use]
     pub fn precision(&self) -> usize {
@@ -67,6 +83,12 @@ impl Decimal {
         (!self.digits.is_empty()).then(|| self.exponent - 1)
     }
 }
+
+/// The sort key of zero; those of negative numbers begin with `1`, those of others with `3`.
+const ZERO_KEY: &str = "2";
+/// How many magnitudes there are, and their digits.
+const MAGNITUDES: i64 = 1_000_000_000_000;
+const MAGNITUDE_DIGITS: usize = 12;
 
 impl fmt::Display for Decimal {
     /// Plain notation where that takes at most 40 characters, else scientific.
@@ -149,6 +171,45 @@ mod tests {
     fn what_is_no_number_is_none() {
         for text in ["", "-", ".", "1.2.3", "NaN", "Infinity", "1e", "e5", "0x10", "1 ", "١"] {
             assert_eq!(Decimal::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sort_keys_are_in_the_order_of_the_numbers() {
+        let ordered = [
+            "-1e2147483647",
+            "-12345678901234567890123456789012345678",
+            "-100",
+            "-99.9",
+            "-1.55",
+            "-1.5",
+            "-1",
+            "-0.5",
+            "-0.05",
+            "-1e-2147483648",
+            "0",
+            "1e-130",
+            "0.05",
+            "0.1",
+            "0.10000000000000000000000000000001",
+            "1",
+            "1.5",
+            "1.55",
+            "2",
+            "9",
+            "10",
+            "10.0001",
+            "99.9",
+            "100",
+            "9007199254740993",
+            "12345678901234567890123456789012345678",
+            "1e125",
+        ];
+        let keys: Vec<_> = ordered.iter().map(|text| Decimal::parse(text).unwrap().sort_key()).collect();
+        assert!(keys.is_sorted_by(|left, right| left < right), "{keys:#?}");
+        for (left, right) in [("1.50", "1.5"), ("-0", "0.000"), ("1e2", "100"), ("-10", "-1e1")] {
+            let key = |text| Decimal::parse(text).unwrap().sort_key();
+            assert_eq!(key(left), key(right));
         }
     }
 

@@ -8,6 +8,9 @@ pub const EXTENSION_NAME: &str = "ARROW:extension:name";
 /// The metadata key under which a source records its own name of the type, `numeric(10,2)`.
 pub const SOURCE_TYPE: &str = "whimbrel:source_type";
 
+/// The metadata key under which a source of vectors records by which distance they are searched: `l2`, `cosine`, `ip`.
+pub const METRIC: &str = "whimbrel:metric";
+
 /// A meaning on top of an Arrow storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logical {

@@ -16,7 +16,7 @@ use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 mod read_as;
 mod table;
 
-pub(crate) use table::{candidates, resolve};
+pub(crate) use table::{Resolved as ResolvedTable, candidates, resolve};
 
 /// Up to here records are counted, beyond the planner's estimate is good enough.
 const COUNT_LIMIT: u64 = 200_000;

@@ -5,11 +5,13 @@ mod elements;
 mod meaning;
 mod moment;
 mod numeric;
+mod vectors;
 mod wire;
 mod within;
 
 pub(crate) use elements::elements_of;
 pub(crate) use meaning::Meaning;
+pub(crate) use moment::{date_text, moment_text};
 use whimbrel_model::cell;
 pub(crate) use whimbrel_model::cell::plain_type;
 pub(crate) use wire::{Form, Wire, shown};
@@ -275,6 +277,10 @@ impl Encoder {
             if !put? {
                 return Err(format!("`{}` is a key and must not be NULL", column.name));
             }
+        }
+        if self.key.is_empty() {
+            // Where nothing tells records apart, each is told by all that it holds.
+            key.append(record);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use whimbrel_store::{Result, StoreError};
 pub(crate) const SCHEMA: &str = "whimbrel";
 
 /// What a session of another process must not do at the same time.
-const LOCK: i64 = 0x7768_696d_6272;
+pub(crate) const LOCK: i64 = 0x7768_696d_6272;
 
 const TABLES: &str = "\
 CREATE SCHEMA IF NOT EXISTS whimbrel; \

@@ -15,6 +15,7 @@ mod copy;
 mod encode;
 mod error;
 mod ledger;
+mod permissions;
 mod rows;
 mod source;
 mod sql;
@@ -36,7 +37,7 @@ use tokio_postgres::error::ErrorPosition;
 use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::structure::{Definition, Structure};
 use whimbrel_store::{
-    Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
+    Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, TableNeed, Target, WriteRequest,
 };
 
 /// A PostgreSQL database. Connects when it is first asked for something.
@@ -156,6 +157,17 @@ impl Store for PostgresStore {
             let findings = self.findings(&lease).await?;
             lease.finish().await?;
             self.connections.check_sessions().await?;
+            Ok::<_, StoreError>(findings)
+        };
+        found.await.unwrap_or_else(|error| vec![Finding::bad(&error)])
+    }
+
+    async fn permissions(&self, needs: &[TableNeed]) -> Vec<Finding> {
+        let found = async {
+            let lease = self.connections.lease(Purpose::Catalog).await?;
+            let asking = permissions::Permissions { store: &self.name, lease: &lease };
+            let findings = asking.of(needs).await?;
+            lease.finish().await?;
             Ok::<_, StoreError>(findings)
         };
         found.await.unwrap_or_else(|error| vec![Finding::bad(&error)])

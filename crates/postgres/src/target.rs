@@ -7,12 +7,15 @@ mod delete;
 mod differences;
 mod fit;
 mod held;
+mod langchain;
 mod load;
 mod look_up;
 mod owner;
 pub(crate) mod route;
 mod shown;
 mod structure;
+mod undo;
+mod vector_index;
 
 pub(crate) use structure::define;
 
@@ -29,10 +32,12 @@ use catalog::Table;
 use definition::Definition;
 use delete::Deletion;
 use futures::stream::BoxStream;
+use langchain::Langchain;
 use look_up::LookUp;
-use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{
@@ -40,9 +45,9 @@ use whimbrel_model::{
 };
 use whimbrel_store::ledger::Sessions;
 use whimbrel_store::{
-    Capabilities, Creation, Deleted, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LoadStep, LookedUp,
-    Mode, Owner, Parent, Refusal, Removal, Removed, Result, RunContext, StoreError, StoreErrorKind, Target,
-    TargetPlan, TargetState, WriteRequest, Writer,
+    BeforeImages, Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, KeyPattern,
+    LoadStep, LookedUp, Mode, Owner, Parent, Refusal, Removal, Removed, Result, RunContext, StoreError,
+    StoreErrorKind, Target, TargetPlan, TargetState, Undoing, Undone, WriteRequest, Writer,
 };
 
 /// How many records are written in one transaction.
@@ -59,6 +64,8 @@ pub(crate) struct Writing {
     pub schema_file: Option<PathBuf>,
     /// Tables that this process has made.
     pub made: Mutex<BTreeSet<u32>>,
+    /// The flows' tables as the script would make them, by their names; read once for all of them.
+    pub imagined: tokio::sync::Mutex<Option<BTreeMap<String, Table>>>,
     /// The tables that flows are written into, as the spec names them.
     pub tables: Mutex<BTreeSet<String>>,
 }
@@ -75,6 +82,8 @@ pub(crate) struct PostgresTarget {
     seen: tokio::sync::OnceCell<Arc<Table>>,
     /// How records were looked up last.
     look_up: Mutex<Option<Arc<LookUp>>>,
+    /// Whether writers keep what they write over.
+    keeps: AtomicBool,
 }
 
 /// What the plan has found out.
@@ -103,11 +112,18 @@ impl PostgresTarget {
             planned: Mutex::default(),
             seen: tokio::sync::OnceCell::new(),
             look_up: Mutex::default(),
+            keeps: AtomicBool::new(false),
         }
     }
 
     fn error(&self, kind: StoreErrorKind, context: impl Into<String>) -> StoreError {
         StoreError::new(kind, &self.store, context)
+    }
+
+    /// The collection that the records are, in the tables of langchain-postgres.
+    fn langchain(&self) -> Option<Langchain<'_>> {
+        let collection = self.request.collection.as_ref()?;
+        Some(Langchain { store: &self.store, collection })
     }
 
     fn planned(&self) -> Option<Arc<Planned>> {
@@ -138,6 +154,13 @@ impl PostgresTarget {
     fn encoder_for(&self, table: &Table, schema: &Schema) -> Result<Encoder> {
         let key = route::key(&self.store, &self.request, table, schema)?;
         route::encoder(&self.store, &self.request, table, &key, schema)
+    }
+
+    /// The collection and the table that it is in; `None`: the records are no collection, or there is no table.
+    async fn collection_table(&self, lease: &Lease) -> Result<Option<(Langchain<'_>, Table)>> {
+        let Some(langchain) = self.langchain() else { return Ok(None) };
+        let table = catalog::find(&self.store, lease, &self.request.table).await?;
+        Ok(table.map(|table| (langchain, table)))
     }
 
     /// The table as it is; that it is missing is an error with those that there are.
@@ -311,6 +334,9 @@ impl PostgresTarget {
             return Ok((table, Vec::new(), true));
         }
         let definition = Definition::new(&self.store, &self.request, &self.writing, schema)?;
+        if let Some(table) = self.imagined(&definition).await? {
+            return Ok((table.clone(), definition.shown(Some(&table)), false));
+        }
         let lease = self.connections.lease(Purpose::Write).await?;
         let made = definition.make(&lease, &self.request.table).await;
         let made = match made {
@@ -322,6 +348,40 @@ impl PostgresTarget {
         // What whimbrel makes has its foreign keys made after the load.
         let table = Table { foreign_keys: Vec::new(), ..made? };
         Ok((table, ddl, false))
+    }
+
+    /// The table as the script makes it, where there is one and it does, in a transaction that is undone: once for
+    /// all tables of the store, since a script may make hundreds.
+    async fn imagined(&self, definition: &Definition) -> Result<Option<Table>> {
+        if !definition.is_script() {
+            return Ok(None);
+        }
+        let mut imagined = self.writing.imagined.lock().await;
+        if imagined.is_none() {
+            let names = self.writing.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let lease = self.connections.lease(Purpose::Write).await?;
+            let tables = self.make_and_read(&lease, definition, names).await;
+            lease.roll_back().await?;
+            *imagined = Some(tables?);
+        }
+        Ok(imagined.as_ref().and_then(|tables| tables.get(&self.request.table)).cloned())
+    }
+
+    async fn make_and_read(
+        &self,
+        lease: &Lease,
+        definition: &Definition,
+        names: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Table>> {
+        definition.make_in(lease, "").await?;
+        let mut tables = BTreeMap::new();
+        for name in names {
+            if let Some(table) = catalog::find(&self.store, lease, &name).await? {
+                // What whimbrel makes has its foreign keys made after the load.
+                tables.insert(name, Table { foreign_keys: Vec::new(), ..table });
+            }
+        }
+        Ok(tables)
     }
 }
 
@@ -339,16 +399,26 @@ impl Target for PostgresTarget {
     }
 
     fn resource(&self) -> String {
-        self.request.table.clone()
+        match &self.request.collection {
+            Some(collection) => format!("{}/{}", self.request.table, collection.name),
+            None => self.request.table.clone(),
+        }
     }
 
     async fn identity(&self) -> Result<Option<Identity>> {
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let table = catalog::find(&self.store, &lease, &self.request.table).await?;
         let database = identity(&self.store, &lease, &self.config).await?;
+        let collection = match (self.langchain(), &table) {
+            (Some(langchain), Some(table)) => langchain.uuid(&lease, table).await?.map(Some),
+            _ => Some(None),
+        };
         lease.finish().await?;
         let place = self.config.shown_as.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
-        Ok(table.map(|table| Identity::new(format!("{database}{place} table {}", table.oid))))
+        Ok(table.zip(collection).map(|(table, collection)| {
+            let collection = collection.map(|uuid| format!(" collection {uuid}")).unwrap_or_default();
+            Identity::new(format!("{database}{place} table {}{collection}", table.oid))
+        }))
     }
 
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
@@ -359,13 +429,21 @@ impl Target for PostgresTarget {
         let fidelity = self.fidelity(&table, schema)?;
         self.check_key(&table, &key, &fidelity)?;
         self.check_filled(&table, &encoder)?;
+        let mut notes = match self.langchain() {
+            Some(langchain) => langchain.check(&table, schema)?,
+            None => Vec::new(),
+        };
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let parents = self.parents(&lease, &table).await?;
+        let exists = match self.langchain() {
+            Some(langchain) if exists => langchain.is_there(&lease, &table).await?,
+            _ => exists,
+        };
         lease.finish().await?;
         let planned =
             Planned { schema: Arc::new(schema.clone()), table: table.clone(), key: key.clone(), encoder };
         *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(planned));
-        let notes = self.notes(&table);
+        notes.extend(self.notes(&table));
         Ok(TargetPlan { exists, key, ddl, fidelity, notes, parents, ..TargetPlan::default() })
     }
 
@@ -410,6 +488,11 @@ impl Target for PostgresTarget {
         self.planned().is_some_and(is_known_there)
     }
 
+    fn compares_without_key(&self) -> bool {
+        // Where the server must be asked whether two values are the same, it is asked by key.
+        !self.knows_best()
+    }
+
     fn fingerprints(
         &self,
         records: &RecordBatch,
@@ -434,13 +517,38 @@ impl Target for PostgresTarget {
         true
     }
 
-    async fn delete(&self, keys: &[Map<String, Value>], _context: &RunContext) -> Result<Deleted> {
+    async fn delete(&self, doomed: &[Doomed], _context: &RunContext) -> Result<Deleted> {
         let table = self.seen().await?;
         let lease = self.connections.lease(Purpose::Write).await?;
-        let deletion = Deletion { store: &self.store, table: &table, request: &self.request };
-        let deleted = deletion.of(&lease, keys).await?;
+        let reading = self.reading(&table);
+        let deletion = Deletion { reading: &reading };
+        let deleted = deletion.of(&lease, doomed).await?;
         lease.finish().await?;
         Ok(deleted)
+    }
+
+    fn undoing(&self) -> Undoing {
+        match self.planned() {
+            Some(planned) if planned.key.is_empty() => {
+                Undoing::Unable("the table has no key, so that no row of it can be found again")
+            }
+            _ => Undoing::Beside,
+        }
+    }
+
+    async fn keep_before_images(&self, _images: Arc<dyn BeforeImages>) -> Result<()> {
+        undo::make(&self.store, &self.connections).await?;
+        self.keeps.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn undo(&self, _images: &Arc<dyn BeforeImages>, act: bool, context: &RunContext) -> Result<Undone> {
+        let table = self.seen().await?;
+        let key = self.planned().map(|planned| planned.key.clone()).unwrap_or_default();
+        let (store, connections, request) = (&self.store, &self.connections, &self.request);
+        let undoing =
+            undo::Undoing { store, connections, table: &table, request, key: &key, run: &context.run };
+        undoing.undo(act).await
     }
 
     async fn create(&self) -> Result<Creation> {
@@ -449,6 +557,14 @@ impl Target for PostgresTarget {
         let lease = self.connections.lease(Purpose::Write).await?;
         crate::ledger::make(&self.store, &lease).await?;
         if let Some(table) = catalog::find(&self.store, &lease, &name).await? {
+            if let (Some(langchain), Some(schema)) = (self.langchain(), &schema) {
+                let is_new = langchain.make(&lease, &table, schema).await?;
+                lease.finish().await?;
+                return Ok(match is_new {
+                    true => Creation::Created(self.resource()),
+                    false => Creation::Existed { name: self.resource(), differences: Vec::new() },
+                });
+            }
             lease.finish().await?;
             let made = self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&table.oid);
             if made {
@@ -465,6 +581,10 @@ impl Target for PostgresTarget {
         })?;
         let definition = Definition::new(&self.store, &self.request, &self.writing, &schema)?;
         let made = definition.make(&lease, &name).await?;
+        if let Some(langchain) = self.langchain() {
+            let table = catalog::read(&self.store, &lease, &name).await?;
+            langchain.make(&lease, &table, &schema).await?;
+        }
         load::take_off(&self.store, &lease, &made).await?;
         lease.finish().await?;
         self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
@@ -473,21 +593,30 @@ impl Target for PostgresTarget {
 
     async fn owner(&self) -> Result<Option<Owner>> {
         let lease = self.connections.lease(Purpose::Catalog).await?;
-        let owner = owner::owner(&self.store, &lease, &self.request.table).await?;
+        let owner = match self.collection_table(&lease).await? {
+            Some((langchain, table)) => langchain.owner(&lease, &table).await?,
+            None => owner::owner(&self.store, &lease, &self.request.table).await?,
+        };
         lease.finish().await?;
         Ok(owner)
     }
 
     async fn claim(&self, owner: &Owner) -> Result<bool> {
         let lease = self.connections.lease(Purpose::Write).await?;
-        let claimed = owner::claim(&self.store, &lease, &self.request.table, owner).await?;
+        let claimed = match self.collection_table(&lease).await? {
+            Some((langchain, table)) => langchain.claim(&lease, &table, owner).await?,
+            None => owner::claim(&self.store, &lease, &self.request.table, owner).await?,
+        };
         lease.finish().await?;
         Ok(claimed)
     }
 
     async fn remove(&self) -> Result<Removal> {
         let lease = self.connections.lease(Purpose::Write).await?;
-        let removal = owner::remove(&self.store, &lease, &self.request.table).await?;
+        let removal = match self.collection_table(&lease).await? {
+            Some((langchain, table)) => langchain.remove(&lease, &table).await?,
+            None => owner::remove(&self.store, &lease, &self.request.table).await?,
+        };
         lease.finish().await?;
         Ok(removal)
     }
@@ -495,6 +624,9 @@ impl Target for PostgresTarget {
     async fn state(&self) -> Result<TargetState> {
         let table = self.read_table().await?;
         let lease = self.connections.lease(Purpose::Catalog).await?;
+        if let Some(langchain) = self.langchain() {
+            langchain.require(&lease, &table).await?;
+        }
         let empty = count::is_empty(&self.store, &lease, &table, &self.request.scope).await?;
         lease.finish().await?;
         Ok(TargetState { empty })
@@ -521,7 +653,7 @@ impl Target for PostgresTarget {
     ) -> Result<BoxStream<'static, Result<HeldBatch>>> {
         let table = self.seen().await?;
         let reading = self.reading(&table);
-        reading.query(flows)?.read(&reading, part, context).await
+        reading.query(flows)?.versioned(&reading).read(&reading, part, context).await
     }
 
     async fn look_up(&self, records: &RecordBatch, context: &RunContext) -> Result<LookedUp> {
@@ -543,7 +675,13 @@ impl Target for PostgresTarget {
         let written = self.planned().map(|planned| Arc::clone(&planned.schema));
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let table = catalog::read(&self.store, &lease, &self.request.table).await?;
-        let steps = load::steps(&self.store, &lease, &self.writing, &table, written.as_deref()).await?;
+        let mut steps = load::steps(&self.store, &lease, &self.writing, &table, written.as_deref()).await?;
+        if let (Some(langchain), Some(written)) = (self.langchain(), &written) {
+            // In front of the statistics, which come last.
+            let place = steps.iter().position(load::is_statistics).unwrap_or(steps.len());
+            let step = langchain.step(&lease, &table, written).await?;
+            steps.splice(place..place, step);
+        }
         lease.finish().await?;
         Ok(steps)
     }
@@ -584,6 +722,7 @@ impl Target for PostgresTarget {
             request: Arc::clone(&self.request),
             table,
             created,
+            keeps: !created && self.keeps.load(Ordering::Relaxed),
             context: context.clone(),
             session: self.writing.sessions.join(&Arc::new(ledger), slice, &self.request.flow, context),
         })))

@@ -1,5 +1,6 @@
 //! The writing side of one flow in one slice.
 
+mod before;
 mod deliver;
 mod merge;
 mod probe;
@@ -11,6 +12,8 @@ use crate::target::route;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
+use before::Keeping;
+pub(crate) use before::digest;
 use deliver::Delivery;
 use merge::{Plan, Statements};
 use std::collections::HashMap;
@@ -28,6 +31,8 @@ pub(crate) struct WriterParts {
     pub table: Arc<Table>,
     /// Whether the table held nothing before this run.
     pub created: bool,
+    /// Whether what is written over is kept.
+    pub keeps: bool,
     pub context: RunContext,
     pub session: Arc<SliceSession<PostgresLedger>>,
 }
@@ -151,6 +156,10 @@ impl Writer for PostgresWriter {
             guard_fields: route.guards.as_ref().map_or(0, |encoder| encoder.columns().len()),
             contested: batch.contested,
             is_new: self.parts.created,
+            keeping: self
+                .parts
+                .keeps
+                .then(|| Keeping { run: context.run.as_str(), flow: request.flow.as_str() }),
             outcomes: &mut outcomes,
         };
         let delivered = delivery.deliver_all(sorted).await;

@@ -23,6 +23,7 @@ pub fn request(table: &str, mode: Mode) -> WriteRequest {
         scope: BTreeMap::new(),
         allow_lossy: Vec::new(),
         shape: None,
+        collection: None,
     }
 }
 

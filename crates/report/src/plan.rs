@@ -91,6 +91,9 @@ fn flow_text<'a>(
             count(compared.missing)
         );
     }
+    if let Some(deletes) = flow.deletes {
+        let _ = writeln!(text, "    {} that the source no longer has would be deleted", count(deletes));
+    }
     if !flow.exists {
         let known = shown_ddl.contains(&flow.ddl.as_slice());
         let _ = writeln!(

@@ -43,6 +43,7 @@ pub fn summary(summary: &Summary, paint: Paint) -> String {
         let line = if rate < 1.0 { paint.warn(&line) } else { paint.good(&line) };
         let _ = writeln!(text, "  {line}");
     }
+    deletions(summary, paint, &mut text);
     rejects(summary, paint, &mut text);
     failing::unmatched(&summary.unmatched, paint, &mut text);
     failing::shared(summary.shared, &mut text);
@@ -53,6 +54,9 @@ pub fn summary(summary: &Summary, paint: Paint) -> String {
 fn heading(summary: &Summary, paint: Paint) -> String {
     let what = match summary.outcome {
         RunOutcome::Complete => "complete: every record arrived",
+        RunOutcome::Incomplete if summary.rejects.count == 0 && summary.unmatched.is_empty() => {
+            "done: every record arrived, but records stay that the source no longer has"
+        }
         RunOutcome::Incomplete => "done, but not every record arrived",
         RunOutcome::Failed => "stopped before its end",
         RunOutcome::Paused => "paused before its end; it can be resumed",
@@ -84,6 +88,25 @@ fn row(name: &str, counts: &Counts) -> Vec<String> {
     ];
     let rate = counts.success_rate().map(share).unwrap_or_default();
     std::iter::once(name.to_owned()).chain(figures.map(count)).chain([rate]).collect()
+}
+
+/// What became of the records that the source no longer has.
+fn deletions(summary: &Summary, paint: Paint, text: &mut String) {
+    for (flow, deletions) in &summary.deletions {
+        if let Some(reason) = &deletions.nothing {
+            let _ = writeln!(text, "  {}", paint.warn(&format!("{flow}: nothing was deleted: {reason}.")));
+            continue;
+        }
+        let deleted = count(deletions.deleted);
+        let _ = writeln!(text, "  {flow}: {deleted} deleted that the source no longer has.");
+        if deletions.left > 0 {
+            let line = format!("{flow}: {} of those stay:", count(deletions.left));
+            let _ = writeln!(text, "  {}", paint.warn(&line));
+            deletions.first_left.iter().for_each(|one| {
+                let _ = writeln!(text, "    {}", failing::cut(one));
+            });
+        }
+    }
 }
 
 fn rejects(summary: &Summary, paint: Paint, text: &mut String) {
@@ -128,7 +151,7 @@ fn rejects(summary: &Summary, paint: Paint, text: &mut String) {
 }
 
 fn figures(summary: &Summary, text: &mut String) {
-    let arrived = summary.totals.created + summary.totals.updated;
+    let read = summary.totals.read;
     let _ = write!(
         text,
         "  {} in {}, {} of {} slices",
@@ -137,10 +160,10 @@ fn figures(summary: &Summary, text: &mut String) {
         summary.slices_done,
         summary.slices
     );
-    if summary.resumes == 0 && summary.seconds > 0.0 && arrived > 0 {
+    if summary.resumes == 0 && summary.seconds > 0.0 && read > 0 {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = arrived as f64 / summary.seconds;
-        let _ = write!(text, ", {} records/s", units(rate));
+        let rate = read as f64 / summary.seconds;
+        let _ = write!(text, ", {} records/s read", units(rate));
     }
     text.push('\n');
     cost::lines(summary.capacity, &summary.cost_usd, text);

@@ -92,7 +92,12 @@ fn all_equal(verification: &Verification) -> String {
         0 => String::new(),
         records => format!(", but for {} that others wrote and the run left", count(records)),
     };
-    format!("every record is there{rejected}, and nothing else; contents are equal{kept}")
+    let counted = match verification.flows.values().filter(|found| found.numbers_alone).count() {
+        0 => String::new(),
+        1 => "; of one flow the numbers of records alone were compared".to_owned(),
+        flows => format!("; of {flows} flows the numbers of records alone were compared"),
+    };
+    format!("every record is there{rejected}, and nothing else; contents are equal{kept}{counted}")
 }
 
 fn flows(verification: &Verification) -> String {
@@ -136,6 +141,7 @@ fn one(difference: &Difference, paint: Paint) -> String {
     let since = match difference.since {
         Some(Since::SourceChanged) => "  (the source changed since the run)",
         Some(Since::TargetChanged) => "  (the target changed since the run)",
+        None if difference.uncertain => "  (or skipped by the run as it was: nothing tells which)",
         None => "",
     };
     let mut text = format!("  {} {flow} {}{since}\n", paint.bad(kind), key(&difference.key));

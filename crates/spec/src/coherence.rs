@@ -5,6 +5,7 @@
 mod changed;
 mod each;
 mod flows;
+mod langchain;
 mod stores;
 mod variables;
 mod verify;

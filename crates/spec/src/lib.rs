@@ -30,10 +30,10 @@ mod template;
 
 pub use each::{EachPath, EachStep};
 pub use error::{Position, Result, SpecError, SpecErrorKind};
-pub use provider::{Found, Provider, ProviderError, Providers};
+pub use provider::{Creation, Found, Provider, ProviderError, Providers};
 pub use redact::{Redactor, mask_url_passwords};
 pub use resolve::{Choices, resolve};
-pub use resolved::{Resolved, ResolvedFlow, ResolvedStore};
+pub use resolved::{CreatedValue, Resolved, ResolvedFlow, ResolvedStore};
 pub use schema::json_schema;
 pub use span::{SqlText, TextSpan, TextStyle};
 pub use spec::{EnvironmentSummary, Spec, load, parse};

@@ -6,13 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Variables that whimbrel gives itself.
-pub(crate) const BUILT_IN: &[&str] = &["environment", "run_id", "run_started"];
+pub(crate) const BUILT_IN: &[&str] = &["environment", "run_id", "run_started", "working_folder"];
 
 /// Providers that a spec may name.
-pub(crate) const PROVIDERS: &[&str] = &["env", "file", "prompt", "credentials"];
-
-/// Providers of the language whose work comes later.
-pub(crate) const LATER: &[&str] = &["cdk", "ssm", "secret", "cognito"];
+pub(crate) const PROVIDERS: &[&str] =
+    &["env", "file", "prompt", "credentials", "cdk", "ssm", "secret", "cognito"];
 
 /// A value that a provider found.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,6 +74,24 @@ pub trait Provider: Send + Sync {
     /// It cannot be known whether there is one: a file cannot be read, a prompt has no terminal. No default
     /// takes the place of that, but where the error says that the value is [absent](ProviderError::absent).
     async fn lookup(&self, argument: &str) -> Result<Option<Found>, ProviderError>;
+
+    /// Makes what an argument names, because a lookup found none and a run is to make it. `None` says that this
+    /// provider makes nothing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    async fn create(&self, _argument: &str, _wanted: &Creation) -> Result<Option<Found>, ProviderError> {
+        Ok(None)
+    }
+}
+
+/// How a value that is not there is made: a variable's `cognito`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// The e-mail address of the user.
+    pub email: Option<String>,
+    /// Whom what is made belongs to, which is written on it: `MIGRATION/ENVIRONMENT`.
+    pub owner: String,
 }
 
 /// The providers that a resolution may ask.

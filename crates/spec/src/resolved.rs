@@ -16,6 +16,7 @@ mod verify;
 pub use crate::each::{ELEMENT, POSITION};
 pub use crate::elements::Unmatched;
 pub use crate::elements::into::{Compare, NullRule, OnDuplicate, OrderColumn, Shape, WriteMode};
+pub use crate::elements::langchain::{IndexWord, MetricWord};
 pub use crate::elements::prices::Price;
 pub use verify::{AssertKind, AssertRule, ColumnPlace, Expected, Relate, VerifyQuery, VerifyRule};
 
@@ -39,10 +40,14 @@ pub struct Resolved {
     pub flows: Vec<ResolvedFlow>,
     /// What becomes of the items of a scanned table that no flow takes.
     pub unmatched: Unmatched,
+    /// Whether runs keep before-images, so that they can be undone.
+    pub undo: bool,
     /// What is verified.
     pub verify: Vec<VerifyRule>,
     /// When the run gives up.
     pub limits: Limits,
+    /// The values of variables that a run makes where they are not there, and `clean` removes.
+    pub creations: Vec<CreatedValue>,
     /// Knows every secret value; everything that is shown or kept goes through it.
     pub secrets: Redactor,
     /// BLAKE3, in hexadecimal, of the spec's text and of the files that its used stores name.
@@ -51,6 +56,19 @@ pub struct Resolved {
     pub path: PathBuf,
     /// The folder that the spec's paths are relative to.
     pub base_dir: PathBuf,
+}
+
+/// A value of a variable that a run makes where it is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedValue {
+    /// The provider that makes it.
+    pub provider: &'static str,
+    /// What the spec names: `POOL/username#sub`.
+    pub argument: String,
+    /// Whom it belongs to: `MIGRATION/ENVIRONMENT`.
+    pub owner: String,
+    /// Whether it was there when it was looked up.
+    pub existed: bool,
 }
 
 /// Which database it is.
@@ -62,6 +80,8 @@ pub enum StoreKind {
     DynamoDb,
     /// SQLite: one file.
     Sqlite,
+    /// Chroma: a persistent directory.
+    Chroma,
     /// Files, on this machine or in an object store.
     Files,
 }
@@ -74,6 +94,7 @@ impl StoreKind {
             Self::Postgres => "postgres",
             Self::DynamoDb => "dynamodb",
             Self::Sqlite => "sqlite",
+            Self::Chroma => "chroma",
             Self::Files => "files",
         }
     }
@@ -189,7 +210,7 @@ impl Eq for Each {}
 /// What in a store is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// A table, in the store's own way of naming; in a files store, a path below its root.
+    /// A table, in the store's own way of naming; in a files store, a path below its root; in Chroma, a collection.
     Table(String),
     /// A query in the store's own SQL, with `$name` parameters and at most one `{slice}`.
     Query(SqlText),
@@ -249,12 +270,29 @@ pub struct IntoRequest {
     pub allow_lossy: Vec<String>,
     /// How records are nested in a file; `None`: they are not.
     pub shape: Option<Shape>,
+    /// The collection that they are, in the tables of langchain-postgres; `None`: they are records of a table.
+    pub langchain: Option<Langchain>,
     /// How many records a request or transaction holds, where the spec says it.
     pub batch_records: Option<u32>,
     /// How many bytes a request or transaction holds, where the spec says it.
     pub batch_bytes: Option<u64>,
     /// Where `into` stands in the file.
     pub position: Position,
+}
+
+/// A collection in the tables of langchain-postgres.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Langchain {
+    /// Its name.
+    pub collection: String,
+    /// Its UUID: as the spec says it, else one that follows from the name.
+    pub uuid: String,
+    /// How many floats a vector has; `None`: as many as the source says.
+    pub dimension: Option<u32>,
+    /// By which distance they are searched; `None`: as in the source.
+    pub metric: Option<MetricWord>,
+    /// The index that is made behind the load.
+    pub index: IndexWord,
 }
 
 /// When a run gives up.

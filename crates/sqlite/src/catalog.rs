@@ -1,6 +1,7 @@
 //! What there is: tables and views, their columns and keys.
 
 mod layout;
+mod notes;
 mod structure;
 
 pub(crate) use layout::{From, Layout, SliceKey, SourceColumn};

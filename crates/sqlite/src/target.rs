@@ -355,6 +355,10 @@ impl Target for SqliteTarget {
         fingerprints.map(|fingerprint| fingerprint.ok().map(|fingerprint| fingerprint.key)).collect()
     }
 
+    fn compares_without_key(&self) -> bool {
+        true
+    }
+
     fn fingerprints(
         &self,
         records: &RecordBatch,

@@ -2,6 +2,10 @@
 //!
 //! A store's crate calls [`source`] and [`target`] from its tests with a factory over a real store.
 
+mod whole;
+
+pub use whole::{WholeFixture, whole_target};
+
 use crate::context::RunContext;
 use crate::source::{ReadBatch, Source};
 use crate::target::{Outcome, Target, WriteBatch};

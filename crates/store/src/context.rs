@@ -124,6 +124,12 @@ impl UnitBudget {
         Ok(())
     }
 
+    /// What is taken: used by earlier stretches of the run and by this one, and set aside for what is on its way.
+    #[must_use]
+    pub fn taken(&self) -> Capacity {
+        *self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Puts what a request really used in the place of what was set aside for it. A request whose answer was
     /// lost is settled with its estimate.
     pub fn settle(&self, estimate: Capacity, used: Capacity) {

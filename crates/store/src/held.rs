@@ -54,6 +54,11 @@ pub trait HeldContents: Send + Sync + std::fmt::Debug {
     fn key(&self, row: usize) -> Map<String, Value>;
     /// The whole of record `row`; of a record of no flow, everything that it holds.
     fn record(&self, row: usize) -> Map<String, Value>;
+    /// What [`crate::Target::delete`] tells by whether record `row` is still as it was read, in the store's own
+    /// words; NULL where the store deletes nothing.
+    fn version(&self, _row: usize) -> Value {
+        Value::Null
+    }
 }
 
 /// What a target holds under the keys of some records.

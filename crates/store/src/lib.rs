@@ -16,21 +16,23 @@ pub mod request;
 pub mod source;
 pub mod structure;
 pub mod target;
+pub mod undo;
 
 pub use context::{BudgetSpent, CostLimit, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
 pub use patience::Patience;
 pub use request::{
-    Comparison, Condition, Documents, Literal, Mode, Nulls, Parameter, ReadRequest, Relation, Shape,
-    WriteRequest,
+    Comparison, Condition, Documents, Literal, Metric, Mode, Nulls, Parameter, ReadRequest, Relation, Shape,
+    VectorCollection, VectorIndex, WriteRequest,
 };
 pub use source::{BatchStream, Originals, ReadBatch, Source, SourceDescription, Unreadable};
 pub use target::{
-    Capabilities, Creation, Deleted, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome, Owner,
-    Parent, ReadBackCost, Refusal, Removal, Removed, Target, TargetPlan, TargetState, WriteBatch,
+    Capabilities, Creation, Deleted, Doomed, Encoded, Held, HotKeyColumn, KeyPattern, LoadStep, Outcome,
+    Owner, Parent, ReadBackCost, Refusal, Removal, Removed, Target, TargetPlan, TargetState, WriteBatch,
     WriteOutcome, Writer,
 };
+pub use undo::{BeforeImage, BeforeImages, Undoing, Undone};
 
 use crate::structure::{Definition, Structure};
 use async_trait::async_trait;
@@ -55,6 +57,12 @@ pub trait Store: Send + Sync {
     /// What `check` asks of the store itself: reachable, who am I, versions. One finding a line; nothing is
     /// written. A finding that fails stops the rest.
     async fn check(&self) -> Vec<Finding>;
+
+    /// Whether the store would let a run do what it does with these tables: found by asking, never by trying. Nothing
+    /// where the store itself cannot be asked.
+    async fn permissions(&self, _needs: &[TableNeed]) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// Begins an epoch: from now on all reads see one snapshot, where the store can do that. Called before
     /// the first read of a run, and again after a read failed with [`StoreErrorKind::SnapshotLost`].
@@ -103,6 +111,19 @@ pub trait Store: Send + Sync {
 
     /// Lets go of connections and snapshots. The store is not used afterwards.
     async fn close(&self) {}
+}
+
+/// What a run does with a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableNeed {
+    /// The table's name, as the spec has it.
+    pub table: String,
+    /// Whether its records are read as a source.
+    pub is_read: bool,
+    /// How records are written into it, each way once; empty: they are not.
+    pub modes: Vec<Mode>,
+    /// Whether records are deleted.
+    pub is_deleted_from: bool,
 }
 
 /// One line of `check`.

@@ -143,6 +143,73 @@ pub struct WriteRequest {
     /// How the records are nested, in a target that is a file; `None`: one behind the other. A store that cannot
     /// do so refuses it.
     pub shape: Option<Shape>,
+    /// The collection that the records are, in the tables of langchain-postgres; `None`: they are records of a table.
+    /// A store that has no such tables refuses it.
+    pub collection: Option<VectorCollection>,
+}
+
+/// A collection of vectors in the tables of langchain-postgres.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorCollection {
+    /// Its name.
+    pub name: String,
+    /// Its UUID, which each of its records has.
+    pub id: String,
+    /// How many floats a vector has; `None`: as many as the source says.
+    pub dimension: Option<u32>,
+    /// By which distance they are searched; `None`: as in the source.
+    pub metric: Option<Metric>,
+    /// The index that is made behind the load.
+    pub index: Option<VectorIndex>,
+}
+
+/// A distance between vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Euclidean.
+    L2,
+    /// The cosine of the angle, from one.
+    Cosine,
+    /// The inner product, negated.
+    Ip,
+}
+
+impl Metric {
+    /// The word for it, as a field's metadata has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::Cosine => "cosine",
+            Self::Ip => "ip",
+        }
+    }
+
+    /// What the word means.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::L2, Self::Cosine, Self::Ip].into_iter().find(|metric| metric.as_str() == word)
+    }
+}
+
+/// An index over vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorIndex {
+    /// A graph of neighbours.
+    Hnsw,
+    /// Lists around centres.
+    Ivfflat,
+}
+
+impl VectorIndex {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hnsw => "hnsw",
+            Self::Ivfflat => "ivfflat",
+        }
+    }
 }
 
 /// How records are nested in a file: in documents, one for each value of a column. Several flows may fill the

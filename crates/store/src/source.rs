@@ -1,6 +1,5 @@
 //! Reading.
 
-use crate::Finding;
 use crate::context::RunContext;
 use crate::error::Result;
 use arrow::array::RecordBatch;
@@ -79,12 +78,6 @@ pub trait Source: Send + Sync {
     /// [`crate::StoreErrorKind::NotFound`] where the relation does not exist, `Unsupported` with the column
     /// and type where a column cannot be read.
     async fn describe(&self) -> Result<SourceDescription>;
-
-    /// What `check` asks of the permissions that reading needs: by asking, not by trying. Nothing where the store
-    /// cannot be asked.
-    async fn permissions(&self) -> Vec<Finding> {
-        Vec::new()
-    }
 
     /// About `wanted` disjoint parts that together are the whole: every record, also one that arrives later,
     /// falls into exactly one. At least one part, also for an empty source. Parts are of similar size where

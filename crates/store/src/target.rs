@@ -1,15 +1,17 @@
 //! Writing.
 
-use crate::Finding;
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::held::{HeldBatch, HeldFlow, LookedUp};
+use crate::undo::{BeforeImages, Undoing, Undone};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use whimbrel_model::{
     Capacity, Checkpoint, ColumnFidelity, Cursor, Fingerprint, Identity, SliceId, SlicePart, Stage,
 };
@@ -65,11 +67,22 @@ pub struct ReadBackCost {
     pub each_units: f64,
 }
 
+/// A record that was read and is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doomed {
+    /// Its key, as [`crate::HeldContents::key`] shows it.
+    pub key: Map<String, Value>,
+    /// What it was when it was read, as [`crate::HeldContents::version`] says it.
+    pub version: Value,
+}
+
 /// What a deletion did.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deleted {
-    /// Records that were there and are gone.
+    /// Records that are there no more.
     pub records: u64,
+    /// Records that stay, by their places among those that were given, each with the reason.
+    pub left: Vec<(usize, String)>,
     /// Units used.
     pub capacity: Capacity,
 }
@@ -296,14 +309,42 @@ pub trait Target: Send + Sync {
         false
     }
 
-    /// Deletes what lies under these keys, in scope, and waits until that is durable. A key that is not there is
-    /// no error, so that what was cut off may be done again. The keys are as [`crate::HeldContents::key`] shows
-    /// them. Deletes nothing where [`Target::deletes`] is false.
+    /// Deletes these records, in scope, as far as they are still what they were when they were read, and waits until
+    /// that is durable. What somebody has changed since then stays. A record that is not there is gone, so that
+    /// what was cut off may be done again. Deletes nothing where [`Target::deletes`] is false.
     ///
     /// # Errors
     /// The store fails; some may be deleted.
-    async fn delete(&self, _keys: &[Map<String, Value>], _context: &RunContext) -> Result<Deleted> {
+    async fn delete(&self, _doomed: &[Doomed], _context: &RunContext) -> Result<Deleted> {
         Ok(Deleted::default())
+    }
+
+    /// How it can bring back what a run has written over, after [`Target::plan`].
+    fn undoing(&self) -> Undoing {
+        Undoing::Unable("this store keeps no before-images")
+    }
+
+    /// From now on writers keep what they write over, or hand it over where [`Target::undoing`] says so.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn keep_before_images(&self, _images: Arc<dyn BeforeImages>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Brings back what a run, that of the context, has written over, or only looks (`act` is false) at what there
+    /// is to be brought back. A record that others have written since is left as it is and is a conflict; where
+    /// before-images are kept beside the data, nothing is brought back as long as there is one. May be called again.
+    ///
+    /// # Errors
+    /// The store fails; some may have been brought back.
+    async fn undo(
+        &self,
+        _images: &Arc<dyn BeforeImages>,
+        _act: bool,
+        _context: &RunContext,
+    ) -> Result<Undone> {
+        Ok(Undone { nothing_kept: true, ..Undone::default() })
     }
 
     /// Whether equal values may have fingerprints that differ: of text that the store itself turns into a type of
@@ -313,7 +354,8 @@ pub trait Target: Send + Sync {
         false
     }
 
-    /// Whether records can be compared where they have no key ([`TargetPlan::key`]): each as a whole.
+    /// Whether records can be compared where they have no key ([`TargetPlan::key`]): each as a whole. Their
+    /// fingerprints' keys are then those of whole records; they cannot be looked up.
     fn compares_without_key(&self) -> bool {
         false
     }
@@ -351,6 +393,11 @@ pub trait Target: Send + Sync {
     /// The store fails, or there is no definition to make it from.
     async fn create(&self) -> Result<Creation>;
 
+    /// Whether [`Target::create`] knows what to make, were the table not there.
+    fn is_defined(&self) -> bool {
+        true
+    }
+
     /// Whose the table is, as the store itself has it; `None` where nobody wrote that down, where the store has no
     /// place for it, or where there is no table.
     ///
@@ -375,12 +422,6 @@ pub trait Target: Send + Sync {
     /// The store fails.
     async fn remove(&self) -> Result<Removal> {
         Ok(Removal::Unable)
-    }
-
-    /// What `check` asks of the permissions that a run needs here: by asking, not by trying. Nothing where the store
-    /// cannot be asked.
-    async fn permissions(&self) -> Vec<Finding> {
-        Vec::new()
     }
 
     /// What is there as the run begins.

@@ -1,7 +1,7 @@
 //! Numbers of records, read back from the target.
 
 use crate::verification::{Depth, FlowVerification, Outcome, Verification};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use whimbrel_engine::EngineError;
 use whimbrel_engine::journal::now_ms;
@@ -13,6 +13,7 @@ use whimbrel_store::{Held, KeyPattern, Patience, RunContext, Target};
 /// Counts each flow's records in its target and compares them with what a run says arrived. Flows that the
 /// target cannot tell apart, because no constant is part of their records, are counted together. More records
 /// than arrived are a difference where the table was empty before; else they are shown, and may have been there.
+/// `only`: of these flows; empty: of all.
 ///
 /// A target that fails in a way that may pass is asked again, for as long as the context says.
 ///
@@ -21,6 +22,7 @@ use whimbrel_store::{Held, KeyPattern, Patience, RunContext, Target};
 pub async fn count(
     migration: &Migration,
     expected: &BTreeMap<FlowName, Expected>,
+    only: &BTreeSet<FlowName>,
     context: &RunContext,
 ) -> Result<Verification, EngineError> {
     let begun = Instant::now();
@@ -37,6 +39,7 @@ pub async fn count(
             flows.insert(flow.plan.name.clone(), compare(arrived(expected, flow), held));
         }
     }
+    flows.retain(|flow: &FlowName, _| only.is_empty() || only.contains(flow));
     let fresh = |flow: &FlowName| expected.get(flow).is_some_and(|expected| expected.fresh);
     let differs = flows.iter().any(|(flow, found)| found.missing > 0 || (found.extra > 0 && fresh(flow)));
     let outcome = if differs { Outcome::Different } else { Outcome::Equal };

@@ -111,6 +111,9 @@ pub struct FlowVerification {
     /// Records that cannot arrive as the source has them now, or were refused by the run; no difference.
     #[serde(default)]
     pub rejected: u64,
+    /// Whether only the numbers of its records were compared, where of other flows the records were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub numbers_alone: bool,
 }
 
 impl FlowVerification {

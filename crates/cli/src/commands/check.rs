@@ -23,7 +23,7 @@ struct Checked {
 /// # Errors
 /// The spec is wrong.
 pub async fn check(program: &Program, args: &SpecArgs) -> Result<Exit> {
-    let workspace = Workspace::load(args, None).await?;
+    let workspace = Workspace::preview(args).await?;
     let opened = workspace.open().await?;
     let checked = look(program, &workspace, &opened).await;
     opened.close().await;

@@ -124,6 +124,7 @@ impl Copy<'_> {
         RunArgs {
             spec: self.spec_args(draft),
             create: !self.args.no_create,
+            clean: false,
             limit: self.args.limit,
             diff: false,
             new: self.args.new,

@@ -154,6 +154,7 @@ fn arguments(spec: PathBuf, report: Option<PathBuf>) -> RunArgs {
     RunArgs {
         spec: SpecArgs { spec, only: Vec::new(), values },
         create: true,
+        clean: false,
         limit: None,
         diff: false,
         new: false,

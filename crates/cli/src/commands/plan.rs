@@ -4,6 +4,7 @@ use super::Program;
 use crate::args::SpecArgs;
 use crate::changes::Shown;
 use crate::console::Console;
+use crate::created_values;
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub struct Look {
 /// # Errors
 /// The spec is wrong or a store fails.
 pub async fn plan(program: &Program, args: &SpecArgs, look: &Look) -> Result<Exit> {
-    let workspace = Workspace::load(args, None).await?;
+    let workspace = Workspace::preview(args).await?;
+    created_values::stood_in(&workspace.resolved).for_each(|line| program.console.say(&line));
     let opened = workspace.open().await?;
     let shown = look.diff.then(|| Shown::new(program.console));
     let planned = planned(program, &workspace, &opened, look, shown.as_ref()).await;

@@ -1,9 +1,11 @@
 //! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
 
-use super::Program;
+use super::{Program, clean};
 use crate::args::{Common, RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
 use crate::changes::{self, Shown};
+use crate::confirm::confirmed;
 use crate::console::Console;
+use crate::created_values;
 use crate::display;
 use crate::due::Due;
 use crate::failure::{Exit, Failure, Result};
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use whimbrel_engine::changed::deleting;
 use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
 use whimbrel_engine::{
     EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary, ownership,
@@ -85,6 +88,7 @@ impl Kept {
         RunArgs {
             spec,
             create: self.create,
+            clean: false,
             limit: self.limit,
             diff: false,
             new: false,
@@ -144,14 +148,31 @@ impl Ended {
 /// The spec is wrong, or the run could not begin.
 pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
     let (id, started_ms) = (RunId::generate(), now_ms());
-    let mut workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
+    let this = (&id, started_ms);
+    let mut workspace = match args.rehearse {
+        true => Workspace::rehearse(&args.spec, this).await?,
+        false => Workspace::load(&args.spec, Some(this)).await?,
+    };
+    say_of_values(program, args, &workspace);
     let mut journal = Journal::open(&program.common.journal)?;
-    let args = &rehearsing(program, args.clone(), &mut workspace, &journal.run_folder(&id))?;
+    let mut args = rehearsing(program, args.clone(), &mut workspace, &journal.run_folder(&id))?;
+    if args.clean {
+        confirmed(&workspace.resolved, "removing tables", program.common.confirm.as_deref())?;
+        clean::refuse_shared(&args.spec, &workspace).await?;
+        (args.create, args.new) = (true, true);
+    }
+    let args = &args;
     let lock = lock(&journal, &workspace)?;
     if !args.new {
         refuse_unfinished(&journal, &workspace)?;
     }
     let opened = workspace.open().await?;
+    if args.clean
+        && let Err(failure) = clean::make_room(program, &workspace, &opened, &journal).await
+    {
+        opened.close().await;
+        return Err(failure);
+    }
     let task = Task::Begin(RunKind::Run);
     let ended = execute(program, args, &workspace, &opened, &mut journal, id, task).await;
     opened.close().await;
@@ -161,6 +182,15 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
         program.console.print(&(), changes::summary(&ended.summary.totals));
     }
     Ok(conclude(program, &ended))
+}
+
+/// Says which values the run made, or would have made.
+fn say_of_values(program: &Program, args: &RunArgs, workspace: &Workspace) {
+    let resolved = &workspace.resolved;
+    match args.rehearse {
+        true => created_values::stood_in(resolved).for_each(|line| program.console.say(&line)),
+        false => created_values::made(resolved).for_each(|line| program.console.say(&line)),
+    }
 }
 
 /// In a rehearsal: other stores, and everything that a run can be asked for.
@@ -258,13 +288,17 @@ pub async fn execute(
     if let (None, Some(usd)) = (program.common.max_cost, kept_max_cost(&task)) {
         migration.resolved.limits.max_cost_usd = Some(usd);
     }
-    if matches!(args.verify.verify, Some(VerifyDepth::Sample(_) | VerifyDepth::All))
-        && let Some(refused) = incomparable(&migration, None, args.rehearse)
+    if let Some(depth @ (VerifyDepth::Sample(_) | VerifyDepth::All)) = args.verify.verify
+        && let Some(refused) = incomparable(&migration, depth, None, args.rehearse)
     {
         // Before a record is moved, and not when its proof is asked for.
         return opened.hide(Err(refused));
     }
     opened.hide(ownership::check(&migration, Some(&*journal)).await)?;
+    if asks_to_delete(&task) && !args.rehearse && !deleting(&migration).is_empty() {
+        let act = "deleting records that the source no longer has";
+        confirmed(resolved, act, program.common.confirm.as_deref())?;
+    }
     let folder = journal.run_folder(&id);
     let begun = match task {
         Task::Begin(kind) => {
@@ -377,6 +411,15 @@ impl Asked<'_> {
         };
         proof.cleared().await;
         verified
+    }
+}
+
+/// Whether a run may delete what nobody has confirmed so far: one that goes on was confirmed when it began, unless its
+/// spec is another one now. A retry deletes nothing.
+fn asks_to_delete(task: &Task) -> bool {
+    match task {
+        Task::Begin(kind) => *kind == RunKind::Run,
+        Task::Resume { record, accept_spec } => *accept_spec && record.kind == RunKind::Run,
     }
 }
 

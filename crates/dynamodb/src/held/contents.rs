@@ -56,6 +56,10 @@ impl HeldContents for PageContents {
         let flow = self.of.get(row).copied().flatten();
         self.attributes(row, |name| self.flows.shows(flow, name))
     }
+
+    fn version(&self, row: usize) -> Value {
+        self.items.get(row).map_or(Value::Null, |number| self.page.item(*number).into())
+    }
 }
 
 /// Items of one flow that were looked up by their keys.

@@ -614,6 +614,7 @@ mod tests {
             ignore: vec!["text".into()],
             allow_lossy: Vec::new(),
             shape: None,
+            collection: None,
         }
     }
 

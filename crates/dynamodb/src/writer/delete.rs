@@ -1,22 +1,24 @@
-//! Deleting items by their keys: `BatchWriteItem`, until none is given back.
+//! Deleting items, each only where it still is what was read: `DeleteItem` under a condition.
 
 use crate::client::{Connection, Connector};
-use crate::definition::ScalarKind;
-use crate::error::Failure;
+use crate::error::{Failure, Fault};
 use crate::gets::{Tally, units};
-use crate::limits::BATCH_ITEMS;
+use crate::limits;
 use crate::pacing::{Impatience, Pacer, Patience, persistently};
+use crate::types::read::Attribute;
 use crate::types::row::{Item, Layout, write_units};
-use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, ReturnConsumedCapacity, WriteRequest as Put};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use whimbrel_model::Capacity;
-use whimbrel_store::{Deleted, Result, RunContext, StoreError, StoreErrorKind, WriteRequest};
+use whimbrel_store::{Deleted, Doomed, Result, RunContext, StoreError, StoreErrorKind, WriteRequest};
 
 /// How many requests are under way at once.
-const REQUESTS: usize = 8;
+const REQUESTS: usize = 16;
+/// How many attributes an expression can compare: it holds 300 operators, and each takes one and an `AND`.
+const MOST_GUARDS: usize = 140;
 
 /// Deletes items of one table.
 pub(crate) struct Deletion<'a> {
@@ -27,103 +29,111 @@ pub(crate) struct Deletion<'a> {
     pub(crate) context: &'a RunContext,
 }
 
+/// An item that is to go, as it was read.
+struct Guarded {
+    key: Item,
+    /// Its other attributes.
+    rest: Item,
+}
+
 impl Deletion<'_> {
-    /// Deletes what lies under these keys.
+    /// Deletes items that are still as they were read.
     ///
     /// # Errors
     /// The store fails.
-    pub(crate) async fn of(&self, keys: &[Map<String, Value>]) -> Result<Deleted> {
-        let items = keys.iter().map(|key| self.item(key).ok_or_else(|| self.foreign()));
-        let items = items.collect::<Result<Vec<Item>>>()?;
+    pub(crate) async fn of(&self, doomed: &[Doomed]) -> Result<Deleted> {
+        let items = doomed.iter().map(|one| self.guarded(one).ok_or_else(|| self.foreign()));
+        let items = items.collect::<Result<Vec<Guarded>>>()?;
         let connection = self.connector.connection().await?;
         let tally = Tally::default();
-        let portions = items.chunks(BATCH_ITEMS).map(|items| self.portion(connection, items, &tally).boxed());
-        let portions: Vec<_> = portions.collect();
-        let mut portions = futures::stream::iter(portions).buffer_unordered(REQUESTS);
-        while let Some(()) = portions.try_next().await.map_err(|impatience| self.failed(impatience))? {}
-        let records = u64::try_from(keys.len()).unwrap_or(u64::MAX);
-        Ok(Deleted { records, capacity: tally.used() })
+        let requests = items.iter().map(|item| self.one(connection, item, &tally).boxed());
+        let requests: Vec<_> = requests.collect();
+        let mut answers = futures::stream::iter(requests).buffered(REQUESTS);
+        let (mut deleted, mut place) = (Deleted::default(), 0);
+        while let Some(left) = answers.try_next().await.map_err(|impatience| self.failed(impatience))? {
+            match left {
+                None => deleted.records += 1,
+                Some(reason) => deleted.left.push((place, reason)),
+            }
+            place += 1;
+        }
+        drop(answers);
+        Ok(Deleted { capacity: tally.used(), ..deleted })
     }
 
-    /// A key as the SDK takes it.
-    fn item(&self, key: &Map<String, Value>) -> Option<Item> {
-        let attribute = |attribute: &crate::types::row::KeyAttribute| {
-            let value = key.get(&attribute.name)?;
-            let value = match (attribute.kind, value) {
-                (ScalarKind::S, Value::String(text)) => AttributeValue::S(text.clone()),
-                (ScalarKind::N, Value::Number(number)) => AttributeValue::N(number.to_string()),
-                (ScalarKind::N, Value::String(digits)) => AttributeValue::N(digits.clone()),
-                (ScalarKind::B, Value::String(text)) => AttributeValue::B(BASE64.decode(text).ok()?.into()),
-                _ => return None,
-            };
-            Some((attribute.name.clone(), value))
-        };
-        self.layout.key.iter().map(attribute).collect()
+    /// The item as it was read: its version is its text in DynamoDB JSON.
+    fn guarded(&self, doomed: &Doomed) -> Option<Guarded> {
+        let Value::String(text) = &doomed.version else { return None };
+        let attributes: BTreeMap<String, &serde_json::value::RawValue> = serde_json::from_str(text).ok()?;
+        let (mut key, mut rest) = (Item::new(), Item::new());
+        for (name, raw) in attributes {
+            let value = serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.value().ok()?;
+            let is_key = self.layout.key.iter().any(|attribute| attribute.name == name);
+            if is_key { &mut key } else { &mut rest }.insert(name, value);
+        }
+        (key.len() == self.layout.key.len()).then_some(Guarded { key, rest })
     }
 
-    async fn portion(
+    /// Deletes one item; why it stays, if it does.
+    async fn one(
         &self,
         connection: &Connection,
-        items: &[Item],
+        item: &Guarded,
         tally: &Tally,
-    ) -> std::result::Result<(), Impatience> {
+    ) -> std::result::Result<Option<String>, Impatience> {
+        if item.rest.len() > MOST_GUARDS {
+            let attributes = item.rest.len();
+            return Ok(Some(format!("it has {attributes} attributes, more than one condition can compare")));
+        }
         let context = self.context;
         let mut patience =
             Patience::new(Some(self.pacer), context.retry_for, &context.stop, Some(&context.meter));
-        let mut left = items.to_vec();
-        while !left.is_empty() {
-            // What lies there is not known; an item of a kilobyte is one unit, in the table and in each index.
-            let indexes = self.layout.indexes.len();
-            let estimate = u64::try_from(left.len() * (1 + indexes)).unwrap_or(u64::MAX);
-            let estimate = write_units(estimate);
-            let permit = self.pacer.acquire(estimate.write_units, &context.stop, &context.stop).await;
-            let permit = permit.ok_or(Impatience::Stopped)?;
-            context.budget.reserve(estimate).map_err(Impatience::Spent)?;
-            let answer = persistently(&mut patience, || self.delete(connection, left.clone()).boxed()).await;
-            let used = answer.as_ref().map_or(Capacity::default(), |(_, used)| used.unwrap_or(estimate));
-            tally.settle(context, estimate, used);
-            permit.used(used.write_units);
-            let (again, _) = answer?;
-            permit.answered(left.len() - again.len());
-            if again.len() == left.len() {
-                patience.wait(Failure::gave_back("keys were given back unprocessed")).await?;
-            } else {
-                patience.progressed();
-            }
-            left = again;
-        }
-        Ok(())
+        let size = |item: &Item| {
+            item.iter().map(|(name, value)| limits::bytes(name.len()) + limits::size(value)).sum::<u64>()
+        };
+        let units = limits::write_units(size(&item.key) + size(&item.rest));
+        let estimate = write_units(units * limits::bytes(1 + self.layout.indexes.len()));
+        let permit = self.pacer.acquire(estimate.write_units, &context.stop, &context.stop).await;
+        let permit = permit.ok_or(Impatience::Stopped)?;
+        context.budget.reserve(estimate).map_err(Impatience::Spent)?;
+        let answer = persistently(&mut patience, || self.delete(connection, item).boxed()).await;
+        let used = match &answer {
+            Ok((_, used)) => used.unwrap_or(estimate),
+            Err(_) => Capacity::default(),
+        };
+        tally.settle(context, estimate, used);
+        permit.used(used.write_units);
+        let (is_gone, _) = answer?;
+        permit.answered(1);
+        patience.progressed();
+        Ok((!is_gone).then(|| "it was changed after it was read".to_owned()))
     }
 
-    /// Sends one request; the keys that it did not get to, and what it used.
+    /// Sends one request: whether the item is there no more, and what that used.
     async fn delete(
         &self,
         connection: &Connection,
-        items: Vec<Item>,
-    ) -> std::result::Result<(Vec<Item>, Option<Capacity>), Failure> {
-        let table = &self.request.table;
-        let request = |item| {
-            let built = DeleteRequest::builder().set_key(Some(item)).build();
-            let built = built.map_err(|error| Failure::protocol(&error.to_string()))?;
-            Ok(Put::builder().delete_request(built).build())
-        };
-        let requests = items.into_iter().map(request).collect::<std::result::Result<Vec<_>, Failure>>()?;
-        let sent = connection.client.batch_write_item().request_items(table, requests);
-        match sent.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+        item: &Guarded,
+    ) -> std::result::Result<(bool, Option<Capacity>), Failure> {
+        let request = connection.client.delete_item().table_name(&self.request.table);
+        let request = condition(request.set_key(Some(item.key.clone())), item);
+        match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => {
-                let consumed = output.consumed_capacity.unwrap_or_default();
-                let used = Capacity { write_units: units(&consumed), ..Capacity::default() };
-                let again = output.unprocessed_items.unwrap_or_default().into_values().flatten();
-                let again = again.filter_map(|request| Some(request.delete_request?.key)).collect();
-                Ok((again, (!consumed.is_empty()).then_some(used)))
+                let consumed = output.consumed_capacity;
+                let used = Capacity { write_units: units(consumed.as_slice()), ..Capacity::default() };
+                Ok((true, consumed.map(|_| used)))
             }
-            Err(error) => Err(connection.failure(error).await),
+            Err(error) => {
+                let failure = connection.failure(error).await;
+                // A refused one costs what carrying it out would.
+                if failure.fault == Fault::Exists { Ok((false, None)) } else { Err(failure) }
+            }
         }
     }
 
     fn foreign(&self) -> StoreError {
         let table = &self.request.table;
-        let context = format!("a key that is to be deleted is none of table \"{table}\"");
+        let context = format!("an item that is to be deleted is none of table \"{table}\"");
         StoreError::new(StoreErrorKind::Internal, self.connector.name(), context)
     }
 
@@ -131,4 +141,19 @@ impl Deletion<'_> {
         let doing = format!("cannot delete from table \"{}\"", self.request.table);
         impatience.into_error(self.connector.name(), doing)
     }
+}
+
+/// Only where every attribute that was read still holds what it held; where there is no item, nothing is left to do.
+fn condition(request: DeleteItemFluentBuilder, item: &Guarded) -> DeleteItemFluentBuilder {
+    let Some(key) = item.key.keys().next().filter(|_| !item.rest.is_empty()) else { return request };
+    let mut request = request.expression_attribute_names("#k", key);
+    let mut conditions = Vec::with_capacity(item.rest.len());
+    for (number, (name, value)) in item.rest.iter().enumerate() {
+        conditions.push(format!("#{number}=:{number}"));
+        request = request
+            .expression_attribute_names(format!("#{number}"), name)
+            .expression_attribute_values(format!(":{number}"), value.clone());
+    }
+    let same = conditions.join(" AND ");
+    request.condition_expression(format!("attribute_not_exists(#k) OR ({same})"))
 }

@@ -76,6 +76,7 @@ pub fn request(table: &str, mode: Mode) -> WriteRequest {
         ignore: Vec::new(),
         allow_lossy: Vec::new(),
         shape: None,
+        collection: None,
     }
 }
 

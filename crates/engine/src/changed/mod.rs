@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use whimbrel_model::{Capacity, FlowName, SliceId};
-use whimbrel_spec::ResolvedFlow;
+use whimbrel_model::{Capacity, Counts, FlowName, SliceId};
 use whimbrel_spec::resolved::{Compare, WriteMode};
+use whimbrel_spec::{ResolvedFlow, SpecErrorKind};
 use whimbrel_store::{HeldFlow, Outcome, RunContext, Target, TargetPlan, WriteBatch, WriteOutcome, Writer};
 
 /// With this a file of known fingerprints is whole.
@@ -117,17 +117,51 @@ fn by_key(each: f64, records: u64) -> f64 {
     each * records as f64
 }
 
-/// Refuses what `run` cannot ask a person for so far: nothing is deleted without a word of confirmation.
-pub(crate) fn check(flow: &ResolvedFlow, target: &dyn Target) -> std::result::Result<(), (String, String)> {
+/// Refuses what would delete records that the source still has, or that nothing can delete.
+pub(crate) fn check(
+    flow: &ResolvedFlow,
+    target: &dyn Target,
+) -> std::result::Result<(), (SpecErrorKind, String, String)> {
     if !flow.into.delete_missing {
         return Ok(());
     }
-    let hint = "leave `delete_missing` out, and delete by hand what `verify` names as extra".to_owned();
-    let message = match target.deletes() {
-        true => format!("not yet: flow `{}`: `delete_missing` cannot be confirmed", flow.name),
-        false => format!("not yet: flow `{}`: its store deletes no records by key", flow.name),
-    };
-    Err((message, hint))
+    if !target.deletes() {
+        let message = format!("not yet: flow `{}`: its store deletes no records by key", flow.name);
+        let hint = "leave `delete_missing` out, and delete by hand what `verify` names as extra".to_owned();
+        return Err((SpecErrorKind::NotYet, message, hint));
+    }
+    if flow.from.filter.is_some() {
+        let message = format!(
+            "flow `{}`: `delete_missing` would delete what `where` leaves out of the source",
+            flow.name
+        );
+        let hint =
+            "leave `where` out; where its records are meant to go, put the condition behind WHERE of the \
+                    transform"
+                .to_owned();
+        return Err((SpecErrorKind::Invalid, message, hint));
+    }
+    Ok(())
+}
+
+/// The flows of a run that delete what their sources no longer have.
+#[must_use]
+pub fn deleting(migration: &Migration) -> Vec<&FlowName> {
+    let flows = migration.flows();
+    let deleting =
+        flows.filter(|(_, flow)| flow.plan.changing.is_some_and(|changing| changing.delete_missing));
+    deleting.map(|(_, flow)| &flow.plan.name).collect()
+}
+
+/// A run that reads a part of its sources must not take the rest for gone.
+pub(crate) fn refuse_limited(migration: &Migration, limit: Option<u64>) -> Result<()> {
+    match (limit, deleting(migration).first()) {
+        (Some(_), Some(flow)) => Err(EngineError::refused(
+            format!("flow `{flow}` has `delete_missing`: with --limit it would delete what was not read"),
+            "leave --limit out, or `delete_missing`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What a run has read and deleted beside its slices, by flow; kept in the run's folder.
@@ -139,6 +173,59 @@ pub(crate) struct Beside {
     /// Records that were deleted.
     #[serde(default)]
     pub deleted: u64,
+    /// Records that the source does not have and that stay all the same.
+    #[serde(default)]
+    pub left: u64,
+    /// The first of them: key and reason.
+    #[serde(default)]
+    pub left_first: Vec<String>,
+    /// Why nothing was deleted.
+    #[serde(default)]
+    pub nothing_deleted: Option<String>,
+    /// Whether nothing is left to delete.
+    #[serde(default)]
+    pub deletion_done: bool,
+}
+
+impl Beside {
+    fn restart_deletion(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::default() };
+    }
+}
+
+/// What became of the records that a flow's source no longer has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletions {
+    /// Deleted from the target.
+    pub deleted: u64,
+    /// Still there: changed by others after they were read, or refused by the store.
+    pub left: u64,
+    /// The first of those, each with its key and the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_left: Vec<String>,
+    /// Why nothing was deleted at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing: Option<String>,
+}
+
+impl Deletions {
+    /// Whether the target may hold records that the source no longer has.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.left > 0 || self.nothing.is_some()
+    }
+}
+
+/// The deletions of a run, by flow.
+pub(crate) fn deletions(migration: &Migration, run_folder: &Path) -> Result<BTreeMap<FlowName, Deletions>> {
+    let mut all = beside(run_folder)?;
+    let of = |flow: &FlowName| {
+        let beside = all.remove(flow)?;
+        let Beside { deleted, left, left_first: first_left, nothing_deleted: nothing, .. } = beside;
+        (beside.deletion_done || deleted + left > 0 || nothing.is_some())
+            .then(|| (flow.clone(), Deletions { deleted, left, first_left, nothing }))
+    };
+    Ok(deleting(migration).into_iter().filter_map(of).collect())
 }
 
 /// All of [`Beside`] of a run.
@@ -160,11 +247,9 @@ pub(crate) fn beside(run_folder: &Path) -> Result<AllBeside> {
 }
 
 /// Adds to what a flow has done beside its slices.
-pub(crate) fn add_beside(run_folder: &Path, flow: &FlowName, capacity: Capacity, deleted: u64) -> Result<()> {
+fn note_beside(run_folder: &Path, flow: &FlowName, note: impl FnOnce(&mut Beside)) -> Result<()> {
     let mut all = beside(run_folder)?;
-    let own = all.entry(flow.clone()).or_default();
-    own.capacity += capacity;
-    own.deleted += deleted;
+    note(all.entry(flow.clone()).or_default());
     let path = beside_path(run_folder);
     let write = || {
         std::fs::create_dir_all(kept::folder(run_folder))?;
@@ -239,6 +324,8 @@ pub struct Comparisons {
 struct FlowComparison {
     known: Option<Arc<Known>>,
     keeps: bool,
+    /// Whether the table held nothing when the run began: then nothing in it is missing from the source.
+    is_fresh: bool,
 }
 
 impl Comparisons {
@@ -262,7 +349,8 @@ impl Comparisons {
                     Opening { migration, scan, flow, target, run_folder: &run_folder, context, progress };
                 let known = opening.known(changing).await?;
                 let keeps = changing.compare == Compare::Journal || changing.delete_missing;
-                flows.insert(flow.plan.name.clone(), FlowComparison { known, keeps });
+                let is_fresh = target.is_some_and(|target| target.made || target.empty);
+                flows.insert(flow.plan.name.clone(), FlowComparison { known, keeps, is_fresh });
             }
         }
         Ok(Self { run_folder, flows })
@@ -341,14 +429,14 @@ impl Opening<'_> {
                 }
             }
         }
-        add_beside(self.run_folder, name, capacity, 0)?;
+        note_beside(self.run_folder, name, |beside| beside.capacity += capacity)?;
         on(&known, |known| known.note(COMPLETE, "yes")).await?;
         Ok(known)
     }
 }
 
 /// The flow as a reader of its table needs it.
-fn held_flow(migration: &Migration, flow: &ScanFlow) -> Result<HeldFlow> {
+pub(crate) fn held_flow(migration: &Migration, flow: &ScanFlow) -> Result<HeldFlow> {
     let request = migration.write_request(&flow.plan.name);
     let request =
         request.ok_or_else(|| EngineError::Internal(format!("flow `{}` has no target", flow.plan.name)))?;
@@ -376,6 +464,11 @@ pub(crate) fn take_prior(
     prior::take(journal, run, targets, &trusted)
 }
 
+/// Takes away what the journal knows of tables that are no longer as a run has left them.
+pub(crate) fn distrust(journal: &Journal, run: &RunRecord, targets: &[TargetRecord]) -> Result<()> {
+    prior::take(journal, run, targets, &[])
+}
+
 /// What follows when every record has its outcome: deletions, and fingerprints for the next run.
 pub(crate) async fn finish(
     migration: &Migration,
@@ -399,14 +492,23 @@ pub(crate) async fn finish(
         let seen = prior::gather(&comparisons.run_folder, name).await?;
         let is_whole = on(&seen, Known::count).await? == held;
         if changing.delete_missing {
-            if counts.rejected > 0 || !is_whole {
-                let rejected = counts.rejected;
-                tracing::warn!(flow = %name, rejected, "nothing is deleted: it is not known of every record whether the source has it");
-            } else {
-                progress.begin_step(format!("deleting from {} what is gone", flow.plan.target.resource()));
-                let deletion =
-                    missing::Deletion { run_folder: &comparisons.run_folder, flow, seen: &seen, context };
-                deletion.carry_out(&held_flow(migration, flow)?).await?;
+            let deletion =
+                missing::Deletion { run_folder: &comparisons.run_folder, flow, seen: &seen, context };
+            match nothing_to_delete(&counts, is_whole) {
+                Some(reason) => {
+                    tracing::warn!(flow = %name, reason, "nothing is deleted");
+                    let note = |beside: &mut Beside| beside.nothing_deleted = Some(reason.to_owned());
+                    note_beside(&comparisons.run_folder, name, note)?;
+                }
+                None if is_done(&comparisons.run_folder, name)? => {}
+                None if comparisons.flows.get(name).is_some_and(|flow| flow.is_fresh) => {
+                    note_beside(&comparisons.run_folder, name, |beside| beside.deletion_done = true)?;
+                }
+                None => {
+                    let table = flow.plan.target.resource();
+                    progress.begin_step(format!("deleting from {table} what the source no longer has"));
+                    deletion.carry_out(&held_flow(migration, flow)?).await?;
+                }
             }
         }
         if changing.compare == Compare::Journal && is_whole {
@@ -414,4 +516,22 @@ pub(crate) async fn finish(
         }
     }
     Ok(())
+}
+
+/// Why nothing is deleted, where it is not known of every record whether the source still has it.
+fn nothing_to_delete(counts: &Counts, is_whole: bool) -> Option<&'static str> {
+    if counts.read == 0 {
+        return Some("the source has no record at all: that is more likely a mistake than meant");
+    }
+    if counts.rejected > 0 {
+        return Some("a record was rejected: it is not known of every record whether the source has it");
+    }
+    (!is_whole).then_some(
+        "it is not known of every record whether the source has it, after a loss of the run's own files",
+    )
+}
+
+/// Whether what is missing was deleted already, by this run before it was cut off.
+fn is_done(run_folder: &Path, flow: &FlowName) -> Result<bool> {
+    Ok(beside(run_folder)?.get(flow).is_some_and(|beside| beside.deletion_done))
 }

@@ -16,6 +16,28 @@ pub(super) fn dynamodb_json(args: &[ArrayRef]) -> Result<ArrayRef> {
     rewritten(args, "dynamodb_json: it is no object of JSON", plain_to_item)
 }
 
+/// `json_set(document, key, text)`: the object with this text under this key, whatever stood there; as it is where the
+/// text is NULL.
+pub(super) fn json_set(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let (documents, keys) = (args[0].as_string::<i32>(), args[1].as_string::<i32>());
+    let texts = args[2].as_string::<i32>();
+    let set = |((document, key), text): ((Option<&str>, Option<&str>), Option<&str>)| {
+        let Some(document) = document else { return Ok(None) };
+        let Some(key) = key else { return exec_err!("the key of json_set is NULL") };
+        let Some(text) = text else { return Ok(Some(document.to_owned())) };
+        match whimbrel_model::json::parse(document) {
+            Ok(serde_json::Value::Object(mut object)) => {
+                object.insert(key.to_owned(), text.into());
+                Ok(Some(serde_json::Value::Object(object).to_string()))
+            }
+            Ok(_) => exec_err!("json_set: it is no object of JSON"),
+            Err(error) => exec_err!("json_set: it is no JSON: {error}"),
+        }
+    };
+    let texts = documents.iter().zip(keys).zip(texts).map(set).collect::<Result<StringArray>>()?;
+    Ok(Arc::new(texts))
+}
+
 fn rewritten(
     args: &[ArrayRef],
     wrong: &str,
@@ -37,6 +59,23 @@ mod tests {
         let array: ArrayRef = Arc::new(StringArray::from(vec![text]));
         let made = function(&[array])?;
         Ok(made.as_string::<i32>().iter().next().flatten().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_text_is_put_under_a_key() {
+        let set = |document: Option<&str>, text: Option<&str>| {
+            let column = |text: Option<&str>| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+            let made = json_set(&[column(document), column(Some("k")), column(text)])?;
+            Ok::<_, datafusion::common::DataFusionError>(
+                made.as_string::<i32>().iter().next().flatten().map(str::to_owned),
+            )
+        };
+        let of = |document, text| set(Some(document), text).unwrap();
+        assert_eq!(of(r#"{"a":1.0}"#, Some("x\"")).as_deref(), Some(r#"{"a":1.0,"k":"x\""}"#));
+        assert_eq!(of(r#"{"k":[1],"a":2e400}"#, Some("")).as_deref(), Some(r#"{"k":"","a":2e400}"#));
+        assert_eq!(of("{ }", None).as_deref(), Some("{ }"));
+        assert_eq!(set(None, Some("x")).unwrap(), None);
+        assert!(set(Some("[1]"), Some("x")).unwrap_err().to_string().contains("no object"));
     }
 
     #[test]

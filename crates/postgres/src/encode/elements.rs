@@ -1,4 +1,4 @@
-//! Arrays and vectors, out of lists, JSON arrays and PostgreSQL's own notation.
+//! Arrays, out of lists, JSON arrays and PostgreSQL's own notation.
 
 use super::wire::{Wire, shown, with_text};
 use bytes::{BufMut as _, BytesMut};
@@ -6,9 +6,6 @@ use serde_json::Value;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::cell::{Cell, cell};
 use whimbrel_model::json;
-
-/// What PostgreSQL's vector takes.
-const MOST_DIMENSIONS: usize = 16_000;
 
 /// Appends an array of one dimension.
 pub(super) fn put_array(
@@ -67,51 +64,6 @@ fn put_elements<'a>(
             out[nulls_at..nulls_at + 4].copy_from_slice(&1_i32.to_be_bytes());
         }
     }
-    Ok(())
-}
-
-/// Appends a vector of single floats.
-pub(super) fn put_vector(
-    value: Cell<'_>,
-    dimensions: Option<usize>,
-    out: &mut BytesMut,
-    canonical: &mut Canonical,
-) -> Result<(), String> {
-    let mut floats = Vec::new();
-    let mut push = |value: Cell<'_>| {
-        let mut bytes = BytesMut::new();
-        let is_value = Wire::Float4.put_cell(value, &mut bytes, &mut Canonical::default())?;
-        let float = bytes.first_chunk::<4>().map(|bytes| f32::from_be_bytes(*bytes));
-        match float.filter(|float| is_value && float.is_finite()) {
-            Some(float) => {
-                floats.push(float);
-                Ok(())
-            }
-            None => Err("holds NULL, NaN or an infinity, which a vector does not take".to_owned()),
-        }
-    };
-    match value {
-        Cell::List { values, start, end } => (start..end).try_for_each(|at| push(cell(values, at)))?,
-        Cell::Text(text) => {
-            let texts = elements_of(text)?;
-            // A vector's element is the nearest single float, as PostgreSQL reads it.
-            for text in &texts {
-                let float = text.as_deref().and_then(|text| text.trim().parse::<f32>().ok());
-                push(float.map_or(Cell::Null, Cell::F32))?;
-            }
-        }
-        _ => return Err("is no list of numbers".to_owned()),
-    }
-    if let Some(dimensions) = dimensions.filter(|dimensions| *dimensions != floats.len()) {
-        return Err(format!("has {} dimensions, the column has {dimensions}", floats.len()));
-    }
-    let count = u16::try_from(floats.len()).ok().filter(|_| (1..=MOST_DIMENSIONS).contains(&floats.len()));
-    let count = count
-        .ok_or_else(|| format!("has {} dimensions, a vector takes 1 to {MOST_DIMENSIONS}", floats.len()))?;
-    out.put_u16(count);
-    out.put_u16(0);
-    floats.iter().for_each(|float| out.put_f32(*float));
-    canonical.vector(&floats);
     Ok(())
 }
 

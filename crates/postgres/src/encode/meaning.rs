@@ -187,7 +187,8 @@ fn hardware(text: &str, is_wide: bool) -> Option<String> {
     }
 }
 
-fn bits(text: &str) -> Option<String> {
+/// The bits of `0101`, `b0101` or `x5`.
+pub(super) fn bits(text: &str) -> Option<String> {
     if let Some(hex) = text.strip_prefix(['x', 'X']) {
         let digit = |char: char| char.to_digit(16).map(|digit| format!("{digit:04b}"));
         return hex.chars().map(digit).collect();

@@ -1,7 +1,7 @@
 //! How a column of a table takes its values: the form on the wire and what it does not hold.
 
-use super::meaning::Meaning;
-use super::{elements, moment, numeric};
+use super::meaning::{self, Meaning};
+use super::{elements, moment, numeric, vectors};
 use arrow::array::ArrayRef;
 use bytes::{BufMut as _, BytesMut};
 use serde_json::Value;
@@ -50,6 +50,12 @@ pub(crate) enum Wire {
     TimestampTz(u32),
     /// A vector, of so many dimensions where they are fixed.
     Vector(Option<usize>),
+    /// A vector of half-precision floats, likewise.
+    HalfVector(Option<usize>),
+    /// A sparse vector, likewise.
+    SparseVector(Option<usize>),
+    /// A bit string, with what its texts mean.
+    Bits(Meaning),
     /// An array, with its element's type.
     Array(Box<Wire>, u32),
     /// As text, which PostgreSQL itself casts to the column's type.
@@ -194,7 +200,19 @@ impl Wire {
             Self::Time(digits) => put_time(value, *digits, out, canonical)?,
             Self::Timestamp(digits) => put_moment(value, *digits, false, out, canonical)?,
             Self::TimestampTz(digits) => put_moment(value, *digits, true, out, canonical)?,
-            Self::Vector(dimensions) => elements::put_vector(value, *dimensions, out, canonical)?,
+            Self::Vector(dimensions) => vectors::put_vector(value, *dimensions, out, canonical)?,
+            Self::HalfVector(dimensions) => {
+                vectors::put_half_vector(value, *dimensions, out, canonical)?;
+            }
+            Self::SparseVector(dimensions) => {
+                vectors::put_sparse_vector(value, *dimensions, out, canonical)?;
+            }
+            Self::Bits(meaning) => with_text(value, &mut |text| {
+                meaning.put(text, canonical)?;
+                let bits = meaning::bits(text)
+                    .ok_or_else(|| format!("is {}, which is no bit string", shown(text)))?;
+                vectors::put_bits(&bits, out)
+            })?,
             Self::Array(element, oid) => elements::put_array(value, element, *oid, out, canonical)?,
         }
         Ok(true)

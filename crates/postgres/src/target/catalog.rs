@@ -304,6 +304,7 @@ fn column(row: &Row) -> std::result::Result<TargetColumn, tokio_postgres::Error>
 /// The form in which values of a type are sent; `kind`: `b` base, `e` enum, …; the oids never change.
 fn wire_of(oid: u32, kind: &str, send: &str, modifier: i32, labels: Vec<String>) -> Wire {
     let limit = usize::try_from(modifier - 4).ok().filter(|_| modifier >= 4);
+    let dimensions = usize::try_from(modifier).ok().filter(|count| *count > 0);
     let digits = u32::try_from(modifier).unwrap_or(6).min(6);
     match oid {
         16 => Wire::Bool,
@@ -331,11 +332,14 @@ fn wire_of(oid: u32, kind: &str, send: &str, modifier: i32, labels: Vec<String>)
         }
         1700 => Wire::Numeric(None),
         2950 => Wire::Uuid,
+        1560 | 1562 => Wire::Bits(Meaning::of(oid, send, modifier)),
         _ => match (kind, send) {
             ("e", _) => Wire::Enum(labels.into()),
             // citext is text on the wire.
             ("b", "citextsend") => Wire::Text { limit: None, is_padded: false },
-            ("b", "vector_send") => Wire::Vector(usize::try_from(modifier).ok().filter(|count| *count > 0)),
+            ("b", "vector_send") => Wire::Vector(dimensions),
+            ("b", "halfvec_send") => Wire::HalfVector(dimensions),
+            ("b", "sparsevec_send") => Wire::SparseVector(dimensions),
             _ => Wire::Cast(Meaning::of(oid, send, modifier)),
         },
     }

@@ -1,6 +1,7 @@
 //! What makes a table that is missing: the store's script, or what follows from the records' types.
 
 use super::catalog::Table;
+use super::langchain::Langchain;
 use super::{Writing, fit};
 use crate::catalog::{candidates, resolve};
 use crate::client::Lease;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use tokio_postgres::error::ErrorPosition;
 use whimbrel_model::StoreName;
 use whimbrel_model::logical::SOURCE_TYPE;
-use whimbrel_store::{Result, StoreError, StoreErrorKind, WriteRequest};
+use whimbrel_store::{Result, StoreError, StoreErrorKind, VectorCollection, WriteRequest};
 
 /// The tables that there are, whimbrel's own left out.
 const TABLES: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -24,6 +25,8 @@ pub(super) struct Definition {
     script: Option<(PathBuf, String)>,
     columns: Vec<Derived>,
     key: Vec<String>,
+    /// The collection whose tables are missing, with the columns of its records.
+    collection: Option<(VectorCollection, Schema)>,
 }
 
 /// A column that follows from the records.
@@ -43,14 +46,15 @@ impl Definition {
         schema: &Schema,
     ) -> Result<Self> {
         let script = match &writing.schema_file {
-            Some(path) => {
+            // The library's tables are known; the script says what the others are.
+            Some(path) if request.collection.is_none() => {
                 let text = std::fs::read_to_string(path).map_err(|error| {
                     let context = format!("cannot read the store's schema file {}", path.display());
                     StoreError::new(StoreErrorKind::NotFound, store, context).caused_by(error)
                 })?;
                 Some((path.clone(), text))
             }
-            None => None,
+            _ => None,
         };
         let mut columns: Vec<_> = schema
             .fields()
@@ -70,7 +74,8 @@ impl Definition {
                 is_not_null: true,
             });
         }
-        Ok(Self { store: store.clone(), script, columns, key: request.key.clone() })
+        let collection = request.collection.clone().map(|collection| (collection, schema.clone()));
+        Ok(Self { store: store.clone(), script, columns, key: request.key.clone(), collection })
     }
 
     /// Makes what is missing in the lease's transaction; answers with the tables that are new.
@@ -170,11 +175,21 @@ impl Definition {
         })
     }
 
+    /// The library's own tables.
+    fn langchain(&self, table: &str) -> Option<Vec<String>> {
+        let (collection, schema) = self.collection.as_ref()?;
+        let place = place_of(table).0.map(|schema| format!("{schema}.")).unwrap_or_default();
+        Some(Langchain { store: &self.store, collection }.statements(&place, schema))
+    }
+
     async fn derived(&self, lease: &Lease, table: &str) -> Result<Vec<String>> {
+        if let Some(statements) = self.langchain(table) {
+            return Ok(statements);
+        }
         let mut lines = Vec::new();
         for column in &self.columns {
             let type_name = match &column.source_type {
-                Some(name) if self.is_type(lease, name).await? => name.clone(),
+                Some(name) if self.is_type(lease, name).await? || self.is_vector(lease, name).await? => name.clone(),
                 _ => column.type_name.clone().map_err(|reason| {
                     let context = format!("column `{}` cannot be made: {reason}", column.name);
                     StoreError::new(StoreErrorKind::Unsupported, &self.store, context)
@@ -209,6 +224,22 @@ impl Definition {
         let ended = client.batch_execute(&format!("{end}RELEASE SAVEPOINT whimbrel_type")).await;
         ended.map_err(|error| self.cannot_look(error))?;
         Ok(found.unwrap_or(false))
+    }
+
+    /// Whether the type is one of pgvector's, and the extension could be made.
+    async fn is_vector(&self, lease: &Lease, name: &str) -> Result<bool> {
+        let bare = name.split('(').next().unwrap_or(name);
+        if !["vector", "halfvec", "sparsevec"].contains(&bare) {
+            return Ok(false);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_available_extensions WHERE name = 'vector')";
+        let found = lease.client().query_one(sql, &[]).await.and_then(|row| row.try_get::<_, bool>(0));
+        if !found.map_err(|error| self.cannot_look(error))? {
+            return Ok(false);
+        }
+        let made = lease.client().batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await;
+        made.map_err(|error| from_driver(&self.store, "cannot make the extension `vector`", error))?;
+        self.is_type(lease, name).await
     }
 
     fn cannot_look(&self, error: tokio_postgres::Error) -> StoreError {

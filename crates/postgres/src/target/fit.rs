@@ -3,11 +3,14 @@
 //! A value that its column does not hold is a reject, so that what is *exact* here never loses anything; it may
 //! only be refused. *Reversible* says that the form changes. *Lossy* is what would be rounded silently.
 
+use super::langchain::dimension_of;
 use super::route::is_padded_already;
 use crate::encode::{Form, Wire, plain_type};
 use arrow::datatypes::{DataType, Field};
 use whimbrel_model::logical::SOURCE_TYPE;
 use whimbrel_model::{Fidelity, Logical};
+
+const HALVES: &str = "rounded to half precision";
 
 /// What becomes of the values of a column; `Err`: it cannot be written there at all.
 pub(crate) fn fidelity(
@@ -23,7 +26,9 @@ pub(crate) fn fidelity(
     if let Some(form) = form {
         return formed(&plain, wire, form);
     }
-    if field.metadata().get(SOURCE_TYPE).is_some_and(|name| name == type_name) && wire.is_cast() {
+    let is_own =
+        wire.is_cast() || matches!(wire, Wire::HalfVector(_) | Wire::SparseVector(_) | Wire::Bits(_));
+    if is_own && field.metadata().get(SOURCE_TYPE).is_some_and(|name| same_type(name, type_name)) {
         return Ok(Fidelity::Exact);
     }
     if matches!(wire, Wire::Text { is_padded: true, .. }) && is_padded_already(field) {
@@ -38,7 +43,9 @@ pub(crate) fn fidelity(
         DataType::Boolean => of_boolean(wire),
         DataType::Float32 | DataType::Float64 => of_float(wire, plain == DataType::Float64),
         DataType::Binary => of_binary(wire),
-        DataType::List(item) => return of_list(item, wire),
+        DataType::List(item) => {
+            return of_list(item, wire, field.metadata().get(SOURCE_TYPE).and_then(|name| dimension_of(name)));
+        }
         DataType::Date32 => of_date(wire),
         DataType::Timestamp(_, zone) => of_moment(wire, zone.is_some()),
         DataType::Time32(_) | DataType::Time64(_) => match wire {
@@ -51,6 +58,15 @@ pub(crate) fn fidelity(
     found.ok_or_else(|| {
         "PostgreSQL has no way from the one type into the other; convert it in the transform".to_owned()
     })
+}
+
+/// Whether two names are one type: that of a vector may say its dimensions.
+fn same_type(one: &str, other: &str) -> bool {
+    let bare = |name: &str| {
+        let name = name.split('(').next().unwrap_or(name);
+        name.rsplit('.').next().unwrap_or(name).to_owned()
+    };
+    one == other || (["halfvec", "sparsevec"].contains(&bare(one).as_str()) && bare(one) == bare(other))
 }
 
 /// Decimals travel as text and mean numbers.
@@ -149,6 +165,11 @@ fn of_text(logical: Option<Logical>, wire: &Wire) -> Fidelity {
         (_, Wire::Array(..) | Wire::Vector(_)) => {
             reversible("text read as a JSON array or in PostgreSQL's notation")
         }
+        (_, Wire::HalfVector(_)) => Fidelity::Lossy(HALVES.to_owned()),
+        (_, Wire::SparseVector(_)) => {
+            reversible("text read as {place:value,…}/dimensions or as a JSON array")
+        }
+        (_, Wire::Bits(_)) => reversible("text read as bits"),
         (_, Wire::Cast(_)) => reversible("text read by PostgreSQL"),
     }
 }
@@ -214,14 +235,23 @@ fn of_moment(wire: &Wire, zoned: bool) -> Option<Fidelity> {
     }
 }
 
-fn of_list(item: &Field, wire: &Wire) -> Result<Fidelity, String> {
+/// `given`: the dimensions of the source's vectors, where it says them.
+fn of_list(item: &Field, wire: &Wire, given: Option<u32>) -> Result<Fidelity, String> {
     match wire {
         Wire::Array(element, _) => match fidelity(item, element, None, "")? {
             Fidelity::Exact => Ok(Fidelity::Exact),
             Fidelity::Reversible(how) => Ok(Fidelity::Reversible(format!("each element: {how}"))),
             Fidelity::Lossy(what) => Ok(Fidelity::Lossy(format!("each element {what}"))),
         },
+        Wire::Vector(Some(held)) if given.is_some_and(|given| usize::try_from(given) != Ok(*held)) => {
+            Err(format!("its vectors have {} dimensions, and the column takes {held}", given.unwrap_or_default()))
+        }
         Wire::Vector(_) => fidelity(item, &Wire::Float4, None, ""),
+        Wire::HalfVector(_) => Ok(Fidelity::Lossy(HALVES.to_owned())),
+        Wire::SparseVector(_) => match fidelity(item, &Wire::Float4, None, "")? {
+            Fidelity::Exact => Ok(reversible("without its zeros, -0 among them")),
+            other => Ok(other),
+        },
         Wire::Json | Wire::Jsonb => Ok(reversible("a JSON array")),
         Wire::Text { .. } | Wire::Cast(_) => Ok(reversible("an array in PostgreSQL's notation")),
         _ => Err("a list goes into an array, a vector, JSON or text".to_owned()),

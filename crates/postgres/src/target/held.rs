@@ -11,6 +11,7 @@ use super::shown::Shown;
 use crate::client::Connections;
 use crate::encode::{Encoder, Filled, From, Within};
 use crate::source::PostgresSource;
+use crate::sql::Part;
 use crate::template::identifier;
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Fingerprint, FingerprintKey, SlicePart, StoreName, record};
 use whimbrel_store::{
-    HeldBatch, HeldContents, HeldFlow, HeldRecord, ReadBatch, ReadRequest, Relation, Result, RunContext,
-    Source as _, StoreError, StoreErrorKind, Unreadable, WriteRequest,
+    HeldBatch, HeldContents, HeldFlow, HeldRecord, Mode, ReadBatch, ReadRequest, Relation, Result,
+    RunContext, Source as _, StoreError, StoreErrorKind, Unreadable, WriteRequest,
 };
 
 /// How many rows are read at a time.
@@ -30,6 +31,8 @@ const BATCH_RECORDS: usize = 4_000;
 const BATCH_BYTES: usize = 4 << 20;
 /// The column that says which flow a row belongs to.
 const FLOW: &str = "whimbrel flow";
+/// The column that says what a row was when it was read: the transaction that wrote it, and its key, as texts.
+const VERSION: &str = "whimbrel version";
 
 /// A table that is read back.
 pub(super) struct Reading<'a> {
@@ -71,31 +74,33 @@ struct FlowReading {
 }
 
 impl Reading<'_> {
-    /// The columns that tell records of a flow apart; without any, nothing can be compared.
+    /// The columns that tell records of a flow apart; without any, each is compared as a whole.
     pub(super) fn key(&self, request: &WriteRequest, schema: &Schema) -> Result<Vec<String>> {
-        let key = route::key(self.store, request, self.table, schema)?;
-        if key.is_empty() { Err(self.no_key()) } else { Ok(key) }
+        route::key(self.store, request, self.table, schema)
     }
 
-    /// The columns that tell all rows apart.
-    fn own_key(&self) -> Result<Vec<String>> {
+    /// The columns that tell all rows apart, where there are any.
+    pub(super) fn own_key(&self) -> Vec<String> {
         let asked = &self.request.key;
-        let key = if asked.is_empty() { route::table_key(self.table) } else { asked.clone() };
-        if key.is_empty() { Err(self.no_key()) } else { Ok(key) }
+        if asked.is_empty() { route::table_key(self.table) } else { asked.clone() }
     }
 
-    /// Records that nothing tells apart cannot be compared.
-    fn no_key(&self) -> StoreError {
-        let table = &self.table.sql;
-        let context =
-            format!("the records of {table} cannot be compared: they have no key that tells them apart");
+    /// Records that nothing tells apart cannot be looked up.
+    pub(super) fn no_key(&self) -> StoreError {
+        let context = format!(
+            "the records of {} cannot be looked up: they have no key that tells them apart",
+            self.table.sql
+        );
         StoreError::new(StoreErrorKind::Unsupported, self.store, context)
-            .with_hint("name the columns of a unique key under `key`, or compare counts alone")
+            .with_hint("name the columns of a unique key under `key`, or compare all records")
     }
 
     /// Parts of the table: ranges of the key.
     pub(super) async fn parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
-        let key = self.own_key()?;
+        let key = self.own_key();
+        if key.is_empty() {
+            return Ok(vec![Part::Whole.to_slice()]);
+        }
         // A tenant's rows may be few among many; of a whole table some pages tell enough.
         let relation = if self.request.scope.is_empty() {
             Relation::Table(self.table.sql.clone())
@@ -112,7 +117,7 @@ impl Reading<'_> {
 
     /// What reads these flows' rows, the whole table's where a row may be of none of them.
     pub(super) fn query(&self, flows: &[HeldFlow]) -> Result<Query> {
-        let key = self.own_key()?;
+        let key = self.own_key();
         let is_told = flows.iter().any(|flow| !flow.constants.is_empty()) || flows.len() != 1;
         let holds_others = flows.iter().all(|flow| !flow.constants.is_empty());
         let mut columns: BTreeSet<String> = key.iter().cloned().collect();
@@ -179,7 +184,8 @@ impl Reading<'_> {
     }
 
     fn others(&self, key: &[String], columns: &[String]) -> Result<FlowReading> {
-        let of_key = key.iter().filter_map(|name| self.table.column(name)).map(|column| Filled {
+        let told_by = if key.is_empty() { columns } else { key };
+        let of_key = told_by.iter().filter_map(|name| self.table.column(name)).map(|column| Filled {
             name: column.name.clone(),
             from: From::Column(0),
             wire: column.wire.clone(),
@@ -218,6 +224,19 @@ impl Query {
     pub(super) fn request(&self) -> ReadRequest {
         let sql = format!("SELECT {} FROM {} AND {{slice}}", self.fields, self.from);
         ReadRequest { columns: self.texts.clone(), ..request(Relation::Query(sql), self.key.clone()) }
+    }
+
+    /// The same, read so that rows can be told from later versions of them, if a flow is to delete some: only tables
+    /// that hold rows themselves know of versions, and those alone are written in mode `changed`.
+    pub(super) fn versioned(mut self, reading: &Reading<'_>) -> Self {
+        let key = reading.own_key();
+        if reading.request.mode == Mode::Changed && !key.is_empty() {
+            let key = key.iter().map(|name| format!("({})::pg_catalog.text", identifier(name)));
+            let parts: Vec<_> = std::iter::once("(xmin)::pg_catalog.text".to_owned()).chain(key).collect();
+            let version = format!("(pg_catalog.json_build_array({}))::pg_catalog.text", parts.join(", "));
+            self.fields = format!("{}, {version} AS {}", self.fields, identifier(VERSION));
+        }
+        self
     }
 
     /// The columns that are read.
@@ -316,9 +335,10 @@ impl FlowReading {
         key: &FingerprintKey,
     ) -> Fingerprint {
         let (mut keys, mut whole) = (Canonical::default(), Canonical::default());
-        for (canonical, columns) in
-            [(&mut keys, self.key.iter().collect::<Vec<_>>()), (&mut whole, self.compared.iter().collect())]
-        {
+        let compared: Vec<_> = self.compared.iter().collect();
+        let told_by = if self.key.is_empty() { compared.clone() } else { self.key.iter().collect() };
+        let has_key = raw.iter().all(|value| !told_by.contains(&&value.column));
+        for (canonical, columns) in [(&mut keys, told_by), (&mut whole, compared)] {
             canonical.text("not as it could have been written");
             for name in columns {
                 canonical.key(name);
@@ -330,7 +350,6 @@ impl FlowReading {
             }
         }
         let found = key.fingerprint(&keys, &whole);
-        let has_key = raw.iter().all(|value| !self.key.contains(&value.column));
         Fingerprint { key: known.filter(|_| has_key).map_or(found.key, |known| known.key), ..found }
     }
 }
@@ -363,10 +382,18 @@ impl HeldContents for Contents {
     fn key(&self, row: usize) -> Map<String, Value> {
         let reading = self.reading(row);
         let mut record = reading.shown.record(&self.records, row);
+        if reading.key.is_empty() {
+            return record;
+        }
         reading.key.iter().filter_map(|name| record.remove_entry(name)).collect()
     }
 
     fn record(&self, row: usize) -> Map<String, Value> {
         self.reading(row).shown.record(&self.records, row)
+    }
+
+    fn version(&self, row: usize) -> Value {
+        let versions = self.records.column_by_name(VERSION).and_then(|column| column.as_string_opt::<i32>());
+        versions.map_or(Value::Null, |versions| versions.value(row).into())
     }
 }

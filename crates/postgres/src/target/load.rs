@@ -2,7 +2,8 @@
 //! sequences, statistics.
 
 use super::catalog::{self, Table};
-use super::{Writing, route};
+use super::langchain::VECTOR_INDEX;
+use super::{Writing, route, vector_index};
 use crate::catalog::resolve;
 use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
@@ -170,6 +171,11 @@ pub(super) async fn steps(
     }
     steps.sort_by_key(|(place, _)| *place);
     Ok(steps.into_iter().map(|(_, step)| step).collect())
+}
+
+/// Whether a step looks at what the table holds, for the planner.
+pub(super) fn is_statistics(step: &LoadStep) -> bool {
+    step.name.starts_with(ANALYZE)
 }
 
 /// A step's name, taken apart: what is done, to which table, and the name of what.
@@ -377,6 +383,10 @@ pub(super) async fn apply(store: &StoreName, connections: &Connections, step: &L
     let (kind, oid, name) = parts(store, step)?;
     let doing = |error| from_driver(store, format!("cannot do what follows the load: {}", step.text), error);
     let lease = connections.lease(Purpose::Write).await?;
+    if kind == VECTOR_INDEX {
+        vector_index::make(store, &lease, oid, &step.text).await?;
+        return lease.finish().await;
+    }
     if kind == SEQUENCE {
         lease.client().batch_execute(&step.text).await.map_err(doing)?;
         return lease.finish().await;
@@ -396,6 +406,8 @@ pub(super) async fn apply(store: &StoreName, connections: &Connections, step: &L
                 lease.client().batch_execute(&sql).await.map_err(doing)?;
             }
         }
+    } else if kind == INDEX && vector_index::is_one(&definition) {
+        vector_index::make(store, &lease, oid, &definition).await?;
     } else {
         lease.client().batch_execute(&definition).await.map_err(doing)?;
     }

@@ -132,6 +132,9 @@ impl LookUp {
     pub(super) async fn new(reading: &Reading<'_>, schema: &SchemaRef, lease: &Lease) -> Result<Self> {
         let request = reading.request.clone();
         let key = reading.key(&request, schema)?;
+        if key.is_empty() {
+            return Err(reading.no_key());
+        }
         let encoder = super::route::encoder(reading.store, &request, reading.table, &key, schema)?;
         let flow = HeldFlow { constants: Vec::new(), columns: Arc::clone(schema), request };
         let query = reading.query(std::slice::from_ref(&flow))?;

@@ -132,7 +132,8 @@ pub(crate) fn columns(
             from: From::Column(at),
             wire: column.wire.clone(),
             form: form(store, request, &column.name)?,
-            is_not_null: column.is_not_null,
+            // Over one NULL the library's searches fail.
+            is_not_null: column.is_not_null || request.collection.is_some(),
             is_ignored: request.ignore.contains(&column.name),
             without: within(store, request, column)?,
             refuses_blanks: refuses_blanks(request, field, &column.wire),

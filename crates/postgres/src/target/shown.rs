@@ -2,7 +2,7 @@
 
 use crate::catalog::Column;
 use crate::copy::Row;
-use crate::encode::{Encoder, Meaning, Rows, Wire, elements_of};
+use crate::encode::{Encoder, Meaning, Rows, Wire, date_text, elements_of, moment_text};
 use crate::rows::RowBuffer;
 use crate::types::{ColumnType, Precision, ReadAs, Scalar};
 use arrow::array::RecordBatch;
@@ -34,7 +34,15 @@ impl Shown {
 
 /// A value as it is shown: documents and arrays as what they are, no padding.
 fn plain(value: Value, wire: &Wire) -> Value {
-    let Value::String(text) = value else { return value };
+    let text = match value {
+        Value::String(text) => text,
+        Value::Number(_) => return out_of_calendar(value, wire),
+        Value::Array(elements) => {
+            let Wire::Array(element, _) = wire else { return Value::Array(elements) };
+            return elements.into_iter().map(|value| out_of_calendar(value, element)).collect();
+        }
+        other => return other,
+    };
     match wire {
         Wire::Json | Wire::Jsonb => json::parse(&text).unwrap_or(Value::String(text)),
         Wire::Text { is_padded: true, .. } => Value::String(text.trim_end_matches(' ').to_owned()),
@@ -45,6 +53,19 @@ fn plain(value: Value, wire: &Wire) -> Value {
             Err(_) => Value::String(text),
         },
         _ => Value::String(text),
+    }
+}
+
+/// Days and moments that have no calendar's text are counts; they are shown as PostgreSQL writes them.
+fn out_of_calendar(value: Value, wire: &Wire) -> Value {
+    let Some(count) = value.as_i64() else { return value };
+    match wire {
+        Wire::Date if count == i64::from(i32::MAX) => "infinity".into(),
+        Wire::Date if count == i64::from(i32::MIN) => "-infinity".into(),
+        Wire::Date => date_text(count).into(),
+        Wire::Timestamp(_) => moment_text(count, false).into(),
+        Wire::TimestampTz(_) => moment_text(count, true).into(),
+        _ => value,
     }
 }
 
@@ -105,13 +126,17 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
         Wire::Time(_) => Scalar::Time,
         Wire::Timestamp(_) => Scalar::Timestamp,
         Wire::TimestampTz(_) => Scalar::TimestampTz,
-        Wire::Text { .. } | Wire::Enum(_) | Wire::Cast(_) | Wire::Vector(_) | Wire::Array(..) => Scalar::Text,
+        Wire::Text { .. } | Wire::Enum(_) | Wire::Cast(_) => Scalar::Text,
+        Wire::Vector(_) | Wire::HalfVector(_) | Wire::SparseVector(_) | Wire::Bits(_) | Wire::Array(..) => {
+            Scalar::Bytea
+        }
     };
     let column_type = match wire {
         Wire::Vector(_) => ColumnType::Vector(Precision::Single),
+        Wire::HalfVector(_) => ColumnType::Vector(Precision::Half),
         Wire::Array(element, _) => match &**element {
             // There are no arrays of arrays; what is in an array of vectors is shown as it was sent.
-            Wire::Vector(_) | Wire::Array(..) => ColumnType::Scalar(Scalar::Bytea),
+            Wire::Vector(_) | Wire::HalfVector(_) | Wire::Array(..) => ColumnType::Scalar(Scalar::Bytea),
             element => ColumnType::List(scalar(element)),
         },
         wire => ColumnType::Scalar(scalar(wire)),
@@ -125,5 +150,29 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
         column_type,
         holds_null: true,
         nullable: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_no_calendar_holds_is_shown_as_postgresql_writes_it() {
+        let moments = [
+            (i64::MAX, "infinity"),
+            (i64::MIN, "-infinity"),
+            (9_214_646_400_000_000_000, "294000-01-01 00:00:00+00"),
+        ];
+        for (count, text) in moments {
+            assert_eq!(plain(json!(count), &Wire::TimestampTz(6)), text);
+        }
+        assert_eq!(plain(json!(i64::MIN), &Wire::Timestamp(6)), "-infinity");
+        assert_eq!(plain(json!(i32::MAX), &Wire::Date), "infinity");
+        assert_eq!(plain(json!(i32::MIN), &Wire::Date), "-infinity");
+        assert_eq!(plain(json!(i64::MAX), &Wire::Int8), json!(i64::MAX), "a number stays one");
+        let days = Wire::Array(Box::new(Wire::Date), 0);
+        assert_eq!(plain(json!([i32::MAX, "2024-02-29"]), &days), json!(["infinity", "2024-02-29"]));
     }
 }

@@ -1,5 +1,6 @@
 //! Writing one batch inside the open transaction, until every record has an outcome.
 
+use super::before::Keeping;
 use super::merge::Statements;
 use crate::encode::Rows;
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
@@ -51,6 +52,8 @@ pub(crate) struct Delivery<'a> {
     pub contested: bool,
     /// Whether the table held nothing before this run.
     pub is_new: bool,
+    /// Whose before-images are kept; `None`: none are.
+    pub keeping: Option<Keeping<'a>>,
     pub outcomes: &'a mut [Option<Outcome>],
 }
 
@@ -67,10 +70,11 @@ impl Delivery<'_> {
             return Ok(());
         }
         let staged = self.stage(rows).await?;
-        self.merge_all(staged).await
+        self.merge_all(staged.clone()).await?;
+        self.keep_images(&staged).await
     }
 
-    fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Client {
         self.open.lease.client()
     }
 
@@ -129,6 +133,9 @@ impl Delivery<'_> {
             self.execute(make).await?;
         } else {
             self.execute(&format!("DELETE FROM {stage}")).await?;
+        }
+        if let (Some(_), Some(images)) = (self.keeping, &self.statements.images) {
+            self.execute(&images.make).await?;
         }
         let mut staged = Vec::with_capacity(rows.len());
         let mut waiting = vec![rows];
@@ -247,7 +254,7 @@ impl Delivery<'_> {
         Ok(left)
     }
 
-    async fn prepared(&mut self, sql: &str) -> Result<Statement> {
+    pub(super) async fn prepared(&mut self, sql: &str) -> Result<Statement> {
         if let Some(statement) = self.open.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -263,13 +270,25 @@ impl Delivery<'_> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
         let (from, upto) = (number(*first), number(last + 1));
         let bounds: [&(dyn ToSql + Sync); 2] = [&from, &upto];
+        let take = match (self.keeping, &self.statements.images) {
+            (Some(_), Some(images)) => Some(self.prepared(&images.take).await.map_err(Failure::Fatal)?),
+            _ => None,
+        };
         let client = self.client();
+        let taking = async {
+            match &take {
+                Some(take) => client.execute(take, &bounds).await.map(drop),
+                None => Ok(()),
+            }
+        };
         // The savepoint and what follows it go together.
-        let (begun, merged) = futures::join!(
+        let (begun, taken, merged) = futures::join!(
             client.batch_execute("SAVEPOINT whimbrel_batch"),
+            taking,
             client.query_one(merge, &bounds)
         );
         begun.map_err(|error| self.judge(error))?;
+        taken.map_err(|error| self.judge(error))?;
         let merged = merged.and_then(|row| {
             let created: Option<Vec<i32>> = row.try_get(0)?;
             let held: Option<Vec<i32>> = row.try_get(1)?;

@@ -1,5 +1,6 @@
 //! The statements that bring records from a staging table into their table.
 
+use super::before::Images;
 use crate::encode::{Encoder, Meaning, Wire};
 use crate::target::catalog::{Identity, Table};
 use crate::template::{identifier, literal};
@@ -21,6 +22,8 @@ pub(crate) struct Statements {
     /// Of rows by their numbers (`$1`): which stand in the table, within the scope, with the same content, and
     /// which guarded columns hold something else. `None`: the table has no key.
     pub classify: Option<String>,
+    /// Keeps what a merge writes over. `None`: the table has no key.
+    pub images: Option<Images>,
     /// Queries that find staged rows which the table will refuse, with the reason, without an error.
     pub probes: Vec<String>,
 }
@@ -73,6 +76,7 @@ impl Plan<'_> {
                 Mode::Insert | Mode::Upsert | Mode::SkipExisting => self.insert(&stage, &names),
             },
             classify: (!self.key.is_empty()).then(|| self.classify(&stage)),
+            images: (!self.key.is_empty()).then(|| self.images(&stage)),
             probes: self.probes(&stage),
             stage,
         }
@@ -109,6 +113,8 @@ impl Plan<'_> {
         let held = format!("t.{}", identifier(name));
         let by_text = self.table.column(name).is_none_or(|column| match &column.wire {
             Wire::Json | Wire::Cast(_) => true,
+            // To their own equality the two zeros are one.
+            Wire::Vector(_) | Wire::HalfVector(_) | Wire::SparseVector(_) => true,
             Wire::Array(element, _) => **element == Wire::Json,
             _ => false,
         });

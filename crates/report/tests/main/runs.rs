@@ -74,6 +74,7 @@ fn summary(run: &RunId, rejects: RejectSummary) -> Summary {
         flows: [(FlowName::new("f"), counts())].into(),
         unmatched: [].into(),
         shared: 0,
+        deletions: [].into(),
         rejects,
         capacity: Capacity::default(),
         cost_usd: Cost::default(),

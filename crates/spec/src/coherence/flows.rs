@@ -1,8 +1,9 @@
 //! Flows read and write stores that exist, say each thing once, and wait for each other without circles.
 
-use super::{Findings, changed, each};
+use super::{Findings, changed, each, langchain};
 use crate::elements::checks::CheckElement;
 use crate::elements::flows::{After, Flow};
+use crate::elements::from::From as FromElement;
 use crate::elements::into::{Into, OnDuplicate};
 use crate::names::suggest;
 use crate::order;
@@ -74,6 +75,10 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         file(spec, &path, from.store.as_deref(), from.path.is_some(), other, findings);
         return;
     }
+    if is_chroma(spec, from.store.as_deref()) || from.collection.is_some() {
+        collection(spec, name, from, findings);
+        return;
+    }
     match (&from.table, &from.query) {
         (None, None) => {
             let message = format!("`from` of the flow `{name}` has neither `table` nor `query`");
@@ -109,6 +114,31 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
 
 fn is_files(spec: &Spec, store: Option<&str>) -> bool {
     store.and_then(|store| spec.document().stores.get(store)).is_some_and(|store| store.files.is_some())
+}
+
+fn is_chroma(spec: &Spec, store: Option<&str>) -> bool {
+    store.and_then(|store| spec.document().stores.get(store)).is_some_and(|store| store.chroma.is_some())
+}
+
+/// A collection of Chroma is named by `collection`, and nothing else is.
+fn collection(spec: &Spec, name: &str, from: &FromElement, findings: &mut Findings) {
+    let at = |key: &str| spec.key_position(&["flows", name, "from", key]);
+    let shown = from.store.as_deref().unwrap_or_default();
+    let others = [("table", from.table.is_some()), ("query", from.query.is_some())];
+    if spec.document().stores.contains_key(shown) && !is_chroma(spec, from.store.as_deref()) {
+        let message =
+            format!("`collection` names a collection of Chroma, and the store `{shown}` is not `chroma`");
+        findings.add(at("collection"), message, "name its `table`");
+    } else if let Some((key, _)) = others.into_iter().find(|(_, there)| *there) {
+        let message = match from.collection.is_some() {
+            true => format!("`{key}` has no place beside `collection`"),
+            false => format!("the store `{shown}` is `chroma`, which has no `{key}`"),
+        };
+        findings.add(at(key), message, "name the `collection`, and which of its records with `where`");
+    } else if from.collection.is_none() {
+        let message = format!("no collection of the store `{shown}` is named");
+        findings.add(spec.position(&["flows", name, "from"]), message, "say which: `collection: NAME`");
+    }
 }
 
 /// A file is named by its `path`, and nothing else is. `other` is what stands there besides.
@@ -157,7 +187,22 @@ fn into(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
             path.push(&index);
         }
         store(spec, &path, name, "into", target.store.as_deref(), findings);
-        if is_files(spec, target.store.as_deref()) || target.path.is_some() {
+        if is_chroma(spec, target.store.as_deref()) {
+            let at = spec.position(&[path.as_slice(), &["store"]].concat());
+            let message = format!(
+                "the store `{}` is `chroma`, to which nothing is ever written",
+                target.store.as_deref().unwrap_or_default()
+            );
+            findings.add(
+                at,
+                message,
+                "write into another store: `postgres`, `sqlite`, `dynamodb` or `files`",
+            );
+            continue;
+        }
+        if target.langchain.is_some() {
+            langchain::check(spec, &path, name, target, findings);
+        } else if is_files(spec, target.store.as_deref()) || target.path.is_some() {
             let other = target.table.as_ref().map(|_| "table");
             file(spec, &path, target.store.as_deref(), target.path.is_some(), other, findings);
         } else if target.table.is_none() {

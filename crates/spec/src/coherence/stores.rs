@@ -19,6 +19,7 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
         ("postgres", store.postgres.is_some()),
         ("dynamodb", store.dynamodb.is_some()),
         ("sqlite", store.sqlite.is_some()),
+        ("chroma", store.chroma.is_some()),
         ("files", store.files.is_some()),
     ];
     let mut kinds: Vec<&str> = present.iter().filter(|(_, there)| *there).map(|(kind, _)| *kind).collect();
@@ -29,7 +30,7 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
             findings.add(
                 at,
                 format!("the store `{name}` has no kind"),
-                "give it `postgres`, `dynamodb`, `sqlite` or `files`",
+                "give it `postgres`, `dynamodb`, `sqlite`, `chroma` or `files`",
             );
         }
         [_] => {}
@@ -44,6 +45,7 @@ fn kinds(spec: &Spec, name: &str, store: &Store, findings: &mut Findings) {
         let at = spec.key_position(&["stores", name, "schema"]);
         let hint = match kinds.as_slice() {
             ["dynamodb"] => "describe the tables under `dynamodb: { tables: … }`",
+            ["chroma"] => "leave it out: nothing is made in a Chroma directory",
             _ => "leave it out: the columns of a file follow from the flow",
         };
         findings.add(at, "`schema` belongs to a `postgres` or `sqlite` store", hint);

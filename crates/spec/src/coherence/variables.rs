@@ -4,9 +4,8 @@
 use super::Findings;
 use crate::check::{SqlAt, TemplateAt, Texts, shorten};
 use crate::elements::variables::Variable;
-use crate::error::{SpecError, SpecErrorKind};
 use crate::names::suggest;
-use crate::provider::{BUILT_IN, LATER, PROVIDERS};
+use crate::provider::{BUILT_IN, PROVIDERS};
 use crate::span::TextSpan;
 use crate::spec::Spec;
 use crate::sql::{self, Finding};
@@ -101,12 +100,6 @@ fn references(spec: &Spec, at: &TemplateAt, findings: &mut Findings) {
                 }
             }
             Target::Provider { name, .. } if PROVIDERS.contains(&name.as_str()) => {}
-            Target::Provider { name, .. } if LATER.contains(&name.as_str()) => {
-                let message =
-                    format!("not yet: the provider `{name}` is part of the language and not built yet");
-                let hint = "use `env`, `file`, `prompt` or `credentials`, or give the value with `--set`";
-                findings.errors.push(SpecError::at(SpecErrorKind::NotYet, place, message, hint));
-            }
             Target::Provider { name, .. } => {
                 let message = format!("there is no provider `{name}`");
                 findings.add(place, message, suggest(name, "providers", PROVIDERS.iter().copied()));

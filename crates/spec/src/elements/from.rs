@@ -4,7 +4,7 @@ use super::text::{OneOrMany, Sql, TemplateText};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What a flow reads: a store, and exactly one of `table`, `query` and `path`.
+/// What a flow reads: a store, and exactly one of `table`, `query`, `collection` and `path`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-label" = "a flow's `from`"))]
@@ -18,9 +18,8 @@ pub struct From {
     /// A query in the store's own SQL; `{slice}` in it marks where a slice's condition goes.
     #[serde(default)]
     pub query: Option<Sql>,
-    /// A Chroma collection.
+    /// A Chroma collection: `docs`, `database/docs`, or `tenant/database/docs`.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
     pub collection: Option<TemplateText>,
     /// In a `files` store: a file, a folder of files of one format, or an export of a DynamoDB table.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! A flow's `into`
 
+use super::langchain::Langchain;
 use super::text::{OneOrMany, ScopeValue, TemplateText};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
@@ -18,10 +19,9 @@ pub struct Into {
     /// The table.
     #[serde(default)]
     pub table: Option<TemplateText>,
-    /// The tables of a langchain-postgres collection.
+    /// A collection in the tables of langchain-postgres.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "write into a `table`"))]
-    pub langchain: Option<Value>,
+    pub langchain: Option<Langchain>,
     /// In a `files` store: the file.
     #[serde(default)]
     pub path: Option<TemplateText>,

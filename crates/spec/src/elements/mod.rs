@@ -10,6 +10,7 @@ pub mod environments;
 pub mod flows;
 pub mod from;
 pub mod into;
+pub mod langchain;
 pub mod limits;
 pub mod prices;
 pub mod stores;
@@ -69,7 +70,6 @@ pub struct Document {
     pub prices: BTreeMap<String, Price>,
     /// Whether before-images are journalled, so that the run can be undone.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "write `undo: false` or leave it out"))]
     pub undo: bool,
 }
 

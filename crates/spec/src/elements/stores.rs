@@ -21,10 +21,9 @@ pub struct Store {
     /// A SQLite database: the path of its file, relative to the spec.
     #[serde(default)]
     pub sqlite: Option<TemplateText>,
-    /// A Chroma directory, or the parts of a server's address.
+    /// Chroma: the path of a persistent directory, relative to the spec, or its parts.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "stores of today: `postgres`, `dynamodb`, `sqlite`, `files`"))]
-    pub chroma: Option<Value>,
+    pub chroma: Option<Chroma>,
     /// A folder of files: a path relative to the spec, the URL of an object store, or its parts.
     #[serde(default)]
     pub files: Option<Files>,
@@ -159,6 +158,75 @@ pub struct FilesParts {
     /// The region of the bucket.
     #[serde(default)]
     pub region: Option<TemplateText>,
+}
+
+/// A Chroma directory.
+#[derive(Clone, Debug)]
+pub enum Chroma {
+    /// The path of the directory.
+    Folder(TemplateText),
+    /// The same in parts.
+    Parts(Box<ChromaParts>),
+}
+
+impl<'de> Deserialize<'de> for Chroma {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value {
+            Value::Object(_) => serde_json::from_value(value).map(Self::Parts),
+            _ => serde_json::from_value(value).map(Self::Folder),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Chroma {
+    fn schema_name() -> Cow<'static, str> {
+        "Chroma".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let folder = generator.subschema_for::<TemplateText>();
+        let parts = generator.subschema_for::<ChromaParts>();
+        json_schema!({ "anyOf": [folder, parts] })
+    }
+}
+
+/// A Chroma directory in parts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store's `chroma`"))]
+pub struct ChromaParts {
+    /// The path of the directory, relative to the spec.
+    #[serde(default)]
+    pub path: Option<TemplateText>,
+    /// The tenant of collections that are named without one.
+    #[serde(default)]
+    pub tenant: Option<TemplateText>,
+    /// The database of collections that are named without one.
+    #[serde(default)]
+    pub database: Option<TemplateText>,
+    /// What becomes of a record whose embedding Chroma has lost: `reject`, or `null` for an embedding that is NULL.
+    #[serde(default)]
+    pub lost: Option<LostRule>,
+    /// The URL of a running server.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "name the server's persistent directory with `path`, which holds more exact embeddings than a server gives"))]
+    pub url: Option<TemplateText>,
+    /// What lets us into a server.
+    #[serde(default)]
+    #[schemars(extend("x-not-yet" = "it belongs to `url`"))]
+    pub token: Option<TemplateText>,
+}
+
+/// What becomes of a record whose embedding is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LostRule {
+    /// It is a reject.
+    Reject,
+    /// It goes on, with NULL for an embedding.
+    Null,
 }
 
 /// How records are written in files.

@@ -35,8 +35,20 @@ pub struct VariableDeclaration {
     pub description: Option<String>,
     /// How a `${cognito:…}` that is not there is made.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "leave it out; give the value with `--set`"))]
-    pub cognito: Option<Value>,
+    pub cognito: Option<CognitoCreation>,
+}
+
+/// How the user of a variable's `${cognito:…}` is made where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a variable's `cognito`"))]
+pub struct CognitoCreation {
+    /// Whether `run` makes it; `clean` then removes it.
+    #[serde(default)]
+    pub create: bool,
+    /// Its e-mail address.
+    #[serde(default)]
+    pub email: Option<Scalar>,
 }
 
 impl Variable {
@@ -53,6 +65,15 @@ impl Variable {
     #[must_use]
     pub fn is_secret(&self) -> bool {
         matches!(self, Self::Declared(VariableDeclaration { secret: true, .. }))
+    }
+
+    /// How the user of its `${cognito:…}` is made, where it is to be made.
+    #[must_use]
+    pub fn creation(&self) -> Option<&CognitoCreation> {
+        match self {
+            Self::Declared(declaration) => declaration.cognito.as_ref().filter(|cognito| cognito.create),
+            Self::Value(_) => None,
+        }
     }
 
     /// The only values that it may have; `None`: any.

@@ -1,5 +1,6 @@
 //! Flows with every value filled in.
 
+use super::langchain;
 use super::selection::{Chosen, Selection};
 use super::values::{Source, Values};
 use crate::each::EachPath;
@@ -49,7 +50,8 @@ async fn targets(
     let from = from_request(spec, name, from, values).await?;
     let checks: Vec<Check> =
         flow.checks.iter().enumerate().flat_map(|(index, check)| checks(spec, name, index, check)).collect();
-    let transform = sql(spec, &["flows", name, "transform"]);
+    let written = sql(spec, &["flows", name, "transform"]);
+    let transform = written.or_else(|| langchain::transform(spec, name, flow));
     let parameters = parameters(&from, &checks, transform.as_ref(), values).await?;
     let mut resolved = Vec::new();
     for index in &chosen.targets {
@@ -87,7 +89,7 @@ fn sql(spec: &Spec, path: &[&str]) -> Option<SqlText> {
 }
 
 /// A text under a path with its variables filled in; nothing where there is none.
-async fn text(spec: &Spec, path: &[&str], values: &mut Values<'_>) -> Result<String> {
+pub(super) async fn text(spec: &Spec, path: &[&str], values: &mut Values<'_>) -> Result<String> {
     match spec.tree.find(path).and_then(|node| Some((node, node.text()?))) {
         Some((node, text)) => {
             let filled = values.fill(Source::new(text, node.span(), false)).await?;
@@ -111,7 +113,11 @@ async fn from_request(
     let relation = match sql(spec, &["flows", name, "from", "query"]) {
         Some(query) => Relation::Query(query),
         None => {
-            let key = if from.path.is_some() { "path" } else { "table" };
+            let key = match (from.path.is_some(), from.collection.is_some()) {
+                (true, _) => "path",
+                (false, true) => "collection",
+                (false, false) => "table",
+            };
             Relation::Table(text(spec, &["flows", name, "from", key], values).await?)
         }
     };
@@ -139,15 +145,27 @@ async fn into_request(
     values: &mut Values<'_>,
 ) -> Result<IntoRequest> {
     let place = if into.path.is_some() { "path" } else { "table" };
+    let langchain = langchain::resolve(spec, path, into, values).await?;
+    let mut scope = scope(spec, path, into, values).await?;
+    let (table, key) = match &langchain {
+        Some((langchain, table)) => {
+            scope.insert(langchain::SCOPE.to_owned(), ParameterValue(langchain.uuid.clone()));
+            (table.clone(), vec!["id".to_owned()])
+        }
+        None => {
+            let key = into.key.as_ref().map(|key| key.as_slice().to_vec()).unwrap_or_default();
+            (text(spec, &[path, &[place]].concat(), values).await?, key)
+        }
+    };
     Ok(IntoRequest {
         store: StoreName::new(into.store.clone().unwrap_or_default()),
-        table: text(spec, &[path, &[place]].concat(), values).await?,
-        key: into.key.as_ref().map(|key| key.as_slice().to_vec()).unwrap_or_default(),
+        table,
+        key,
         mode: into.mode,
         guarded: into.guarded,
         on_duplicate: into.on_duplicate,
         order: into.order.as_ref().map(|order| order.as_slice().to_vec()).unwrap_or_default(),
-        scope: scope(spec, path, into, values).await?,
+        scope,
         nulls: into.nulls,
         forms: into.forms.iter().map(|(column, form)| (column.clone(), form.as_str().to_owned())).collect(),
         ignore: into.ignore.clone(),
@@ -155,6 +173,7 @@ async fn into_request(
         delete_missing: into.delete_missing,
         allow_lossy: into.allow_lossy.clone(),
         shape: into.shape.clone(),
+        langchain: langchain.map(|(langchain, _)| langchain),
         batch_records: into.batch.records,
         batch_bytes: into.batch.bytes,
         position: spec.position(path),

@@ -2,6 +2,7 @@
 
 mod environment;
 mod flows;
+mod langchain;
 mod selection;
 mod stores;
 mod values;
@@ -31,6 +32,11 @@ pub struct Choices {
     pub run_id: Option<String>,
     /// `${run_started}`: when the run began, RFC 3339; the same when it is resumed. `None` outside a run.
     pub run_started: Option<String>,
+    /// Nothing is written with these values, so that one which only a run makes may be stood in for.
+    pub preview: bool,
+    /// `${working_folder}`: where whoever gave the command stands, an absolute path; paths in a spec are relative to
+    /// the spec without it.
+    pub working_folder: Option<String>,
 }
 
 impl std::fmt::Debug for Choices {
@@ -60,9 +66,11 @@ async fn resolve_here(spec: &Spec, choices: &Choices, providers: &Providers) -> 
     let selection = selection::select(spec, choices.only.as_deref())?;
     let mut values = Values::new(spec, environment.clone(), choices, providers)?;
     let filled = fill(spec, environment, &selection, &mut values).await;
-    filled
-        .map_err(|error| error.redacted(&values.secrets))
-        .map(|resolved| Resolved { secrets: values.secrets, ..resolved })
+    filled.map_err(|error| error.redacted(&values.secrets)).map(|resolved| Resolved {
+        secrets: values.secrets,
+        creations: values.creations,
+        ..resolved
+    })
 }
 
 async fn fill(
@@ -95,8 +103,10 @@ async fn fill(
         stores,
         flows,
         unmatched: document.unmatched,
+        undo: document.undo,
         verify,
         limits: limits(spec),
+        creations: Vec::new(),
         secrets: Redactor::default(),
         digest: digest.finish(),
         path: spec.path().to_owned(),

@@ -34,6 +34,7 @@ pub(super) async fn resolve(
         Some(store) if store.postgres.is_some() => StoreKind::Postgres,
         Some(store) if store.files.is_some() => StoreKind::Files,
         Some(store) if store.sqlite.is_some() => StoreKind::Sqlite,
+        Some(store) if store.chroma.is_some() => StoreKind::Chroma,
         _ => StoreKind::DynamoDb,
     };
     let path = ["stores", name, kind.as_str()];
@@ -52,6 +53,7 @@ pub(super) async fn resolve(
         (StoreKind::DynamoDb, Value::Object(parts)) => dynamodb(parts, spec, name, base_dir, digest)?,
         (StoreKind::DynamoDb, _) => Value::Object(Map::new()),
         (StoreKind::Sqlite, filled) => sqlite(&filled, name, at, base_dir)?,
+        (StoreKind::Chroma, filled) => chroma(filled, name, at, base_dir)?,
         (StoreKind::Files, filled) => {
             let format = store.and_then(|store| store.format).map(FileFormat::as_str);
             files(filled, format, base_dir).ok_or_else(|| empty_root(name, at))??
@@ -260,6 +262,28 @@ fn sqlite(filled: &Value, name: &str, at: Position, base_dir: &Path) -> Result<V
         return Err(SpecError::invalid(at, message, "name a file: `sqlite: data/app.db`"));
     }
     Ok(path_value(&absolute(&base_dir.join(path))?))
+}
+
+/// The parts of a Chroma directory, its path absolute.
+fn chroma(filled: Value, name: &str, at: Position, base_dir: &Path) -> Result<Value> {
+    let mut parts = match filled {
+        Value::Object(parts) => parts,
+        other => Map::from_iter([("path".to_owned(), other)]),
+    };
+    let written = parts.get("path").and_then(Value::as_str).unwrap_or_default();
+    let path = written.strip_prefix("chroma:").unwrap_or(written);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() {
+        let message = format!("the path of the store `{name}` came out empty");
+        return Err(SpecError::at(SpecErrorKind::NoValue, at, message, "give it as `data/chroma`"));
+    }
+    // A server's address stays as it is, for the store to refuse.
+    let path = match path.starts_with("http://") || path.starts_with("https://") {
+        true => Value::String(path.to_owned()),
+        false => path_value(&absolute(&base_dir.join(path))?),
+    };
+    parts.insert("path".to_owned(), path);
+    Ok(Value::Object(parts))
 }
 
 fn path_value(path: &Path) -> Value {

@@ -4,14 +4,24 @@ use super::Choices;
 use crate::elements::variables::Variable;
 use crate::error::{Position, Result, SpecError, SpecErrorKind};
 use crate::names::suggest;
-use crate::provider::{Found, Providers};
+use crate::provider::{Creation, Found, Provider, ProviderError, Providers};
 use crate::redact::Redactor;
+use crate::resolved::CreatedValue;
 use crate::span::TextSpan;
 use crate::spec::Spec;
 use crate::template::{Part, Reference, Target, Template};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+
+/// What stands for a value that only a run makes: no record can have it, and a UUID's column takes it.
+const NOT_MADE_YET: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Whom what is made for a variable belongs to, as it is written on it.
+#[must_use]
+pub fn owner(migration: &str, environment: Option<&str>) -> String {
+    format!("{migration}/{}", environment.unwrap_or_default())
+}
 
 /// A text of the spec that is to be filled in, and where it stands.
 #[derive(Clone, Copy)]
@@ -38,6 +48,8 @@ pub(super) struct Values<'a> {
     known: BTreeMap<String, String>,
     asked: BTreeMap<(String, String), Option<Found>>,
     pub(super) secrets: Redactor,
+    /// The values that a run makes where they are not there.
+    pub(super) creations: Vec<CreatedValue>,
 }
 
 type Answer<'b> = Pin<Box<dyn Future<Output = Result<String>> + Send + 'b>>;
@@ -56,7 +68,16 @@ impl<'a> Values<'a> {
             return Err(SpecError::at(SpecErrorKind::Usage, None, message, hint));
         }
         let (known, asked) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { spec, environment, choices, providers, known, asked, secrets: Redactor::default() })
+        Ok(Self {
+            spec,
+            environment,
+            choices,
+            providers,
+            known,
+            asked,
+            secrets: Redactor::default(),
+            creations: Vec::new(),
+        })
     }
 
     /// The text with every variable in it filled in.
@@ -160,6 +181,7 @@ impl<'a> Values<'a> {
             "environment" => (&self.environment, "the spec has no environments"),
             "run_id" => (&self.choices.run_id, "it is known in a run only"),
             "run_started" => (&self.choices.run_started, "it is known in a run only"),
+            "working_folder" => (&self.choices.working_folder, "it is known to the program only"),
             _ => return None,
         };
         Some(value.clone().ok_or_else(|| {
@@ -196,12 +218,13 @@ impl<'a> Values<'a> {
     ) -> Result<String> {
         let question = (provider.to_owned(), argument.to_owned());
         if !self.asked.contains_key(&question) {
-            let Some(asked) = self.providers.get(provider) else {
+            let providers = self.providers;
+            let Some(asked) = providers.get(provider) else {
                 let message = format!("the provider `{provider}` cannot be asked here");
                 let hint = self.by_hand(source, "give the value in another way");
                 return Err(SpecError::at(SpecErrorKind::Provider, at, message, hint));
             };
-            let found = asked.lookup(argument).await.map_err(|error| {
+            let found = self.look_up_or_create(asked, argument, source).await.map_err(|error| {
                 let kind = if error.absent { SpecErrorKind::NoValue } else { SpecErrorKind::Provider };
                 SpecError::at(kind, at, error.message.clone(), error.hint.clone()).caused_by(error)
             })?;
@@ -216,6 +239,46 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// A value that is not there is made only by a run, and only where the variable says so. A preview goes on
+    /// with a value that nothing has.
+    async fn look_up_or_create(
+        &mut self,
+        provider: &dyn Provider,
+        argument: &str,
+        source: Source<'_>,
+    ) -> std::result::Result<Option<Found>, ProviderError> {
+        let found = provider.lookup(argument).await?;
+        let Some(creation) = self.creation(provider, source) else {
+            return Ok(found);
+        };
+        self.creations.push(CreatedValue {
+            provider: provider.name(),
+            argument: argument.to_owned(),
+            owner: creation.owner.clone(),
+            existed: found.is_some(),
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+        if self.choices.preview {
+            return Ok(Some(Found { value: NOT_MADE_YET.to_owned(), secret: false }));
+        }
+        match self.choices.run_id {
+            Some(_) => provider.create(argument, &creation).await,
+            None => Ok(None),
+        }
+    }
+
+    /// How the value of the variable in hand is made, where its spec says that it is to be made.
+    fn creation(&self, provider: &dyn Provider, source: Source<'_>) -> Option<Creation> {
+        let document = self.spec.document();
+        let wanted = document.variables.get(source.variable?)?.creation()?;
+        (provider.name() == "cognito").then(|| Creation {
+            email: wanted.email.as_ref().map(|email| email.0.clone()),
+            owner: owner(&document.migration, self.environment.as_deref()),
+        })
+    }
+
     fn nothing_found(&self, provider: &str, argument: &str, at: Position, source: Source<'_>) -> SpecError {
         let (message, first) = match provider {
             "env" => (
@@ -223,6 +286,10 @@ impl<'a> Values<'a> {
                 format!("set it: `export {argument}=…`"),
             ),
             "file" => (format!("there is no file `{argument}`"), "paths are relative to the spec".to_owned()),
+            "cognito" => (
+                format!("there is no Cognito user `{argument}`"),
+                "make it, let `run` make it (`cognito: { create: true }` at the variable)".to_owned(),
+            ),
             _ => (format!("`{provider}` has no value for `{argument}`"), "check the argument".to_owned()),
         };
         let mut hint = self.by_hand(source, &first);

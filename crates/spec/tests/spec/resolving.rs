@@ -317,11 +317,15 @@ fn built_in_variables_and_files_have_values() {
     let spec = changed(
         SPEC,
         "  never: \"${prompt:Never asked}\"",
-        "  never: \"postgres://u:${file:table.json}@h/${run_id}-${run_started:-x}\"",
+        "  never: \"postgres://u:${file:table.json}@h/${run_id}-${run_started:-x}${working_folder}\"",
     );
-    let choices = Choices { run_id: Some("r1".to_owned()), ..only(&["repair"]) };
+    let choices = Choices {
+        run_id: Some("r1".to_owned()),
+        working_folder: Some("/home/w".to_owned()),
+        ..only(&["repair"])
+    };
     let Outcome { resolved, .. } = resolve(&spec, &[], &choices);
-    assert_eq!(resolved.stores[&"unused".into()].config, json!("postgres://u:{}@h/r1-x"));
+    assert_eq!(resolved.stores[&"unused".into()].config, json!("postgres://u:{}@h/r1-x/home/w"));
     assert_eq!(resolved.secrets.redact("a {} b"), "a *** b");
 }
 
@@ -479,4 +483,25 @@ flows: { t: { from: { store: other, table: t }, into: { store: lite, table: t } 
     assert_eq!(lite.schema_file, Some(folder.path().join("schema.sql")));
     let other = &resolved.stores[&"other".into()];
     assert_eq!(other.config, json!(folder.path().join("b.db").display().to_string()));
+}
+
+#[test]
+fn a_chroma_directory_is_relative_to_the_spec_and_its_collection_is_a_relation() {
+    let text = "\
+migration: m
+stores:
+  vec: { chroma: 'data/chroma' }
+  parts: { chroma: { path: c, tenant: acme, lost: null } }
+  pg: { postgres: 'postgres://h/d' }
+flows:
+  a: { from: { store: vec, collection: docs }, into: { store: pg, table: docs } }
+  b: { from: { store: parts, collection: acme/db/docs }, into: { store: pg, table: more } }
+";
+    let Outcome { resolved, folder, .. } = resolve(text, &[], &Choices::default());
+    let vec = &resolved.stores[&"vec".into()];
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    assert_eq!((vec.kind, &vec.config), (StoreKind::Chroma, &json!({ "path": path("data/chroma") })));
+    let parts = &resolved.stores[&"parts".into()];
+    assert_eq!(parts.config, json!({ "path": path("c"), "tenant": "acme", "lost": null }));
+    assert_eq!(resolved.flows[1].from.relation, Relation::Table("acme/db/docs".to_owned()));
 }

@@ -152,11 +152,11 @@ fn unknown_keys_name_the_nearest_one() {
 fn wrong_types() {
     assert_snapshot!(refused("  from: { store: pg }", "  from: pg"), @r"
     m/x.yaml:18:9: `from` must be a mapping, not text
-      hint: its keys: `store`, `table`, `query`, `path`, `where`, `slice_by`, `each`, `key_as`
+      hint: its keys: `store`, `table`, `query`, `collection`, `path`, `where`, `slice_by`, `each`, `key_as`
     ");
     assert_snapshot!(refused("limits: { retry_for: 5m, max_reject_rate: 0.05 }", "limits: [5m]"), @r"
     m/x.yaml:49:9: `limits` must be a mapping, not a list
-      hint: its keys: `max_write_units`, `max_read_units`, `max_reject_rate`, `retry_for`, `stall_after`
+      hint: its keys: `max_cost_usd`, `max_write_units`, `max_read_units`, `max_reject_rate`, `retry_for`, `stall_after`
     ");
     assert_snapshot!(refused("  user_id: \"42\"", "  user_id: [42]"), @r"
     m/x.yaml:4:12: `user_id` must be text, a number, true or false or a mapping, not a list
@@ -260,7 +260,7 @@ fn unknown_values() {
     ");
     assert_snapshot!(refused("mode: upsert", "mode: replace"), @r"
     m/x.yaml:38:13: `mode` cannot be `replace`
-      hint: values of `mode`: `insert`, `upsert`, `skip_existing`, `update`
+      hint: values of `mode`: `insert`, `upsert`, `skip_existing`, `changed`, `update`
     ");
     assert_snapshot!(refused("rfc3339_nanos", "rfc3339_nano"), @r"
     m/x.yaml:40:25: `created_at` cannot be `rfc3339_nano`
@@ -304,7 +304,7 @@ fn stores() {
     ");
     assert_snapshot!(refused("    postgres: \"${database}\"\n", ""), @r"
     m/x.yaml:10:3: the store `pg` has no kind
-      hint: give it `postgres`, `dynamodb`, `sqlite` or `files`
+      hint: give it `postgres`, `dynamodb`, `sqlite`, `chroma` or `files`
     ");
     assert_snapshot!(refused("      region: us-east-1\n", "      region: us-east-1\n      schema: x.sql\n"), @r"
     m/x.yaml:16:7: unknown key `schema` in a store's `dynamodb`
@@ -520,11 +520,11 @@ fn text_that_is_no_spec() {
     ");
     assert_snapshot!(text_refused("- a\n- b\n"), @r"
     m/x.yaml:1:1: the spec must be a mapping, not a list
-      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`
+      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`
     ");
     assert_snapshot!(text_refused("just text\n"), @r"
     m/x.yaml:1:1: the spec must be a mapping, not text
-      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`
+      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`
     ");
     assert_snapshot!(refused("  user_id: \"42\"", "\tuser_id: \"42\""), @r"
     m/x.yaml:4:2: not valid YAML: tabs disallowed within this context (block indentation)
@@ -715,19 +715,44 @@ fn files_are_named_by_path() {
 }
 
 #[test]
+fn collections_belong_to_chroma() {
+    let spec = |store: &str, from: &str, into: &str| {
+        format!(
+            "migration: m\nstores:\n  pg: {{ postgres: \"postgres://h/d\" }}\n  vec: {{ {store} }}\nflows:\n  f:\n    from: {{ {from} }}\n    into: {{ {into} }}\n"
+        )
+    };
+    let vec = "chroma: data/c";
+    let pg = "store: pg, table: t";
+    for (store, from, into, said) in [
+        (vec, "store: vec, table: t", pg, "`chroma`, which has no `table`"),
+        (vec, "store: vec", pg, "no collection of the store `vec` is named"),
+        (vec, "store: pg, collection: t", pg, "the store `pg` is not `chroma`"),
+        (vec, "store: vec, collection: t, query: SELECT 1", pg, "`query` has no place beside `collection`"),
+        (vec, "store: pg, table: t", "store: vec, table: t", "to which nothing is ever written"),
+        ("chroma: { path: c, lost: maybe }", "store: vec, collection: t", pg, "`lost`"),
+        (
+            "chroma: c, schema: s.sql",
+            "store: vec, collection: t",
+            pg,
+            "nothing is made in a Chroma directory",
+        ),
+    ] {
+        let refusal = text_refused(&spec(store, from, into));
+        assert!(refusal.contains(said), "{said}: {refusal}");
+    }
+}
+
+#[test]
 fn stores_and_sources_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    chroma: { url: \"http://x\" }"), @r"
-    m/x.yaml:11:5: not yet: `chroma` in a store is part of the language and not built yet
-      hint: stores of today: `postgres`, `dynamodb`, `sqlite`, `files`
+    m/x.yaml:11:15: not yet: `url` in a store's `chroma` is part of the language and not built yet
+      hint: name the server's persistent directory with `path`, which holds more exact embeddings than a server gives
     ");
     assert_snapshot!(not_yet("      region: us-east-1", "      capacity: { during_run: 100 }"), @r"
     m/x.yaml:15:7: not yet: `capacity` in a store's `dynamodb` is part of the language and not built yet
       hint: leave it out; set the capacity by hand before the run
     ");
-    assert_snapshot!(not_yet("      table: users\n", "      collection: users\n"), @r"
-    m/x.yaml:23:7: not yet: `collection` in a flow's `from` is part of the language and not built yet
-      hint: read a `table` or a `query`
-    ");
+
     assert_snapshot!(not_yet("      table: users\n", "      run: flows\n"), @r"
     m/x.yaml:23:7: not yet: `run` in a flow's `from` is part of the language and not built yet
       hint: read a `table` or a `query`

@@ -61,14 +61,14 @@ fn a_shape_is_that_of_a_file() {
     m/x.yaml:37:16: unknown key `objectby` in a flow's `shape`
       hint: did you mean `object_by`?
     ");
-    assert_snapshot!(into("shape: {}"), @r"
-    m/x.yaml:37:14: `object_by` is missing in a flow's `shape`
-      hint: add `object_by: …`: the column whose values are the keys of one object
-    ");
     assert_snapshot!(into("shape: project"), @r"
     m/x.yaml:37:14: `shape` must be a mapping, not text
-      hint: its keys: `object_by`
+      hint: its keys: `object_by`, `records_by`, `list`
     ");
+}
+
+#[test]
+fn a_shape_says_by_which_column() {
     let file = changed(
         BASE,
         "    postgres: \"${database}\"\n    schema: schema.sql",
@@ -76,12 +76,33 @@ fn a_shape_is_that_of_a_file() {
     );
     let flow = "    into: { store: ddb, table: \"${table}\", key: pk, mode: skip_existing }";
     let shaped = |shape: &str| {
-        let into = format!("    into: {{ store: dump, path: p.json, shape: {{ object_by: {shape} }} }}");
+        let into = format!("    into: {{ store: dump, path: p.json, shape: {{ {shape} }} }}");
         text_refused(&changed(&file, flow, &into))
     };
-    assert_eq!(shaped("project"), "accepted");
-    assert_snapshot!(shaped("''"), @r"
+    assert_eq!(shaped("object_by: project"), "accepted");
+    assert_eq!(shaped("records_by: project, list: tokens"), "accepted");
+    assert_snapshot!(shaped(""), @r"
+    m/x.yaml:45:47: the `shape` does not say by which column
+      hint: add `object_by: …`, the column whose values are the keys of one object, or `records_by: …`
+    ");
+    assert_snapshot!(shaped("object_by: ''"), @r"
     m/x.yaml:45:60: `object_by` names no column
-      hint: name the column whose values are the object's keys
+      hint: name the column whose values tell the documents apart
+    ");
+    assert_snapshot!(shaped("object_by: project, records_by: project"), @r"
+    m/x.yaml:45:69: a file is one object, or holds records
+      hint: leave `object_by` or `records_by` out
+    ");
+    assert_snapshot!(shaped("list: tokens"), @r"
+    m/x.yaml:45:47: the `shape` does not say by which column
+      hint: add `object_by: …`, the column whose values are the keys of one object, or `records_by: …`
+    ");
+    assert_snapshot!(shaped("object_by: project, list: ''"), @r"
+    m/x.yaml:45:75: `list` cannot be named so
+      hint: give the list a name of its own
+    ");
+    assert_snapshot!(shaped("records_by: project, list: project"), @r"
+    m/x.yaml:45:76: `list` cannot be named so
+      hint: give the list a name of its own
     ");
 }

@@ -86,7 +86,7 @@ fn demo(from: &str, to: &str) -> String {
 fn references() {
     assert_snapshot!(refused("${env:SHOP_TABLE:-shop}", "${shop_table}"), @r"
     m/x.yaml:3:11: there is no variable `shop_table`
-      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`
+      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`, `working_folder`
     ");
     assert_snapshot!(refused("${env:SHOP_TABLE:-shop}", "${datset}"), @r"
     m/x.yaml:3:11: there is no variable `datset`
@@ -162,11 +162,11 @@ fn sql() {
     ");
     assert_snapshot!(refused("AS sk, name\n", "AS sk,\n        $nope AS name\n"), @r"
     m/x.yaml:18:9: there is no variable `nope` for the parameter `$nope`
-      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`
+      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`, `working_folder`
     ");
     assert_snapshot!(refused("name <> ''", "name <> $nope"), @r"
     m/x.yaml:15:33: there is no variable `nope` for the parameter `$nope`
-      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`
+      hint: variables: `database`, `dataset`, `table`, `user_id`, `environment`, `run_id`, `run_started`, `working_folder`
     ");
     assert_snapshot!(refused("{slice}\"", "{slice} AND ${table} = 1\""), @r"
     m/x.yaml:23:71: `${…}` has no place in SQL

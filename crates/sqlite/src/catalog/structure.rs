@@ -1,5 +1,6 @@
 //! What the database is made of, for a copy of all of it.
 
+use super::notes::{About, Notes};
 use super::{Column, Kind, Table, find, names};
 use crate::error::from_driver;
 use crate::sql::{identifier, is_same_name};
@@ -19,7 +20,7 @@ const LOOKED_AT: usize = 20_000;
 
 /// Reads the structure of all tables.
 pub(crate) fn structure(store: &StoreName, connection: &Connection) -> Result<Structure> {
-    let mut found = Found { connection, structure: Structure::default() };
+    let mut found = Found { connection, structure: Structure::default(), notes: Notes::default() };
     let failed = |error| from_driver(store, "cannot read what the database is made of", error);
     let shadows = shadows(connection).map_err(failed)?;
     let mut tables = Vec::new();
@@ -27,8 +28,8 @@ pub(crate) fn structure(store: &StoreName, connection: &Connection) -> Result<St
         match find(store, connection, &name)? {
             Some(table) if table.kind == Kind::Table && !shadows.contains(&table.name) => tables.push(table),
             Some(table) if table.kind != Kind::Table => {
-                let hint = "what it shows is copied where it is named: `?table=`";
-                found.note(format!("{} {} is left out: {hint}", table.kind, table.quoted()));
+                let about = if table.kind == Kind::View { About::View } else { About::Virtual };
+                found.notes.group(about, table.quoted());
             }
             _ => {}
         }
@@ -38,6 +39,7 @@ pub(crate) fn structure(store: &StoreName, connection: &Connection) -> Result<St
         found.structure.tables.push(read);
     }
     found.spread_text();
+    found.structure.notes = found.notes.into_sentences();
     Ok(found.structure)
 }
 
@@ -50,11 +52,12 @@ fn shadows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 struct Found<'a> {
     connection: &'a Connection,
     structure: Structure,
+    notes: Notes,
 }
 
 impl Found<'_> {
     fn note(&mut self, note: String) {
-        self.structure.notes.push(note);
+        self.notes.add(note);
     }
 
     fn table(&mut self, table: &Table, all: &[Table]) -> rusqlite::Result<TableStructure> {
@@ -75,10 +78,11 @@ impl Found<'_> {
             unique.push(std::mem::take(&mut primary_key));
         }
         if has_check(&table.sql) {
-            self.note(format!("CHECK constraints of {} are left out", table.quoted()));
+            self.notes.group(About::Checks, table.quoted());
         }
         if !table.triggers.is_empty() {
-            self.note(format!("triggers of {} are left out: {}", table.quoted(), table.triggers.join(", ")));
+            let triggers = format!("{} ({})", table.quoted(), table.triggers.join(", "));
+            self.notes.group(About::Triggers, triggers);
         }
         Ok(TableStructure {
             name: table.name.clone(),
@@ -109,12 +113,12 @@ impl Found<'_> {
             }
         }
         if reading == Reading::Integer && is_made_up(&column.declared) && self.holds_others(table, column)? {
-            self.note(format!("{shown} ({}) is text: not all of its values are integers", column.declared));
+            self.notes.group(About::NotIntegers, format!("{shown} ({})", column.declared));
             declared = Some(Reading::Text.word().to_owned());
             field = Reading::Text.field(&column.name, &column.declared);
         }
         if column.is_generated {
-            self.note(format!("{shown} is a generated column: its values are copied, not how they are made"));
+            self.notes.group(About::Generated, shown.clone());
         }
         let is_counted = table.rowid_alias.as_ref() == Some(&column.name);
         let next = if is_counted { self.next(table)? } else { None };
@@ -188,11 +192,8 @@ impl Found<'_> {
             });
             let Some((table, name)) = uneven.next() else { return };
             drop(uneven);
-            self.note(format!(
-                "{}.{} is text, as what it is compared with",
-                identifier(&table),
-                identifier(&name)
-            ));
+            let shown = format!("{}.{}", identifier(&table), identifier(&name));
+            self.notes.group(About::ComparedWithText, shown);
             let tables = self.structure.tables.iter_mut().filter(|other| other.name == table);
             for column in
                 tables.flat_map(|table| &mut table.columns).filter(|column| *column.field.name() == name)
@@ -283,13 +284,13 @@ impl Found<'_> {
             let folds = columns.iter().any(|(.., collation)| !collation.eq_ignore_ascii_case("BINARY"));
             let columns: Option<Vec<(String, bool)>> =
                 columns.into_iter().map(|(column, descends, _)| Some((column?, descends))).collect();
-            let shown = format!("index {} of {}", identifier(&name), table.quoted());
+            let shown = format!("{} of {}", identifier(&name), table.quoted());
             match columns {
-                _ if is_partial => self.note(format!("{shown} is left out: it is over some records only")),
-                None => self.note(format!("{shown} is left out: it is over an expression")),
+                _ if is_partial => self.notes.group(About::PartialIndex, shown),
+                None => self.notes.group(About::ExpressionIndex, shown),
                 Some(columns) => {
                     if folds && is_unique {
-                        self.note(format!("{shown} is made by bytes: it told texts apart in another way"));
+                        self.note(format!("index {shown} is made by bytes: it told texts apart in another way"));
                     }
                     if origin == "u" {
                         unique.push(columns.into_iter().map(|(column, _)| column).collect());

@@ -87,33 +87,31 @@ impl Reading {
         &self.client.store
     }
 
-    /// The columns that tell records of a flow apart; without any, nothing can be compared.
+    /// The columns that tell records of a flow apart; without any, each is compared as a whole.
     pub(crate) fn key(&self, request: &WriteRequest, schema: &Schema) -> Result<Vec<String>> {
-        let key = route::key(self.store(), request, &self.table, schema)?;
-        if key.is_empty() { Err(self.no_key()) } else { Ok(key) }
+        route::key(self.store(), request, &self.table, schema)
     }
 
-    /// The columns that tell all rows apart.
+    /// The columns that tell all rows apart, where there are any.
     fn own_key(&self) -> Result<Vec<String>> {
         let asked = self.request.key.iter();
         let asked = asked
             .map(|name| Ok(route::existing(self.store(), &self.table, name, "`key` names it")?.name.clone()));
         let asked = asked.collect::<Result<Vec<_>>>()?;
-        let key = if asked.is_empty() { self.table.primary_key().to_vec() } else { asked };
-        if key.is_empty() { Err(self.no_key()) } else { Ok(key) }
+        Ok(if asked.is_empty() { self.table.primary_key().to_vec() } else { asked })
     }
 
+    /// Records that nothing tells apart cannot be looked up.
     fn no_key(&self) -> StoreError {
         let table = self.table.quoted();
         let context =
-            format!("the records of {table} cannot be compared: they have no key that tells them apart");
+            format!("the records of {table} cannot be looked up: they have no key that tells them apart");
         StoreError::new(StoreErrorKind::Unsupported, self.store(), context)
-            .with_hint("name the columns of a unique key under `key`, or compare counts alone")
+            .with_hint("name the columns of a unique key under `key`, or compare all records")
     }
 
     /// Parts of the table: ranges of its rowid or key.
     pub(crate) async fn parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
-        self.own_key()?;
         let (store, request) = (self.store().clone(), request(&self.table));
         let parts = self.client.read_back(move |connection| {
             let layout = Layout::read(&store, connection, &request)?;
@@ -181,7 +179,8 @@ impl Reading {
     }
 
     fn others(&self, key: &[String], columns: &[String]) -> Result<FlowReading> {
-        let of_key = key.iter().filter_map(|name| self.table.column(name));
+        let told_by = if key.is_empty() { columns } else { key };
+        let of_key = told_by.iter().filter_map(|name| self.table.column(name));
         let of_key = of_key.map(|column| route::plain(&self.table, column)).collect();
         let encoder = Encoder::new(of_key, key, []).map_err(|reason| mismatch(self.store(), reason))?;
         let reading = self.flow(&encoder, key, columns)?;
@@ -346,7 +345,7 @@ impl std::fmt::Debug for Contents {
 impl HeldContents for Contents {
     fn key(&self, row: usize) -> Map<String, Value> {
         let reading = self.understanding.of(self.flows.get(row).copied().flatten());
-        self.shown(row, |name| reading.key.iter().any(|key| is_same_name(key, name)))
+        self.shown(row, |name| reading.key.is_empty() || reading.key.iter().any(|key| is_same_name(key, name)))
     }
 
     fn record(&self, row: usize) -> Map<String, Value> {
@@ -374,6 +373,9 @@ pub(crate) fn look_up(
     let failed = |error| from_driver(store, "cannot look records up by their keys", error);
     let query = reading.query(std::slice::from_ref(flow))?;
     let names = reading.key(&flow.request, &flow.columns)?;
+    if names.is_empty() {
+        return Err(reading.no_key());
+    }
     let encoder = route::encoder(store, &flow.request, &reading.table, &names, &flow.columns)?;
     let keys = key_encoder(store, &encoder, &names)?;
     let sql = format!(

@@ -107,6 +107,7 @@ pub fn writing(table: &str, mode: Mode) -> WriteRequest {
         scope: BTreeMap::new(),
         allow_lossy: Vec::new(),
         shape: None,
+        collection: None,
     }
 }
 

@@ -144,14 +144,15 @@ impl Draft {
         }
     }
 
+    /// Whether what is read is CSV, by its name or by `--format`.
+    pub fn reads_csv(&self) -> bool {
+        is_file(&self.from)
+            && self.from_format.clone().or_else(|| suffix(&self.from)).as_deref() == Some("csv")
+    }
+
     /// How records can be written whole, whatever they hold; `None`: column by column.
     pub fn takes_whole(&self) -> Option<Whole> {
-        let format = || {
-            let Place::File { name, .. } = &self.into else { return None };
-            let (_, name) = whimbrel_files::Compression::of_name(name);
-            name.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase())
-        };
-        match (&self.into, self.into_format.clone().or_else(format).as_deref()) {
+        match (&self.into, self.into_format.clone().or_else(|| suffix(&self.into)).as_deref()) {
             // An update names what it sets.
             (Place::DynamoDb { .. }, _) => (self.mode != "update").then_some(Whole::Table),
             (place, _) if is_file(place) && self.writes_items() => Some(Whole::Items),
@@ -383,13 +384,19 @@ pub fn is_file(place: &Place) -> bool {
     matches!(place, Place::File { .. } | Place::Standard)
 }
 
+/// What a file's name ends with, behind its last point but that of a compression.
+fn suffix(place: &Place) -> Option<String> {
+    let Place::File { name, .. } = place else { return None };
+    let (_, name) = whimbrel_files::Compression::of_name(name);
+    name.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase())
+}
+
 /// Whether a file's name does not say how its records are written. A folder's files may say it.
 fn says_no_format(place: &Place) -> bool {
     match place {
         Place::Standard => true,
-        Place::File { name, .. } => {
-            let (_, name) = whimbrel_files::Compression::of_name(name);
-            let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix).to_ascii_lowercase();
+        Place::File { .. } => {
+            let suffix = suffix(place).unwrap_or_default();
             let others = ["arrows", "ipc", "feather"];
             whimbrel_files::Format::of_word(&suffix).is_none() && !others.contains(&suffix.as_str())
         }

@@ -115,6 +115,7 @@ impl<'a> Ends<'a> {
             scope: std::collections::BTreeMap::new(),
             allow_lossy: Vec::new(),
             shape: None,
+            collection: None,
         })?;
         Ok((target, mode))
     }
@@ -128,6 +129,12 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
     let ends = Ends::of(workspace, opened)?;
     let described = ends.source(None)?.describe().await.map_err(refused)?;
     if described.schema.index_of(ITEM).is_err() {
+        if draft.reads_csv() && !is_file(&draft.into) && draft.transform.is_none() {
+            let table = ends.target_table().await?;
+            let names = described.schema.fields().iter().filter(|field| field.data_type().is_string());
+            let names: Vec<_> = names.map(|field| field.name().clone()).collect();
+            as_in_table(draft, table.as_ref(), names.iter(), false);
+        }
         return Ok(());
     }
     let is_tagged = described.sees_all || matches!(draft.from, Place::DynamoDb { .. });
@@ -149,8 +156,37 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
             format!("`{}` holds no record by which its columns could be told", draft.from.relation());
         return Err(EngineError::refused(message, "name them: `--columns id=text,count=number`"));
     }
+    let by_person = draft.transform.is_some();
     take(draft, &described, &sample);
+    if is_file(&draft.from) && !is_file(&draft.into) && !is_tagged && !by_person {
+        let table = ends.target_table().await?;
+        as_in_table(draft, table.as_ref(), sample.columns.iter().map(|column| &column.name), true);
+    }
     Ok(())
+}
+
+/// What a table that is there has as bytes is base64 in a text file. What it has as JSON is any value of a file of
+/// JSON; in other text it is the document's own text, which the table reads itself.
+fn as_in_table<'a>(
+    draft: &mut Draft,
+    table: Option<&SourceDescription>,
+    names: impl Iterator<Item = &'a String>,
+    is_json: bool,
+) {
+    let Some(table) = table else { return };
+    for name in names {
+        let Ok(field) = table.schema.field_with_name(name) else { continue };
+        let word = match field.data_type() {
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "binary",
+            _ if is_json && Logical::of(field) == Some(Logical::Json) => "json",
+            _ => continue,
+        };
+        match draft.columns.iter_mut().find(|(known, _)| known == name) {
+            Some((_, declared)) if is_json => word.clone_into(declared),
+            Some(_) => {}
+            None => draft.columns.push((name.clone(), word.to_owned())),
+        }
+    }
 }
 
 /// A copy of whole records, whatever they hold: nothing depends on a sample but what `where` and the key need.

@@ -166,6 +166,7 @@ async fn missing(target: &Arc<dyn Store>, structure: &Structure) -> Result<Vec<S
             scope: BTreeMap::new(),
             allow_lossy: Vec::new(),
             shape: None,
+            collection: None,
         };
         match target.target(request)?.state().await {
             Ok(_) => {}

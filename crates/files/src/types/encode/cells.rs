@@ -178,10 +178,18 @@ impl Cells {
         Ok(())
     }
 
-    /// The value for people.
-    pub(crate) fn preview(&self, row: usize) -> Value {
+    /// The value for people, as the file holds it: CSV has texts alone.
+    pub(crate) fn preview(&self, row: usize, writing: Writing) -> Value {
+        if self.is_null(row) {
+            return Value::Null;
+        }
         let (mut text, mut canonical) = (String::new(), Canonical::default());
-        match self.append(row, Writing::Json, &mut text, &mut canonical) {
+        let (writing, is_text) = match writing {
+            Writing::Csv => (Writing::Csv, true),
+            _ => (Writing::Json, false),
+        };
+        match self.append(row, writing, &mut text, &mut canonical) {
+            Ok(()) if is_text => Value::String(text),
             Ok(()) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
             Err(reason) => Value::String(reason),
         }

@@ -247,7 +247,7 @@ impl Encoder {
     /// The record for people.
     pub(crate) fn preview(&self, row: usize) -> Map<String, Value> {
         let there = self.columns.iter().filter(|(_, cells)| self.nulls == Nulls::Null || !cells.is_null(row));
-        there.map(|(name, cells)| (name.clone(), cells.preview(row))).collect()
+        there.map(|(name, cells)| (name.clone(), cells.preview(row, self.writing))).collect()
     }
 }
 

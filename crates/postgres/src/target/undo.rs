@@ -1,0 +1,191 @@
+//! Undoing a run: a table is brought back in one transaction, by the before-images that the run's own transactions
+//! have kept.
+
+use super::catalog::{Identity, Table};
+use super::route;
+use crate::client::{Connections, Lease, Purpose};
+use crate::error::from_driver;
+use crate::ledger;
+use crate::template::identifier;
+use crate::writer::digest;
+use serde_json::{Map, Value};
+use whimbrel_model::{RunId, StoreName};
+use whimbrel_store::undo::CONFLICTS_LISTED;
+use whimbrel_store::{Result, StoreError, Undone, WriteRequest};
+
+/// A key of no columns stands for a table that was brought back.
+const TABLES: &str = "\
+CREATE TABLE IF NOT EXISTS whimbrel.before_image (id bigserial PRIMARY KEY, run text NOT NULL, table_oid oid NOT NULL, \
+  flow text NOT NULL, key text[] NOT NULL, before text, after bytea, written_at timestamptz NOT NULL DEFAULT now()); \
+CREATE INDEX IF NOT EXISTS before_image_of_run ON whimbrel.before_image (run, table_oid)";
+
+/// How long a run can be undone.
+const FORGET: &str = "DELETE FROM whimbrel.before_image WHERE written_at < now() - interval '30 days'";
+
+/// Makes the table of before-images where it is missing.
+pub(super) async fn make(store: &StoreName, connections: &Connections) -> Result<()> {
+    let lease = connections.lease(Purpose::Write).await?;
+    ledger::make(store, &lease).await?;
+    let sql = format!("SELECT pg_advisory_xact_lock({}); {TABLES}; {FORGET}", ledger::LOCK);
+    let made = lease.client().batch_execute(&sql).await;
+    made.map_err(|error| from_driver(store, "cannot make the table of before-images", error))?;
+    lease.finish().await
+}
+
+/// Undoes one run in one table.
+pub(super) struct Undoing<'a> {
+    pub store: &'a StoreName,
+    pub connections: &'a Connections,
+    pub table: &'a Table,
+    pub request: &'a WriteRequest,
+    pub key: &'a [String],
+    pub run: &'a RunId,
+}
+
+impl Undoing<'_> {
+    /// Looks what there is to be brought back, and does it where it is asked for and nobody is in the way.
+    pub(super) async fn undo(&self, act: bool) -> Result<Undone> {
+        let lease = self.connections.lease(Purpose::Write).await?;
+        let is_there = "SELECT to_regclass('whimbrel.before_image') IS NOT NULL";
+        if !self.one::<bool>(&lease, is_there).await? {
+            lease.roll_back().await?;
+            return Ok(Undone { nothing_kept: true, ..Undone::default() });
+        }
+        let mut undone = self.gather(&lease).await?;
+        if undone.nothing_kept || undone.already {
+            lease.roll_back().await?;
+            return Ok(undone);
+        }
+        self.conflicts(&lease, &mut undone).await?;
+        if !act || undone.conflicts > 0 {
+            lease.roll_back().await?;
+            return Ok(undone);
+        }
+        self.bring_back(&lease).await?;
+        lease.finish().await?;
+        Ok(undone)
+    }
+
+    fn failed(&self, error: tokio_postgres::Error) -> StoreError {
+        from_driver(self.store, format!("cannot undo what was written into {}", self.table.sql), error)
+    }
+
+    async fn one<T>(&self, lease: &Lease, sql: &str) -> Result<T>
+    where
+        T: for<'s> tokio_postgres::types::FromSql<'s>,
+    {
+        let row = lease.client().query_one(sql, &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| self.failed(error))
+    }
+
+    /// The oldest image and the newest content of each key, in a table of this transaction; the rows that they are
+    /// of are locked.
+    async fn gather(&self, lease: &Lease) -> Result<Undone> {
+        let (client, oid, run) = (lease.client(), self.table.oid, self.run.as_str());
+        let create = format!(
+            "CREATE TEMP TABLE whimbrel_undo ON COMMIT DROP AS SELECT key, (array_agg(before ORDER BY id))[1] AS before, \
+             (array_agg(after ORDER BY id DESC))[1] AS after FROM whimbrel.before_image \
+             WHERE run = {} AND table_oid = {oid} GROUP BY key",
+            self.literal(run)?
+        );
+        client.batch_execute(&create).await.map_err(|error| self.failed(error))?;
+        let counts = "SELECT count(*), count(*) FILTER (WHERE key = '{}'), \
+             count(*) FILTER (WHERE key <> '{}' AND before IS NOT NULL), \
+             count(*) FILTER (WHERE key <> '{}' AND before IS NULL) FROM pg_temp.whimbrel_undo";
+        let row = client.query_one(counts, &[]).await.map_err(|error| self.failed(error))?;
+        let count = |at: usize| {
+            let count = row.try_get::<_, i64>(at).map_err(|error| self.failed(error))?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        };
+        let undone = Undone {
+            nothing_kept: count(0)? == 0,
+            already: count(1)? > 0,
+            restored: count(2)?,
+            removed: count(3)?,
+            ..Undone::default()
+        };
+        let lock = format!(
+            "ANALYZE pg_temp.whimbrel_undo; SELECT 1 FROM {} AS t JOIN pg_temp.whimbrel_undo u ON {} FOR UPDATE OF t",
+            self.table.sql,
+            self.by_key()?
+        );
+        client.batch_execute(&lock).await.map_err(|error| self.failed(error))?;
+        Ok(undone)
+    }
+
+    fn literal(&self, text: &str) -> Result<String> {
+        crate::template::literal(text).ok_or_else(|| {
+            StoreError::new(
+                whimbrel_store::StoreErrorKind::Internal,
+                self.store,
+                "the name of a run holds U+0000",
+            )
+        })
+    }
+
+    fn by_key(&self) -> Result<String> {
+        let mut equal = Vec::with_capacity(self.key.len());
+        for (at, name) in self.key.iter().enumerate() {
+            let column = route::existing(self.store, self.table, name, "it is part of the key")?;
+            equal.push(format!("t.{} = (u.key[{}])::{}", identifier(name), at + 1, column.type_name));
+        }
+        Ok(equal.join(" AND "))
+    }
+
+    /// Rows that hold neither what the run has left nor what stood there before.
+    async fn conflicts(&self, lease: &Lease, undone: &mut Undone) -> Result<()> {
+        let sql = format!(
+            "SELECT u.key, count(*) OVER () FROM pg_temp.whimbrel_undo u LEFT JOIN {} AS t ON {} \
+             WHERE {} IS DISTINCT FROM u.after AND (t.*)::text IS DISTINCT FROM u.before LIMIT {CONFLICTS_LISTED}",
+            self.table.sql,
+            self.by_key()?,
+            digest("t")
+        );
+        for row in lease.client().query(&sql, &[]).await.map_err(|error| self.failed(error))? {
+            let key: Vec<Option<String>> = row.try_get(0).map_err(|error| self.failed(error))?;
+            let count: i64 = row.try_get(1).map_err(|error| self.failed(error))?;
+            undone.conflicts = u64::try_from(count).unwrap_or(0);
+            let values = key.into_iter().map(|value| value.map_or(Value::Null, Value::String));
+            undone.conflicting.push(self.key.iter().cloned().zip(values).collect::<Map<_, _>>());
+        }
+        Ok(())
+    }
+
+    async fn bring_back(&self, lease: &Lease) -> Result<()> {
+        let (table, by_key) = (&self.table.sql, self.by_key()?);
+        let written = || self.table.columns.iter().filter(|column| !column.is_generated);
+        let names: Vec<_> = written().map(|column| identifier(&column.name)).collect();
+        let values: Vec<_> = names.iter().map(|name| format!("(i.r).{name}")).collect();
+        let set: Vec<_> = written()
+            .filter(|column| column.identity != Identity::Always && !self.key.contains(&column.name))
+            .map(|column| format!("{0} = (i.r).{0}", identifier(&column.name)))
+            .collect();
+        let images = |more: &str| {
+            format!(
+                "(SELECT u.key, u.before::{table} AS r FROM pg_temp.whimbrel_undo u WHERE u.before IS NOT NULL{more}) AS i"
+            )
+        };
+        let by_image = by_key.replace("(u.key[", "(i.key[");
+        let mut sql = format!(
+            "DELETE FROM {table} AS t USING pg_temp.whimbrel_undo u WHERE u.before IS NULL AND u.after IS NOT NULL AND {by_key}; "
+        );
+        if !set.is_empty() {
+            sql +=
+                &format!("UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ", set.join(", "), images(""));
+        }
+        sql += &format!(
+            "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} \
+             WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {by_image}); ",
+            names.join(", "),
+            values.join(", "),
+            images(" AND u.after IS NULL")
+        );
+        let (run, oid) = (self.literal(self.run.as_str())?, self.table.oid);
+        let flow = self.literal(self.request.flow.as_str())?;
+        sql += &format!(
+            "DELETE FROM whimbrel.before_image WHERE run = {run} AND table_oid = {oid}; \
+             INSERT INTO whimbrel.before_image (run, table_oid, flow, key) VALUES ({run}, {oid}, {flow}, '{{}}')"
+        );
+        lease.client().batch_execute(&sql).await.map_err(|error| self.failed(error))
+    }
+}
