@@ -179,7 +179,7 @@ fn what_the_source_no_longer_has_is_deleted() {
         "DELETE FROM lessons WHERE id IN (3, 4, 5); UPDATE lessons SET title = 'new' WHERE id = 9",
     );
     put(&place, json!({"id": {"S": "lesson-extra"}, "title": {"S": "by hand"}}));
-    put(&place, json!({"id": {"S": "nothing else"}}));
+    put(&place, json!({"id": {"S": "lesson-bare"}}));
     let plan = on("plan", &["--all"]);
     assert_eq!(plan["flows"][0]["deletes"], 5);
     let second = on("run", &["--verify", "--confirm"]);
@@ -203,7 +203,7 @@ fn a_source_without_records_deletes_nothing() {
     run(&["--create"]).expect(0);
     fill(&place, "data/lessons.pg", "TRUNCATE lessons");
     let ended = run(&[]).expect(3);
-    assert!(ended.out.contains("lessons: nothing was deleted: the source has no record"), "{}", ended.out);
+    assert!(ended.err.contains("lessons: nothing was deleted: the source has no record"), "{}", ended.err);
     assert_ne!(item(&place, "lesson-4"), Value::Null);
     fill(&place, "data/lessons.pg", "INSERT INTO lessons VALUES (1, 'one', NULL, 'infinity'), (2, 'two', NULL, now())");
     let rejected = place.run(&["run", "lessons.yaml", "--confirm", "--json"]).expect(3).json();

@@ -2,6 +2,8 @@
 //! databases, and looks at what it says, how it ends and what lies in the target afterwards.
 
 mod anew;
+mod cello;
+mod cello_repair;
 mod changed;
 mod contramate;
 mod copy;
@@ -29,4 +31,5 @@ mod servers;
 mod sqlite;
 mod streams;
 mod texts;
+mod values;
 mod verify;

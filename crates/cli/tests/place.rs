@@ -33,7 +33,12 @@ impl Shipped {
 
     /// The path of its spec.
     pub fn spec(&self) -> String {
-        self.folder.join(format!("{}.yaml", self.name)).display().to_string()
+        self.file(&format!("{}.yaml", self.name))
+    }
+
+    /// The path of one of its files.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
     }
 }
 
