@@ -110,7 +110,7 @@ impl Shape {
 /// # Errors
 /// PostgreSQL fails.
 pub(crate) async fn remove(server: &str) -> Result<()> {
-    let admin = open(server, None).await?;
+    let admin = open(server, false).await?;
     admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
     Ok(())
 }
@@ -121,7 +121,7 @@ pub(crate) async fn remove(server: &str) -> Result<()> {
 /// PostgreSQL fails.
 pub(crate) async fn clear(server: &str) -> Result<()> {
     remove(server).await?;
-    let admin = open(server, None).await?;
+    let admin = open(server, false).await?;
     admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     // Nobody is to write what others have left while something is measured.
     admin.batch_execute("CHECKPOINT").await?;
@@ -138,15 +138,19 @@ pub(crate) fn url(server: &str) -> Result<String> {
 /// # Errors
 /// PostgreSQL fails.
 pub(crate) async fn count(server: &str) -> Result<u64> {
-    let client = open(server, Some(DATABASE)).await?;
+    let client = open(server, true).await?;
     let count: i64 = client.query_one(&format!("SELECT count(*) FROM {TABLE}"), &[]).await?.get(0);
     Ok(u64::try_from(count)?)
 }
 
-async fn open(server: &str, database: Option<&str>) -> Result<Client> {
+/// A connection to the server or, with `target`, to that database of it.
+///
+/// # Errors
+/// PostgreSQL fails.
+pub(crate) async fn open(server: &str, target: bool) -> Result<Client> {
     let mut config: Config = server.parse()?;
-    if let Some(database) = database {
-        config.dbname(database);
+    if target {
+        config.dbname(DATABASE);
     }
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
@@ -169,7 +173,7 @@ impl Load {
     /// PostgreSQL fails.
     pub(crate) async fn prepare(server: &str, shape: Shape) -> Result<Self> {
         clear(server).await?;
-        open(server, Some(DATABASE)).await?.batch_execute(&shape.schema()).await?;
+        open(server, true).await?.batch_execute(&shape.schema()).await?;
         Ok(Self {
             server: server.to_owned(),
             sql: format!("COPY {TABLE} FROM STDIN (FORMAT binary)"),
@@ -183,7 +187,7 @@ impl Load {
     /// # Errors
     /// PostgreSQL fails.
     pub(crate) async fn session(self: &Arc<Self>) -> Result<Session> {
-        Ok(Session { load: Arc::clone(self), client: open(&self.server, Some(DATABASE)).await? })
+        Ok(Session { load: Arc::clone(self), client: open(&self.server, true).await? })
     }
 }
 

@@ -20,6 +20,7 @@ mod report;
 mod route;
 mod scan;
 mod serve;
+mod sqlite_to_postgres;
 mod template;
 
 use clap::{Parser, Subcommand};

@@ -19,11 +19,27 @@ pub(crate) async fn run(bench: &Bench, folder: &Path, name: &str, spec: &str) ->
     let mut command: Command = bound_to_us(&bench.whimbrel);
     command.args(["run", "--create", "--json", "--no-progress", "--journal"]);
     command.arg(folder.join(format!("journal-{name}"))).arg(&path).current_dir(folder);
-    // Nothing of this machine's configuration is to count.
+    bare(&mut command, folder);
+    watch(command, folder).await
+}
+
+/// Copies one place to another, with a journal in the folder.
+///
+/// # Errors
+/// The program cannot be started.
+pub(crate) async fn copy(bench: &Bench, folder: &Path, from: &str, to: &str) -> Result<Watched> {
+    let mut command: Command = bound_to_us(&bench.whimbrel);
+    command.args(["copy", from, to, "--json", "--no-progress", "--journal"]);
+    command.arg(folder.join("journal-copy")).current_dir(folder);
+    bare(&mut command, folder);
+    watch(command, folder).await
+}
+
+/// Nothing of this machine's configuration is to count.
+fn bare(command: &mut Command, folder: &Path) {
     command.env_clear().env("HOME", folder).env("AWS_EC2_METADATA_DISABLED", "true");
     command.envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TMPDIR"));
     command.env("AWS_ACCESS_KEY_ID", "bench").env("AWS_SECRET_ACCESS_KEY", "bench");
-    watch(command, folder).await
 }
 
 /// What a run came to: every row must have arrived.

@@ -63,7 +63,7 @@ pub(crate) fn json(rows: u64, measured: &[Measurement]) -> Value {
 pub(crate) fn table(rows: u64, measured: &[Measurement]) -> String {
     let mut text = String::new();
     // Writing into a string cannot fail, here and below.
-    let _ = writeln!(text, "{} records of about 290 bytes\n", grouped(&rows.to_string()));
+    let _ = writeln!(text, "{} records\n", grouped(&rows.to_string()));
     let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
     lines.extend(measured.iter().map(|measured| line(rows, measured)));
     let width = |column: usize| {

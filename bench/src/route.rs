@@ -5,6 +5,7 @@ use crate::dynamodb_to_postgres::DynamoDbToPostgres;
 use crate::load::Shape;
 use crate::postgres_to_dynamodb::{Mode, PostgresToDynamoDb};
 use crate::serve::Kind;
+use crate::sqlite_to_postgres::SqliteToPostgres;
 use futures::future::BoxFuture;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) const TABLE: &[&dyn Route] = &[
     &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Derived },
     &DynamoDbToPostgres { server: Kind::OnePartition, shape: Shape::Derived },
     &DynamoDbToPostgres { server: Kind::TwoPartitions, shape: Shape::Derived },
+    &SqliteToPostgres,
 ];
 
 /// From somewhere to somewhere, in some mode.

@@ -234,13 +234,13 @@ impl Drawn<'_> {
             match provider {
                 "ssm" => {
                     let name = argument.split(':').next().unwrap_or_default().trim_start_matches('/');
-                    let arn = self.placed.arn("ssm", &region, &format!("parameter/{name}"));
+                    let arn = self.value("ssm", &region, &argument, &format!("parameter/{name}"));
                     self.allow("Parameters", &["ssm:GetParameter"], arn);
                 }
                 "secret" => {
                     let name = argument.split('#').next().unwrap_or_default();
                     // A secret's ARN ends with six characters of its own.
-                    let arn = self.placed.arn("secretsmanager", &region, &format!("secret:{name}-??????"));
+                    let arn = self.value("secretsmanager", &region, name, &format!("secret:{name}-??????"));
                     self.allow("Secrets", &["secretsmanager:GetSecretValue"], arn);
                 }
                 _ => {
@@ -253,12 +253,17 @@ impl Drawn<'_> {
     }
 }
 
+impl Drawn<'_> {
+    /// The ARN of a value, which may be named by its ARN.
+    fn value(&self, service: &str, region: &str, name: &str, rest: &str) -> String {
+        if name.starts_with("arn:") { name.to_owned() } else { self.placed.arn(service, region, rest) }
+    }
+}
+
 /// What writing in a mode calls. Every mode asks whether the table is empty, by a scan of one item.
 fn writing(mode: WriteMode) -> (&'static str, &'static [&'static str]) {
     match mode {
-        WriteMode::Upsert => {
-            ("Upsert", &["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Scan"])
-        }
+        WriteMode::Upsert => ("Upsert", &["dynamodb:BatchWriteItem", "dynamodb:Scan"]),
         WriteMode::Insert | WriteMode::SkipExisting => (
             "Insert",
             &["dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem", "dynamodb:Scan"],
@@ -341,7 +346,10 @@ mod tests {
     #[test]
     fn names_become_parts_of_a_sid() {
         assert_eq!(title("my-dump_1"), "Mydump1");
-        assert_eq!((partition("cn-north-1"), partition("us-gov-west-1"), partition("eu-west-1")), ("aws-cn", "aws-us-gov", "aws"));
+        assert_eq!(
+            (partition("cn-north-1"), partition("us-gov-west-1"), partition("eu-west-1")),
+            ("aws-cn", "aws-us-gov", "aws")
+        );
     }
 
     #[test]

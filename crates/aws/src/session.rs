@@ -1,7 +1,7 @@
 //! How AWS is reached for values: one configuration for all services, loaded when the first value is asked for.
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_runtime_api::client::result::SdkError;
 use std::error::Error;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nothing is loaded before the first value is asked for. Clones share what was loaded.
 #[derive(Clone, Default)]
 pub struct Session {
+    profile: Option<String>,
+    region: Option<String>,
     loaded: Arc<OnceCell<SdkConfig>>,
 }
 
@@ -32,12 +34,33 @@ impl Session {
     /// A session with a given configuration.
     #[must_use]
     pub fn of(config: SdkConfig) -> Self {
-        Self { loaded: Arc::new(OnceCell::new_with(Some(config))) }
+        Self { loaded: Arc::new(OnceCell::new_with(Some(config))), ..Self::default() }
+    }
+
+    /// A session with a profile and a region that go before those of the environment.
+    #[must_use]
+    pub fn named(profile: Option<String>, region: Option<String>) -> Self {
+        Self { profile, region, ..Self::default() }
+    }
+
+    async fn load(&self) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::v2026_01_12()).timeout_config(timeouts.build());
+        if let Some(profile) = &self.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        loader.load().await
     }
 
     /// The configuration. A region must be known: without one the SDK fails late, and in words of its own.
     pub(crate) async fn config(&self, service: &'static str) -> Result<&SdkConfig, AwsError> {
-        let config = self.loaded.get_or_init(load).await;
+        let config = self.loaded.get_or_init(|| self.load()).await;
         match config.region() {
             Some(_) => Ok(config),
             None => {
@@ -45,12 +68,6 @@ impl Session {
             }
         }
     }
-}
-
-async fn load() -> SdkConfig {
-    let timeouts =
-        TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(ATTEMPT_TIMEOUT);
-    aws_config::defaults(BehaviorVersion::v2026_01_12()).timeout_config(timeouts.build()).load().await
 }
 
 /// What kind of failure it was.
@@ -143,7 +160,8 @@ impl AwsError {
     }
 
     /// What to do. `action`: the IAM action that the call needs.
-    pub(crate) fn hint(&self, action: &str) -> String {
+    #[must_use]
+    pub fn hint(&self, action: &str) -> String {
         match self.kind {
             AwsErrorKind::NoRegion => "set AWS_REGION, or a region in the AWS profile".to_owned(),
             AwsErrorKind::NoCredentials => {

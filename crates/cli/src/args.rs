@@ -62,6 +62,11 @@ pub enum Command {
     /// Each is marked as the migration's and environment's (a DynamoDB tag, a comment in PostgreSQL); runs of another
     /// environment do not touch it.
     Create(CreateArgs),
+    /// Prints the least-privilege IAM policy for a spec: create, run, verify and clean by themselves
+    ///
+    /// Exact actions on exact tables, buckets and values, without asking AWS anything. With --create-user an IAM user
+    /// is made who has it (docs/costs.md).
+    Policy(PolicyArgs),
     /// Removes exactly the tables that whimbrel made or took over, with --confirm, and says what it left
     Clean(SpecArgs),
     /// Runs a migration
@@ -109,6 +114,18 @@ pub enum Command {
         #[command(flatten)]
         values: Values,
     },
+    /// Takes back what a run has written: the targets are as they were before it. Wants --confirm
+    ///
+    /// A table that the run made is removed, and one that held nothing is emptied; elsewhere the run must have kept
+    /// before-images, by `undo: true` in its spec. Where others have written since, nothing is taken back and their
+    /// records are listed by key. Without --confirm it only shows what it would do. The retries of the run's rejects
+    /// are taken back with it. One that was cut off may be called again.
+    Undo {
+        /// The run, or the beginning or end of its name
+        run: String,
+        #[command(flatten)]
+        values: Values,
+    },
     /// Proves that the targets hold what the sources do, record by record
     ///
     /// Without a flag it does what the spec's `verify` asks for, and compares every record where that says nothing.
@@ -144,6 +161,10 @@ pub enum System {
     Cello,
     /// Conversations and messages, many of them broken: one DynamoDB table → PostgreSQL
     Contramate,
+    /// Lessons, passages and questions: PostgreSQL → DynamoDB, twice; the second run writes only what has changed
+    Pni,
+    /// A photo library: SQLite → PostgreSQL, Chroma → pgvector, every vector proven
+    Collections,
 }
 
 /// A spec and what is chosen of it.
@@ -166,6 +187,44 @@ pub struct CreateArgs {
     /// Takes tables over that are there already: they are this environment's from now on. Wants --confirm
     #[arg(long)]
     pub adopt: bool,
+}
+
+/// A policy, and who is to have it.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Only what these commands need, comma between them [default: all]
+    #[arg(long = "for", value_name = "COMMAND", value_enum, value_delimiter = ',')]
+    pub purposes: Vec<PolicyFor>,
+    /// The account's number in the ARNs [default: *; with --create-user the caller's]
+    #[arg(long, value_name = "NUMBER", value_parser = account)]
+    pub account: Option<String>,
+    /// Makes an IAM user with the policy and an access key, which is shown once; what is there already is kept
+    #[arg(long, value_name = "NAME", conflicts_with = "delete_user")]
+    pub create_user: Option<String>,
+    /// Removes a user that --create-user made, the policy and the keys. Wants --confirm
+    #[arg(long, value_name = "NAME")]
+    pub delete_user: Option<String>,
+    /// The policy's name [default: whimbrel-MIGRATION-ENVIRONMENT]
+    #[arg(long, value_name = "NAME")]
+    pub policy_name: Option<String>,
+    /// The path of user and policy
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = iam_path)]
+    pub path: String,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyFor {
+    /// Making tables
+    Create,
+    /// Running, resuming, planning
+    Run,
+    /// Comparing
+    Verify,
+    /// Removing tables
+    Clean,
 }
 
 /// What fills a spec's variables.
@@ -491,6 +550,17 @@ fn column(text: &str) -> Result<(String, String), String> {
         return Err("NAME=TYPE is expected: created_at=timestamp".to_owned());
     }
     Ok((name.to_owned(), kind.to_owned()))
+}
+
+fn account(text: &str) -> Result<String, String> {
+    let is_number = text.len() == 12 && text.chars().all(|c| c.is_ascii_digit());
+    if is_number || text == "*" { Ok(text.to_owned()) } else { Err("twelve digits are expected, or *".to_owned()) }
+}
+
+/// A path of IAM: `/` or `/team/`.
+fn iam_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.ends_with('/') && text.chars().all(|c| c.is_ascii_graphic());
+    if is_path { Ok(text.to_owned()) } else { Err("`/` or `/team/` is expected".to_owned()) }
 }
 
 fn dollars(text: &str) -> Result<f64, String> {

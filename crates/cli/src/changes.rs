@@ -39,11 +39,14 @@ impl Shown {
         }))
     }
 
+    /// Whether a record failed, or would.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) > 0
+    }
+
     /// What would become of the records, in one number each.
-    pub fn foreseen(&self, read: u64, rejected: u64) -> String {
-        let successful = self.altered.load(Ordering::Relaxed);
-        let failed = rejected + self.failed.load(Ordering::Relaxed);
-        numbers(read, successful, failed)
+    pub fn foreseen(&self, read: u64) -> String {
+        numbers(read, self.altered.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 }
 

@@ -25,8 +25,8 @@ pub fn made(resolved: &Resolved) -> impl Iterator<Item = String> {
 ///
 /// # Errors
 /// AWS does not do it.
-pub async fn remove(resolved: &Resolved) -> Result<Vec<(String, Option<String>)>> {
-    let users = CognitoUsers::new(Session::default());
+pub async fn remove(aws: Session, resolved: &Resolved) -> Result<Vec<(String, Option<String>)>> {
+    let users = CognitoUsers::new(aws);
     let mut removed = Vec::new();
     for value in &resolved.creations {
         let left = remove_one(&users, value).await?;

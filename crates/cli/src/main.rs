@@ -1,6 +1,7 @@
 //! The program `whimbrel`.
 
 mod args;
+mod aws;
 mod changes;
 mod commands;
 mod confirm;
@@ -74,6 +75,7 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
             commands::plan::plan(&program, &spec, &commands::plan::Look { all, diff, limit }).await
         }
         Command::Create(create) => commands::create::create(&program, &create).await,
+        Command::Policy(policy) => commands::policy::policy_command(&program, &policy).await,
         Command::Clean(spec) => commands::clean::clean(&program, &spec).await,
         Command::Run(run) => commands::run::run(&program, &run).await,
         Command::Copy(copy) => commands::copy::copy(&program, &copy).await,
@@ -85,6 +87,7 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
         Command::Retry { run, accept_spec, verify, values } => {
             commands::resume::retry(&program, &run, accept_spec, verify, &values).await
         }
+        Command::Undo { run, values } => commands::undo::undo(&program, &run, &values).await,
         Command::Verify(verify) => commands::verify::verify(&program, &verify).await,
         Command::Query(query) => commands::query::query(&program, &query).await,
         Command::Report { run, out } => commands::report::report(&program, run.as_deref(), &out),

@@ -131,6 +131,8 @@ impl<'a> Proof<'a> {
             let found = found.await.map_err(|error| error.into_engine(&resolved.path));
             verification.assertions =
                 self.opened.hide(found)?.into_iter().map(|one| self.without_secrets(one)).collect();
+            let searched = whimbrel_verify::searches(&resolved.verify, &self.migration, &settings).await;
+            verification.assertions.extend(self.opened.hide(searched)?);
             if verification.assertions.iter().any(|assertion| !assertion.ok) {
                 verification.outcome = Outcome::Different;
             }
@@ -152,7 +154,7 @@ impl<'a> Proof<'a> {
 
     /// The assertions that are not carried out.
     fn left_out(&self) -> Option<String> {
-        let is_one = |rule: &&VerifyRule| matches!(rule, VerifyRule::Assert(_));
+        let is_one = |rule: &&VerifyRule| matches!(rule, VerifyRule::Assert(_) | VerifyRule::Search(_));
         match self.migration.resolved.verify.iter().filter(is_one).count() {
             0 => None,
             _ if self.wanted.only.is_empty() => None,
@@ -228,7 +230,7 @@ impl<'a> Proof<'a> {
                     closest = closest.max(Some(sample.map_or(VerifyDepth::All, VerifyDepth::Sample)));
                     compared.extend(named(only));
                 }
-                VerifyRule::Assert(_) => {}
+                VerifyRule::Assert(_) | VerifyRule::Search(_) => {}
             }
         }
         if rules.is_empty() || (compared.is_empty() && counted.is_empty() && !self.wanted.only.is_empty()) {

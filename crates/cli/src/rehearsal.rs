@@ -16,7 +16,7 @@ const ENVIRONMENT: &str = "rehearsal";
 /// Puts embedded stores below `folder` in the place of the stores that the flows write.
 ///
 /// # Errors
-/// A store is read as well as written: its stand-in would be empty where the flows read it.
+/// A store is read as well as written: its stand-in would be empty where the flows read it. The folder cannot be made.
 pub fn stand_in(resolved: &mut Resolved, folder: &Path) -> Result<()> {
     let read: BTreeSet<&StoreName> = resolved.flows.iter().map(|flow| &flow.from.store).collect();
     let written: BTreeSet<StoreName> = resolved.flows.iter().map(|flow| flow.into.store.clone()).collect();
@@ -27,6 +27,8 @@ pub fn stand_in(resolved: &mut Resolved, folder: &Path) -> Result<()> {
         )
         .into());
     }
+    let made = std::fs::create_dir_all(folder);
+    made.map_err(|source| EngineError::file("make", folder, source))?;
     for name in &written {
         let Some(store) = resolved.stores.get_mut(name) else { continue };
         store.config = match store.kind {
@@ -34,7 +36,13 @@ pub fn stand_in(resolved: &mut Resolved, folder: &Path) -> Result<()> {
             StoreKind::Sqlite => Value::String(folder.join(format!("{name}.sqlite")).display().to_string()),
             // Nothing is ever written to it.
             StoreKind::Chroma => continue,
-            StoreKind::Files => Value::String(folder.join(name.as_str()).display().to_string()),
+            StoreKind::Files => {
+                let mut files = json!({ "path": folder.join(name.as_str()).display().to_string() });
+                if let Some(format) = store.config.get("format") {
+                    files["format"] = format.clone();
+                }
+                files
+            }
             StoreKind::DynamoDb => {
                 let tables = store.config.get("tables").cloned().unwrap_or_else(|| json!({}));
                 json!({ "endpoint": embedded(&folder.join(format!("{name}.dynamodb"))), "tables": tables })

@@ -28,9 +28,14 @@ pub struct Workspace {
     values: Values,
 }
 
+/// How AWS is reached for values: `--aws-profile` and `--region` go before the environment.
+fn session(values: &Values) -> Session {
+    Session::named(values.aws_profile.clone(), values.region.clone())
+}
+
 /// Everything that a spec's `${provider:…}` may ask. AWS is not reached before the first value of it is needed.
-fn providers(spec: &Spec) -> Providers {
-    let aws = Session::default();
+fn providers(spec: &Spec, values: &Values) -> Providers {
+    let aws = session(values);
     Providers::new(spec.base_dir())
         .with(Prompt)
         .with(CredentialsFile::default())
@@ -103,8 +108,20 @@ impl Workspace {
             working_folder: folder.and_then(|folder| folder.into_os_string().into_string().ok()),
             ..choices
         };
-        let resolved = whimbrel_spec::resolve(&spec, &choices, &providers(&spec)).await?;
+        let resolved = whimbrel_spec::resolve(&spec, &choices, &providers(&spec, &args.values)).await?;
         Ok(Self { resolved, spec, values: args.values.clone() })
+    }
+
+    /// How AWS is reached for values of variables.
+    #[must_use]
+    pub fn aws(&self) -> Session {
+        session(&self.values)
+    }
+
+    /// The spec as it is written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.spec.text()
     }
 
     /// Opens the stores. Embedded ones are started, others are not yet connected to.

@@ -2,11 +2,12 @@
 //! a third one what has changed in between.
 
 use crate::parcels::fill;
-use crate::place::Place;
+use crate::place::{Place, until};
 use dynoxide::Database;
 use dynoxide::actions::get_item::GetItemRequest;
 use dynoxide::actions::put_item::PutItemRequest;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const LESSONS: u64 = 300;
 
@@ -45,6 +46,10 @@ flows:
 "#;
 
 fn place(compare: &str) -> Place {
+    place_with(compare, LESSONS)
+}
+
+fn place_with(compare: &str, lessons: u64) -> Place {
     let place = Place::new();
     place.write("lessons.yaml", &SPEC.replace("COMPARE", compare));
     let sql = format!(
@@ -53,10 +58,10 @@ fn place(compare: &str) -> Place {
                                  updated_at timestamptz NOT NULL);
          CREATE TABLE answers (question int NOT NULL, n numeric NOT NULL, is_right boolean NOT NULL);
          INSERT INTO lessons SELECT k, 'lesson ' || k, CASE WHEN k % 3 = 0 THEN 'B2' END, '2024-01-01Z'
-         FROM generate_series(1, {LESSONS}) AS k;
-         INSERT INTO questions SELECT k, 1 + k % {LESSONS}, 'question ' || k,
+         FROM generate_series(1, {lessons}) AS k;
+         INSERT INTO questions SELECT k, 1 + k % {lessons}, 'question ' || k,
                 jsonb_build_object('shuffle', k % 2 = 0, 'weights', jsonb_build_array(k, 0.10)), '2024-01-01Z'
-         FROM generate_series(1, 900) AS k WHERE k % {LESSONS} <> 6;
+         FROM generate_series(1, 900) AS k WHERE k % {lessons} <> 6;
          INSERT INTO answers SELECT 1 + k % 900, k, k % 2 = 0 FROM generate_series(1, 1800) AS k;
          ANALYZE"
     );
@@ -160,7 +165,10 @@ fn nothing_is_deleted_unasked() {
     let limited = place.run(&["run", "lessons.yaml", "--create", "--confirm", "--limit", "5"]).expect(2);
     assert!(limited.err.contains("with --limit it would delete what was not read"), "{}", limited.err);
     let narrowed = SPEC.replace("COMPARE", "delete_missing: true");
-    place.write("where.yaml", &narrowed.replace("      slice_by: id", "      slice_by: id\n      where: level = 'B2'"));
+    place.write(
+        "where.yaml",
+        &narrowed.replace("      slice_by: id", "      slice_by: id\n      where: level = 'B2'"),
+    );
     let refused = place.run(&["run", "where.yaml", "--create", "--confirm"]).expect(2);
     assert!(refused.err.contains("`delete_missing` would delete what `where` leaves out"), "{}", refused.err);
 }
@@ -205,7 +213,11 @@ fn a_source_without_records_deletes_nothing() {
     let ended = run(&[]).expect(3);
     assert!(ended.err.contains("lessons: nothing was deleted: the source has no record"), "{}", ended.err);
     assert_ne!(item(&place, "lesson-4"), Value::Null);
-    fill(&place, "data/lessons.pg", "INSERT INTO lessons VALUES (1, 'one', NULL, 'infinity'), (2, 'two', NULL, now())");
+    fill(
+        &place,
+        "data/lessons.pg",
+        "INSERT INTO lessons VALUES (1, 'one', NULL, 'infinity'), (2, 'two', NULL, now())",
+    );
     let rejected = place.run(&["run", "lessons.yaml", "--confirm", "--json"]).expect(3).json();
     let nothing = rejected["deletions"]["lessons"]["nothing"].as_str().expect("a reason");
     assert!(nothing.contains("a record was rejected"), "{nothing}");
@@ -249,7 +261,11 @@ fn rows_that_are_gone_are_deleted_unless_something_refers_to_them() {
     let place = moving(200);
     let run = |more: &[&str]| place.run(&[&["run", "move.yaml", "--json"], more].concat());
     run(&["--confirm"]).expect(0);
-    fill(&place, "data/target.pg", "INSERT INTO labels VALUES (7); INSERT INTO parcels VALUES (900, 'by hand', NULL, NULL)");
+    fill(
+        &place,
+        "data/target.pg",
+        "INSERT INTO labels VALUES (7); INSERT INTO parcels VALUES (900, 'by hand', NULL, NULL)",
+    );
     fill(
         &place,
         "data/source.pg",
@@ -275,8 +291,80 @@ fn deleting_in_a_protected_environment_wants_its_name() {
     let run = |more: &[&str]| place.run(&[&["run", "move.yaml", "--env", "prod"], more].concat());
     for wrong in [&[][..], &["--confirm"], &["--confirm", "dev"]] {
         let refused = run(wrong).expect(2);
-        assert!(refused.err.contains("in the protected environment `prod` has to be confirmed"), "{}", refused.err);
+        assert!(
+            refused.err.contains("in the protected environment `prod` has to be confirmed"),
+            "{}",
+            refused.err
+        );
         assert!(refused.err.contains("add `--confirm prod`"), "{}", refused.err);
     }
     run(&["--confirm", "prod"]).expect(0);
+}
+
+/// Copies the target aside, or back.
+fn copy_items(place: &Place, from: &str, to: &str) {
+    std::fs::create_dir_all(place.path(to).parent().expect("a folder")).expect("the folder can be made");
+    for journal in ["-wal", "-shm"] {
+        // What a killed program has left of its own.
+        let _ = std::fs::remove_file(place.path(&format!("{to}{journal}")));
+    }
+    std::fs::copy(place.path(from), place.path(to)).expect("the items can be copied");
+}
+
+/// All items, a line each.
+fn all_items(place: &Place) -> String {
+    let sql = "SELECT id, title, level, questions, updated_at FROM ddb.lessons ORDER BY id";
+    place.run(&["query", "lessons.yaml", sql, "--json"]).expect(0).out
+}
+
+/// The file of what is to be deleted, once it is whole.
+fn doomed(place: &Place, journal: &str) -> bool {
+    let runs = std::fs::read_dir(place.path(journal).join("runs"));
+    let files =
+        runs.into_iter().flatten().flatten().map(|run| run.path().join("fingerprints/lessons.missing"));
+    files.into_iter().any(|file| file.exists())
+}
+
+#[test]
+fn killed_runs_change_and_delete_what_an_undisturbed_one_does() {
+    let place = place_with("delete_missing: true", 4_000);
+    place.run(&["run", "lessons.yaml", "--create", "--confirm"]).expect(0);
+    fill(
+        &place,
+        "data/lessons.pg",
+        "DELETE FROM lessons WHERE id > 1000; UPDATE lessons SET title = 'new' WHERE id % 3 = 0;
+         INSERT INTO lessons SELECT k, 'more', NULL, '2025-01-01Z' FROM generate_series(5001, 5500) AS k; ANALYZE",
+    );
+    let (items, base) = ("data/lessons.dynamodb", "base.dynamodb");
+    copy_items(&place, items, base);
+    let begin = |journal: &'static str| {
+        ["run", "lessons.yaml", "--confirm", "--json", "--batch-size", "50", "--journal", journal]
+    };
+    let undisturbed = place.run(&begin("undisturbed")).expect(0).json();
+    assert_eq!(counts(&undisturbed), (500, 333, 667));
+    assert_eq!(deletions(&undisturbed, "lessons"), &json!({"deleted": 3000, "left": 0}));
+    let expected = all_items(&place);
+    assert_eq!(expected.lines().count(), 1_500);
+    // Killed as it begins to delete, and while it writes.
+    for (journal, moment) in [("deleting", None), ("early", Some(300)), ("late", Some(900))] {
+        copy_items(&place, base, items);
+        let running = place.start(&begin(journal));
+        match moment {
+            None => until("it deletes", || doomed(&place, journal).then_some(())),
+            Some(moment) => std::thread::sleep(Duration::from_millis(moment)),
+        }
+        running.kill();
+        let status = place.run(&["status", "--json", "--journal", journal]);
+        let next = if status.code == Some(2) {
+            begin(journal).to_vec()
+        } else {
+            vec!["resume", "--json", "--journal", journal]
+        };
+        let summary = place.run(&next).expect(0).json();
+        let (created, updated, unchanged) = counts(&summary);
+        assert_eq!(created + updated + unchanged, 1_500, "{summary}");
+        assert!(created <= 500 && updated <= 333, "{summary}");
+        assert_eq!(deletions(&summary, "lessons"), &json!({"deleted": 3000, "left": 0}), "{journal}");
+        assert!(all_items(&place) == expected, "{journal}");
+    }
 }

@@ -101,3 +101,37 @@ fn a_limit_of_the_spec_is_one_of_dollars_too() {
     let wrong = place.run(&["run", "parcels.yaml", "--env", "demo", "--max-cost", "much"]).expect(2);
     assert!(wrong.err.contains("a sum in dollars is expected: 0.50"), "{}", wrong.err);
 }
+
+/// What a plan foretells of a run that compares is what the run uses, within 2 %.
+#[track_caller]
+fn foretold(plan: &Value, run: &Value) {
+    for (name, least) in [("read_units", 1.0), ("write_units", 0.0)] {
+        let (plan, run) = (number(&plan["capacity"][name]), number(&run["capacity"][name]));
+        assert!(run >= least && (plan - run).abs() <= run * 0.02, "{plan} {name} foretold, {run} used");
+    }
+    for name in ["all", "actual"] {
+        let (plan, run) = (number(&plan["cost_usd"][name]), number(&run["cost_usd"][name]));
+        assert!((plan - run).abs() <= run * 0.02, "{name}: ${plan} foretold, ${run} spent");
+    }
+}
+
+#[test]
+fn a_plan_foretells_what_comparing_costs() {
+    let place = with("limits: { retry_for: 2s }");
+    let changed = parcels::SPEC
+        .replace("mode: upsert", "mode: changed")
+        .replace("mode: skip_existing", "mode: changed");
+    place.write("parcels.yaml", &changed);
+    place.run(RUN).expect(0);
+    let plan = || place.run(&["plan", "parcels.yaml", "--env", "demo", "--all", "--json"]).expect(0).json();
+    let run = || place.run(&["run", "parcels.yaml", "--env", "demo", "--json"]).expect(0).json();
+    let (first, unchanged) = (plan(), run());
+    assert_eq!(number(&unchanged["capacity"]["write_units"]), 0.0, "{unchanged}");
+    foretold(&first, &unchanged);
+    assert!(number(&unchanged["cost_usd"]["actual"]) < number(&unchanged["cost_usd"]["all"]), "it saves");
+    // The other way: one flow of a table that holds two is looked up by key where that is cheaper.
+    let sender = ["--only", "senders", "--json"];
+    let first = place.run(&[&["plan", "parcels.yaml", "--env", "demo", "--all"], &sender[..]].concat());
+    let second = place.run(&[&["run", "parcels.yaml", "--env", "demo"], &sender[..]].concat());
+    foretold(&first.expect(0).json(), &second.expect(0).json());
+}

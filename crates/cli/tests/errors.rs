@@ -15,7 +15,7 @@ fn place() -> Place {
 
 /// Standard error, which holds one error and must be as the snapshot of this name has it.
 #[track_caller]
-fn assert_error(name: &str, ended: &Ended) {
+pub fn assert_error(name: &str, ended: &Ended) {
     ended.one_error();
     assert_eq!(ended.out, "", "nothing on standard output");
     redacted(|| assert_snapshot!(name, ended.err));

@@ -43,6 +43,10 @@ pub trait Target {
     fn assert_counts(&self, _flows: &Value) {}
     /// Makes what a trial finds there, before its first run.
     fn prepare(&self, _trial: &str) {}
+    /// Looks at what a killed run left there.
+    fn look(&self, _trial: &str) {}
+    /// Takes out of the counts what a kill may well change.
+    fn settle(&self, _flows: &mut Value) {}
     /// Removes what a trial left there.
     fn clear(&self, _trial: &str) {}
 }
@@ -140,6 +144,7 @@ impl Case<'_> {
             assert_adds_up(flow);
         }
         self.target.assert_counts(&flows);
+        self.target.settle(&mut flows);
         let rejected = |flow: &Value| flow["rejected"].as_u64().expect("a number");
         let counted: u64 = flows.as_object().expect("flows").values().map(rejected).sum();
         assert_eq!(rejects.len() as u64, counted, "every reject that is counted is kept, and no other");
@@ -163,6 +168,7 @@ impl Case<'_> {
             killed += 1;
             self.target.prepare(&trial);
             self.kill_after(&self.begin(&trial), share);
+            self.target.look(&trial);
             for _ in 1..KILLS_A_TRIAL {
                 if killed >= kills || random.fraction() < 0.5 {
                     break;
@@ -170,6 +176,7 @@ impl Case<'_> {
                 if let Some(next) = self.next(&trial) {
                     killed += 1;
                     self.kill_after(&next, whole.mul_f64(random.fraction()));
+                    self.target.look(&trial);
                 }
             }
             if let Some(next) = self.next(&trial) {

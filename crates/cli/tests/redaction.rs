@@ -17,6 +17,7 @@ pub fn redacted(check: impl FnOnce()) {
         (r"warning: [^\n]* free on the journal's disk[^\n]*\n", ""),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:[PORT]"),
         (r"identity \d+:\d+", "identity [IDENTITY]"),
+        (r"\d+ MiB free", "[SPACE] MiB free"),
         (r"PostgreSQL 17\.\d+", "PostgreSQL 17"),
     ];
     let mut settings = Settings::clone_current();

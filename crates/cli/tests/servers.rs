@@ -24,8 +24,10 @@ mod faults;
 mod kills;
 mod modes;
 mod oddities;
+mod permissions;
 mod refusals;
 mod shipped;
+mod sqlite;
 mod verify;
 
 const POSTGRES: &str = "WHIMBREL_TEST_POSTGRES_URL";

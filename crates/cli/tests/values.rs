@@ -42,7 +42,8 @@ fn what_aws_does_not_answer_names_the_value_and_the_next_step() {
     ended.one_error();
     assert!(ended.err.contains("SSM Parameter Store: no AWS region is named"), "{}", ended.err);
     assert!(ended.err.contains("hint: set AWS_REGION"), "{}", ended.err);
-    let ended = place.whimbrel(&["plan", "m.yaml", "--set", "user=u-1"]).env("AWS_REGION", "eu-west-1").output();
+    let ended =
+        place.whimbrel(&["plan", "m.yaml", "--set", "user=u-1"]).env("AWS_REGION", "eu-west-1").output();
     let err = String::from_utf8(ended.unwrap().stderr).unwrap();
     assert!(err.contains("no AWS credentials to ask for `/m/folder` with"), "{err}");
     place.write("outputs.json", "[]");

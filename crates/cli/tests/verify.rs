@@ -272,7 +272,8 @@ fn rules_say_how_closely_each_flow_is_looked_at() {
     let rules = "verify: [{ count: true }, { records: all, only: [senders] }]\n";
     place.write("parcels.yaml", &format!("{}{rules}", parcels::SPEC));
     let mut items = parcels::items(&place);
-    let mut retitled = items.remove(&("SENDER#2".to_owned(), "PARCEL#1".to_owned())).expect("the item is there");
+    let mut retitled =
+        items.remove(&("SENDER#2".to_owned(), "PARCEL#1".to_owned())).expect("the item is there");
     retitled["title"] = json!({"S": "another"});
     tamper(&place, &[("put", json!({"Item": retitled}))]);
     let verify = ["verify", "parcels.yaml", "--env", "demo", "--json"];
@@ -304,4 +305,28 @@ fn a_rehearsal_moves_everything_and_touches_no_target() {
     assert!(std::fs::read_to_string(report).expect("a report").contains("<svg"));
     // It stands in nobody's way.
     place.run(RUN).expect(3);
+}
+
+const LISTS: &str = "
+migration: lists
+stores:
+  from: { files: . }
+  rows: { sqlite: rows.sqlite }
+  lines: { files: { path: out, format: csv } }
+flows:
+  rows: { from: { store: from, path: words.ndjson }, into: { store: rows, table: words, key: [id] } }
+  lines: { from: { store: from, path: words.ndjson }, into: { store: lines, path: words.txt, key: [id] } }
+";
+
+#[test]
+fn what_stands_in_for_a_database_file_and_for_files_is_what_they_are() {
+    let place = Place::new();
+    let words: String = (1..=50).map(|id| format!("{{\"id\": \"{id}\", \"word\": \"w{id}\"}}\n")).collect();
+    place.write("words.ndjson", &words);
+    place.write("lists.yaml", LISTS);
+    let run = place.run(&["run", "lists.yaml", "--rehearse", "--json"]).expect(0).json();
+    assert_eq!(run["verify"]["outcome"], "equal", "{run}");
+    let lines = std::fs::read_to_string(place.only_run().join("rehearsal/lines/words.txt")).expect("the file");
+    assert!(lines.starts_with("id,word\n1,w1\n"), "{lines}");
+    assert!(!place.path("rows.sqlite").exists() && !place.path("out").exists(), "the targets were not touched");
 }

@@ -16,13 +16,14 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::{
-    Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn, KeyPattern, LookedUp,
-    Mode, Nulls, Owner, ReadBackCost, Refusal, Removal, Result, RunContext, StoreError, StoreErrorKind,
-    Target, TargetPlan, TargetState, WriteRequest, Writer,
+    BeforeImages, Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn,
+    KeyPattern, LookedUp, Mode, Nulls, Owner, ReadBackCost, Refusal, Removal, Result, RunContext, StoreError,
+    StoreErrorKind, Target, TargetPlan, TargetState, Undoing, Undone, WriteRequest, Writer,
 };
 
 /// A table as the target of one flow.
@@ -34,6 +35,10 @@ pub(crate) struct DynamoTarget {
     ignore: Arc<Ignore>,
     /// Where the keys lie, as soon as somebody has looked.
     layout: RwLock<Option<Arc<Layout>>>,
+    /// Whether the records are whole items, as far as was planned.
+    has_items: AtomicBool,
+    /// Takes before-images.
+    images: RwLock<Option<Arc<dyn BeforeImages>>>,
 }
 
 impl DynamoTarget {
@@ -45,7 +50,15 @@ impl DynamoTarget {
         ignore: Ignore,
     ) -> Self {
         let (request, ignore) = (Arc::new(request), Arc::new(ignore));
-        Self { connector, pacer, request, ignore, layout: RwLock::default() }
+        Self {
+            connector,
+            pacer,
+            request,
+            ignore,
+            layout: RwLock::default(),
+            has_items: AtomicBool::new(false),
+            images: RwLock::default(),
+        }
     }
 
     fn catalog(&self) -> Catalog<'_> {
@@ -373,6 +386,8 @@ impl Target for DynamoTarget {
         };
         self.check_scope(&layout)?;
         let conversions = self.conversions(schema)?;
+        let has_items = schema.fields().iter().any(|field| item::is_item(field));
+        self.has_items.store(has_items, Ordering::Relaxed);
         if self.request.mode == Mode::Update && conversions.keys().all(|name| layout.is_key(name)) {
             let context = format!("an update of table \"{}\" has nothing to set", self.request.table);
             return Err(self
@@ -462,6 +477,29 @@ impl Target for DynamoTarget {
         let (connector, pacer) = (&*self.connector, &*self.pacer);
         writer::Deletion { connector, pacer, request: &self.request, layout: &table.layout, context }
             .of(doomed)
+            .await
+    }
+
+    fn undoing(&self) -> Undoing {
+        if self.request.mode == Mode::Update {
+            return Undoing::Unable("not yet: `mode: update` into DynamoDB keeps no before-images");
+        }
+        if self.has_items.load(Ordering::Relaxed) {
+            return Undoing::Unable("not yet: whole items are written without before-images");
+        }
+        Undoing::HandedOver
+    }
+
+    async fn keep_before_images(&self, images: Arc<dyn BeforeImages>) -> Result<()> {
+        *self.images.write().unwrap_or_else(PoisonError::into_inner) = Some(images);
+        Ok(())
+    }
+
+    async fn undo(&self, images: &Arc<dyn BeforeImages>, act: bool, context: &RunContext) -> Result<Undone> {
+        let table = self.existing(false).await?;
+        let (connector, pacer, request) = (&*self.connector, &*self.pacer, &*self.request);
+        writer::Restoring { connector, pacer, request, layout: &table.layout, context }
+            .undo(images, act)
             .await
     }
 
@@ -567,6 +605,7 @@ impl Target for DynamoTarget {
             ignore: Arc::clone(&self.ignore),
             layout: Arc::new(table.layout),
             created,
+            images: self.images.read().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| !created),
             context: context.clone(),
         };
         Ok(Box::new(writer::DynamoWriter::new(parts)))

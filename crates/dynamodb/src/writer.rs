@@ -1,14 +1,17 @@
 //! Writing batches: what becomes of each record, whatever happens to the requests that carry it.
 
 mod aside;
+mod before;
 mod compare;
 mod delete;
 mod delivery;
 mod read_back;
 mod request;
+mod undo;
 mod update;
 
 pub(crate) use delete::Deletion;
+pub(crate) use undo::Restoring;
 
 use crate::client::Connector;
 use crate::limits::BATCH_ITEMS;
@@ -16,6 +19,7 @@ use crate::pacing::Pacer;
 use crate::types::ignore::Ignore;
 use crate::types::row::{Encoder, Layout, Prepared, refused, write_units};
 use async_trait::async_trait;
+use before::{Imaging, Looked};
 use compare::Comparing;
 use delivery::{Delivery, Row};
 use futures::stream::FuturesUnordered;
@@ -25,8 +29,8 @@ use std::sync::Arc;
 use update::Guards;
 use whimbrel_model::Capacity;
 use whimbrel_store::{
-    Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind, WriteBatch, WriteOutcome,
-    WriteRequest, Writer,
+    BeforeImages, Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind, WriteBatch,
+    WriteOutcome, WriteRequest, Writer,
 };
 
 /// How much one request carries by DynamoDB's count; it takes 16 MB of JSON, which is wordier.
@@ -42,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) layout: Arc<Layout>,
     /// Whether an absent history means *created*.
     pub(crate) created: bool,
+    /// Takes before-images; `None`: none are kept.
+    pub(crate) images: Option<Arc<dyn BeforeImages>>,
     pub(crate) context: RunContext,
 }
 
@@ -86,6 +92,26 @@ impl DynamoWriter {
         };
         let prepared = encoder.encode(&batch.records).into_iter().enumerate();
         prepared.map(|(number, prepared)| row(number, prepared?)).collect()
+    }
+
+    /// The rows of a run that can be undone: before-images first.
+    async fn imaged(
+        &self,
+        imaging: Imaging<'_>,
+        rows: Vec<std::result::Result<Row, Refusal>>,
+    ) -> Result<(Sorted, Vec<u128>, Capacity)> {
+        let (looked, keys, used) = imaging.rows(rows).await?;
+        let mut sorted = Sorted::default();
+        for looked in looked {
+            let (outcome, row) = match looked {
+                Ok(Looked::Send(row)) => (None, Some(row)),
+                Ok(Looked::Settled(outcome)) => (Some(outcome), None),
+                Err(refusal) => (Some(Outcome::Rejected(refusal)), None),
+            };
+            sorted.outcomes.push(outcome);
+            sorted.rows.push(row);
+        }
+        Ok((sorted, keys, used))
     }
 
     fn sort(&self, prepared: Vec<std::result::Result<Row, Refusal>>, contested: bool) -> Sorted {
@@ -162,11 +188,24 @@ impl Writer for DynamoWriter {
         let mut rows = self.prepare(&encoder, &batch);
         let mut compared = Capacity::default();
         // A table that holds nothing need not be asked; what is there all the same is found by the write.
-        if request.mode == Mode::Changed && (batch.contested || !self.parts.created) {
+        let compares = request.mode == Mode::Changed && self.parts.images.is_none();
+        if compares && (batch.contested || !self.parts.created) {
             let comparing = Comparing { parts: &self.parts, encoder: &encoder, connection };
             (rows, compared) = comparing.rows(rows).await?;
         }
-        let Sorted { mut outcomes, rows, mut spared } = self.sort(rows, batch.contested);
+        let mut imaged = Vec::new();
+        let sorted = match &self.parts.images {
+            Some(images) => {
+                let parts = &self.parts;
+                let (encoder, contested) = (&encoder, batch.contested);
+                let imaging = Imaging { parts, encoder, connection, images, contested };
+                let (sorted, keys, used) = self.imaged(imaging, rows).await?;
+                (imaged, compared) = (keys, used);
+                sorted
+            }
+            None => self.sort(rows, batch.contested),
+        };
+        let Sorted { mut outcomes, rows, mut spared } = sorted;
         let delivery = Delivery::new(&self.parts, encoder, connection, rows, batch.contested);
         let numbers: Vec<usize> = delivery.numbers().collect();
         let portions = portions(&numbers, |row| delivery.bytes(row), |row| delivery.goes_alone(row));
@@ -201,6 +240,10 @@ impl Writer for DynamoWriter {
         let mut capacity =
             Capacity { spared_write_units: write_units(spared).write_units, ..delivery.capacity() };
         capacity += compared;
+        if let Some(images) = self.parts.images.as_ref().filter(|_| !imaged.is_empty()) {
+            let unwritten = delivery.unwritten(&outcomes, &imaged);
+            images.forget(unwritten).await?;
+        }
         let outcomes: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         let outcomes = outcomes.ok_or_else(|| self.error("a record was written without an outcome"))?;
         Ok(WriteOutcome { outcomes, bytes, capacity })

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use whimbrel_model::{FlowName, record};
+use whimbrel_model::{FlowName, Reject, record};
 use whimbrel_store::{Encoded, Mode, Outcome, RunContext, StoreErrorKind};
 
 /// A record that a run alters, or tries to.
@@ -61,28 +61,38 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// Tells what a run would alter. Records that would be rejected beforehand are no changes.
+/// Tells what a run would alter, and which records it would reject, so far as that can be known beforehand.
 ///
 /// # Errors
 /// The target cannot be asked what it holds.
 pub(crate) async fn foresee(plan: &FlowPlan, reached: &Reached, context: &RunContext) -> Result<()> {
     let Some(watch) = plan.watch.get() else { return Ok(()) };
+    tell_rejects(plan, &reached.rejects, Fate::WouldFail);
     let records = &reached.records;
     if records.num_rows() == 0 {
         return Ok(());
     }
     let encoded = plan.target.encode(records, context);
-    let held = if reached.guards.is_some() { None } else { held(plan, records, context).await? };
+    let is_known = reached.guards.is_some() && plan.reads_its_target;
+    let held = if is_known { None } else { held(plan, records, context).await? };
     for (row, encoded) in encoded.into_iter().enumerate() {
-        let Ok(Encoded { preview: Value::Object(new), .. }) = encoded else { continue };
         let key = key(plan, records, row);
-        let (attributes, fate) = match (&reached.guards, &held) {
-            (Some(guards), _) => (guarded(plan, &new, guards, row), Fate::WouldUpdate),
-            (None, held) => {
-                let old = held.as_ref().and_then(|held| held.get(row)?.as_ref());
+        let old = held.as_ref().and_then(|held| held.get(row)?.as_ref());
+        let (attributes, fate) = match (encoded, &reached.guards) {
+            (Err(refusal), _) => (Vec::new(), Fate::WouldFail(refusal.reason)),
+            (Ok(Encoded { preview: Value::Object(new), .. }), Some(guards)) => {
+                let attributes = guarded(plan, &new, guards, row);
+                let fate = if held.is_some() { guarded_fate(&attributes, old) } else { Fate::WouldUpdate };
+                if attributes.iter().all(|attribute| old.is_some_and(|old| attribute.is_done(old))) {
+                    continue;
+                }
+                (attributes, fate)
+            }
+            (Ok(Encoded { preview: Value::Object(new), .. }), None) => {
                 let Some(fate) = fate(plan.mode, old.is_some()) else { continue };
                 (compared(plan, old, &new), fate)
             }
+            (Ok(_), _) => continue,
         };
         // A record that fails has nothing to alter, all the same it is told.
         if !attributes.is_empty() || matches!(fate, Fate::WouldFail(_)) {
@@ -120,6 +130,42 @@ fn fate(mode: Mode, is_held: bool) -> Option<Fate> {
     })
 }
 
+/// What becomes of a record whose guards were read elsewhere, a dump for one, by what the target holds now.
+fn guarded_fate(attributes: &[Alteration], held: Option<&Map<String, Value>>) -> Fate {
+    let Some(held) = held else { return Fate::WouldFail("there is no record with this key".to_owned()) };
+    match attributes.iter().find(|attribute| !attribute.is_as_read(held)) {
+        Some(Alteration { name, .. }) => {
+            Fate::WouldFail(format!("conflict: attribute `{name}` holds another value than was read"))
+        }
+        None => Fate::WouldUpdate,
+    }
+}
+
+impl Alteration {
+    /// Whether the target holds the new value already.
+    fn is_done(&self, held: &Map<String, Value>) -> bool {
+        is_same(held.get(&self.name), self.new.as_ref())
+    }
+
+    /// Whether the target holds the value that was read.
+    fn is_as_read(&self, held: &Map<String, Value>) -> bool {
+        is_same(self.old.as_ref(), held.get(&self.name))
+    }
+}
+
+/// Tells of records that go no further.
+pub(crate) fn tell_rejects(plan: &FlowPlan, rejects: &[Reject], fate: impl Fn(String) -> Fate) {
+    let Some(watch) = plan.watch.get() else { return };
+    for reject in rejects {
+        // By the target's key where the source has those columns too, as the others are.
+        let by_target: Option<Vec<Value>> =
+            plan.into_key.iter().map(|name| reject.record.get(name).cloned()).collect();
+        let key = by_target.unwrap_or_else(|| reject.key.values().cloned().collect());
+        let fate = fate(reject.reason.clone());
+        (watch.0)(&Change { flow: plan.name.clone(), key, attributes: Vec::new(), fate });
+    }
+}
+
 /// Tells what a run did with a record.
 pub(crate) fn tell(plan: &FlowPlan, reached: &Reached, row: usize, outcome: &Outcome, context: &RunContext) {
     let Some(watch) = plan.watch.get() else { return };
@@ -155,12 +201,7 @@ fn guarded(plan: &FlowPlan, new: &Map<String, Value>, guards: &RecordBatch, row:
         let new = new.get(name).filter(|value| !value.is_null()).cloned();
         let old = guards.column_by_name(name).map(|column| record::value_to_json(column, row));
         let old = old.filter(|value| !value.is_null());
-        let is_same = match (&old, &new) {
-            (Some(old), Some(new)) => same(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        (!is_same).then(|| Alteration { name: name.clone(), old, new })
+        (!is_same(old.as_ref(), new.as_ref())).then(|| Alteration { name: name.clone(), old, new })
     };
     names.filter_map(alteration).collect()
 }
@@ -177,10 +218,11 @@ fn compared(plan: &FlowPlan, old: Option<&Map<String, Value>>, new: &Map<String,
     names.filter_map(alteration).collect()
 }
 
-/// A number that was read as text is still the number.
-fn same(old: &Value, new: &Value) -> bool {
-    match (old, new) {
-        (Value::String(old), Value::Number(new)) => *old == new.to_string(),
+/// A number that was read as text is still the number; what is not there and NULL are no values.
+fn is_same(old: Option<&Value>, new: Option<&Value>) -> bool {
+    let is_value = |value: &&Value| !value.is_null();
+    match (old.filter(is_value), new.filter(is_value)) {
+        (Some(Value::String(old)), Some(Value::Number(new))) => *old == new.to_string(),
         (old, new) => old == new,
     }
 }

@@ -1,7 +1,8 @@
 //! What a run costs: its units in dollars, beside what writing every record would cost.
 
+use crate::changed::{Changing, Way};
 use crate::error::Result;
-use crate::migration::{Migration, ScanFlow};
+use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price::Prices;
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -148,9 +149,17 @@ impl Comparison {
         }
     }
 
-    /// Units that the looks used.
-    pub(crate) fn read_units(&self) -> f64 {
-        self.read_units
+    /// Read units that a run uses to compare, where each record that was looked at stands for `share` of the whole.
+    /// A run that reads the table whole beforehand looks up what differs only.
+    pub(crate) fn read_units(&self, flow: &ScanFlow, scan: &Scan, share: f64) -> f64 {
+        let each = self.read_units * share;
+        let way = flow.plan.changing.map(|_| Changing::way(&flow.target, scan.description.records));
+        let (Some(Way::Whole), Some(cost)) = (way, flow.target.read_back) else { return each };
+        let Compared { missing, different, same } = self.found;
+        let (again, all) = (missing + different, missing + different + same);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for an estimate")]
+        let again = if all > 0 { again as f64 / all as f64 } else { 0.0 };
+        cost.whole_units + each * again
     }
 
     /// What was found; `None` where nobody looked.

@@ -403,7 +403,8 @@ impl<'a> FlowFound<'a> {
             compared: self.comparison.found(),
             deletes: None,
             capacity: Capacity {
-                read_units: (self.capacity.read_units + self.comparison.read_units()) * share
+                read_units: self.capacity.read_units * share
+                    + self.comparison.read_units(self.flow, scan, share)
                     + deletion_units,
                 write_units: self.capacity.write_units * share,
                 spared_write_units: self.capacity.spared_write_units * share,

@@ -55,6 +55,7 @@ pub fn of_migration(
     let is_ours = |run: &RunRecord| {
         run.kind == RunKind::Run
             && run.planned
+            && !run.is_undone()
             && run.migration == migration
             && run.environment.as_deref() == environment
     };

@@ -44,6 +44,8 @@ pub struct FlowPlan {
     /// In [`Mode::Update`]: the input's columns whose values guard the output columns of the same name; `None`
     /// where what was read is not what the target held.
     pub guards: Option<Vec<usize>>,
+    /// Whether the guards are read from the very table that is written, so that nobody need ask it what it holds.
+    pub reads_its_target: bool,
     /// In [`Mode::Changed`]: what records are compared with, and what is deleted.
     pub changing: Option<Changing>,
     /// What becomes of a second record of one key.
@@ -143,6 +145,7 @@ impl FlowPlan {
         Ok(Self {
             name: flow.name.clone(),
             guards,
+            reads_its_target: reads_its_target(flow),
             changing: Changing::of(flow),
             target,
             mode,
@@ -177,6 +180,7 @@ impl FlowPlan {
             into_key: self.into_key.clone(),
             sample: None,
             guards: None,
+            reads_its_target: false,
             changing: None,
             duplicates: Duplicates::Rejected,
             watch: OnceLock::new(),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use whimbrel_model::StoreName;
 use whimbrel_spec::Resolved;
-use whimbrel_store::{Owner, Store, StoreError, Target};
+use whimbrel_store::{Finding, Owner, Store, StoreError, Target};
 
 /// Who a spec's runs are, as what they make says.
 #[must_use]
@@ -80,7 +80,30 @@ fn foreign(flow: &ScanFlow, theirs: &Owner, ours: &Owner) -> EngineError {
     )
 }
 
-async fn guards(migration: &Migration) -> Result<()> {
+/// Whose a flow's table is, as a line of `check`.
+///
+/// # Errors
+/// The store or the journal fails.
+pub async fn of(migration: &Migration, journal: Option<&Journal>, flow: &ScanFlow) -> Result<Finding> {
+    let table = flow.plan.target.resource();
+    let ours = owner(&migration.resolved);
+    let text = match owner_of(migration, journal, flow).await? {
+        Some(theirs) if is_foreign(&theirs, &ours) => return Err(foreign(flow, &theirs, &ours)),
+        Some(theirs) if theirs == ours => format!("table {table} is this migration's own: {theirs}"),
+        Some(theirs) => format!("table {table} is shared with {theirs}"),
+        None if flow.target.exists => format!(
+            "table {table} is nobody's: a run writes into it, and `clean` leaves it; `create --adopt` takes it over"
+        ),
+        None => format!("table {table} will be marked as that of {ours}"),
+    };
+    Ok(Finding::good(text))
+}
+
+/// Refuses stores that the environment's guards do not let through.
+///
+/// # Errors
+/// A guard does not hold, or a store fails.
+pub async fn guards(migration: &Migration) -> Result<()> {
     let environment = migration.resolved.environment.as_deref().unwrap_or_default();
     for (name, text) in &migration.resolved.guards {
         let Some(store) = migration.stores.get(name) else { continue };

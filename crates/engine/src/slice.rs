@@ -381,6 +381,7 @@ impl FlowWork {
     ) -> Vec<Reject> {
         let Checkpoint { counts, sums, capacity, .. } = &mut self.resume;
         let mut rejects = std::mem::take(&mut reached.rejects);
+        changes::tell_rejects(&self.plan, &rejects, changes::Fate::Failed);
         counts.read += reached.read;
         counts.filtered += reached.filtered;
         counts.bytes += written.bytes;

@@ -244,7 +244,8 @@ async fn conforms(store: &dyn Store, table: &str) {
         request: into(table),
         records: batch(0..7),
         others: batch(20..25),
-        refused: refused(),
+        // A text of CSV may be any.
+        refused: (!table.ends_with(".csv")).then(refused),
     })
     .await;
 }

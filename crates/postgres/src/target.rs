@@ -19,10 +19,11 @@ mod vector_index;
 
 pub(crate) use structure::define;
 
-use crate::catalog::identity;
+use crate::catalog::{candidates, identity};
 use crate::client::{Connections, Lease, Purpose};
 use crate::config::PostgresConfig;
 use crate::encode::{Encoder, Wire, Within, unfit};
+use crate::error::from_driver;
 use crate::ledger::{LedgerTables, PostgresLedger};
 use crate::writer::{PostgresWriter, WriterParts};
 use arrow::array::RecordBatch;
@@ -64,11 +65,17 @@ pub(crate) struct Writing {
     pub schema_file: Option<PathBuf>,
     /// Tables that this process has made.
     pub made: Mutex<BTreeSet<u32>>,
-    /// The flows' tables as the script would make them, by their names; read once for all of them.
+    /// The tables that the script would make, by their quoted names; read once for all flows.
     pub imagined: tokio::sync::Mutex<Option<BTreeMap<String, Table>>>,
     /// The tables that flows are written into, as the spec names them.
     pub tables: Mutex<BTreeSet<String>>,
 }
+
+/// The quoted names of tables, with their schemas and, where that is enough, without.
+const NAMES: &str = "SELECT q.schema || '.' || q.name, CASE WHEN pg_catalog.pg_table_is_visible(q.oid) THEN q.name END \
+    FROM (SELECT c.oid, '\"' || replace(n.nspname::text, '\"', '\"\"') || '\"' AS schema, \
+    '\"' || replace(c.relname::text, '\"', '\"\"') || '\"' AS name \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1)) AS q";
 
 /// A table that a flow is written into.
 pub(crate) struct PostgresTarget {
@@ -358,28 +365,34 @@ impl PostgresTarget {
         }
         let mut imagined = self.writing.imagined.lock().await;
         if imagined.is_none() {
-            let names = self.writing.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let lease = self.connections.lease(Purpose::Write).await?;
-            let tables = self.make_and_read(&lease, definition, names).await;
+            let tables = self.make_and_read(&lease, definition).await;
             lease.roll_back().await?;
             *imagined = Some(tables?);
         }
-        Ok(imagined.as_ref().and_then(|tables| tables.get(&self.request.table)).cloned())
+        let mut names = candidates(&self.request.table).into_iter();
+        Ok(imagined.as_ref().and_then(|tables| names.find_map(|name| tables.get(&name).cloned())))
     }
 
     async fn make_and_read(
         &self,
         lease: &Lease,
         definition: &Definition,
-        names: BTreeSet<String>,
     ) -> Result<BTreeMap<String, Table>> {
+        let before = definition.tables(lease).await?;
         definition.make_in(lease, "").await?;
+        let mut made = definition.tables(lease).await?;
+        made.retain(|oid| !before.contains(oid));
+        let failed = |error| from_driver(&self.store, "cannot read which tables the script makes", error);
         let mut tables = BTreeMap::new();
-        for name in names {
-            if let Some(table) = catalog::find(&self.store, lease, &name).await? {
-                // What whimbrel makes has its foreign keys made after the load.
-                tables.insert(name, Table { foreign_keys: Vec::new(), ..table });
-            }
+        for row in lease.client().query(NAMES, &[&made]).await.map_err(failed)? {
+            let (full, short): (String, Option<String>) =
+                (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+            // What whimbrel makes has its foreign keys made after the load.
+            let table = catalog::read(&self.store, lease, &full).await?;
+            let table = Table { foreign_keys: Vec::new(), ..table };
+            tables.extend(short.map(|short| (short, table.clone())));
+            tables.insert(full, table);
         }
         Ok(tables)
     }
@@ -423,16 +436,16 @@ impl Target for PostgresTarget {
 
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
         let (table, ddl, exists) = self.table_to_be(schema).await?;
+        let mut notes = match self.langchain() {
+            Some(langchain) => langchain.check(&table, schema)?,
+            None => Vec::new(),
+        };
         self.check_rules(&table)?;
         let key = route::key(&self.store, &self.request, &table, schema)?;
         let encoder = route::encoder(&self.store, &self.request, &table, &key, schema)?;
         let fidelity = self.fidelity(&table, schema)?;
         self.check_key(&table, &key, &fidelity)?;
         self.check_filled(&table, &encoder)?;
-        let mut notes = match self.langchain() {
-            Some(langchain) => langchain.check(&table, schema)?,
-            None => Vec::new(),
-        };
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let parents = self.parents(&lease, &table).await?;
         let exists = match self.langchain() {

@@ -18,7 +18,9 @@ pub use crate::elements::Unmatched;
 pub use crate::elements::into::{Compare, NullRule, OnDuplicate, OrderColumn, Shape, WriteMode};
 pub use crate::elements::langchain::{IndexWord, MetricWord};
 pub use crate::elements::prices::Price;
-pub use verify::{AssertKind, AssertRule, ColumnPlace, Expected, Relate, VerifyQuery, VerifyRule};
+pub use verify::{
+    AssertKind, AssertRule, ColumnPlace, Expected, Relate, SearchDemand, SearchRule, VerifyQuery, VerifyRule,
+};
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.
 #[derive(Clone, Debug)]

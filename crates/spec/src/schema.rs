@@ -113,8 +113,7 @@ mod tests {
         {
           "type": "boolean",
           "description": "Whether before-images are journalled, so that the run can be undone.",
-          "default": false,
-          "x-not-yet": "write `undo: false` or leave it out"
+          "default": false
         }
         "#);
     }

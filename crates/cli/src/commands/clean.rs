@@ -39,7 +39,7 @@ pub async fn clean(program: &Program, args: &SpecArgs) -> Result<Exit> {
     let cleaned = clean_all(program, &workspace, &opened, &journal).await;
     opened.close().await;
     let mut cleaned = cleaned?;
-    for (name, left) in created_values::remove(&workspace.resolved).await? {
+    for (name, left) in created_values::remove(workspace.aws(), &workspace.resolved).await? {
         cleaned.push(Cleaned { store: "cognito".to_owned(), name, removed: left.is_none(), left });
     }
     let mut text = String::new();

@@ -165,6 +165,11 @@ async fn begin(
     let ended = execute(program, &copy.run_args(draft), workspace, &opened, journal, id, task).await;
     opened.close().await;
     let ended = ended?;
+    if draft.from == Place::Standard && ended.exit() == Exit::Done {
+        // All of it is elsewhere now.
+        let path = copy.path.with_file_name(standard_name("stdin", draft.from_format.as_deref()));
+        std::fs::remove_file(&path).map_err(|source| EngineError::file("remove", &path, source))?;
+    }
     if draft.into == Place::Standard && matches!(ended.exit(), Exit::Done | Exit::Rejects | Exit::Differences)
     {
         let name = standard_name("stdout", draft.into_format.as_deref());

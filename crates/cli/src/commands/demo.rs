@@ -21,6 +21,8 @@ use whimbrel_store::Store;
 struct Bundle {
     name: &'static str,
     sample: Sample,
+    /// What changes in the source, in words and as a script, before it is all done once more.
+    change: Option<(&'static str, &'static str)>,
     files: &'static [(&'static str, &'static str)],
 }
 
@@ -37,6 +39,8 @@ enum Sample {
         /// What fills its PostgreSQL.
         script: &'static str,
     },
+    /// The source is files, which lie beside the spec.
+    Files(&'static [(&'static str, &'static [u8])]),
 }
 
 /// The text of a file in a migration's folder.
@@ -56,11 +60,13 @@ macro_rules! file {
 static RATEL: Bundle = Bundle {
     name: "ratel",
     sample: Sample::Script(&[text!("ratel", "schema.sql"), text!("ratel", "sample.sql")]),
+    change: None,
     files: &[file!("ratel", "ratel.yaml"), file!("ratel", "dynamodb-schema.json")],
 };
 static CELLO: Bundle = Bundle {
     name: "cello",
     sample: Sample::Script(&[text!("cello", "schema.sql"), text!("cello", "sample.sql")]),
+    change: None,
     files: &[file!("cello", "cello.yaml"), file!("cello", "dynamodb-schema.json")],
 };
 static CONTRAMATE: Bundle = Bundle {
@@ -70,11 +76,43 @@ static CONTRAMATE: Bundle = Bundle {
         spec: "sample.yaml",
         script: text!("contramate", "sample.sql"),
     },
+    change: None,
     files: &[
         file!("contramate", "contramate.yaml"),
         file!("contramate", "schema.sql"),
         file!("contramate", "sample.yaml"),
     ],
+};
+
+static PNI: Bundle = Bundle {
+    name: "pni",
+    sample: Sample::Script(&[text!("pni", "schema.sql"), text!("pni", "sample.sql")]),
+    change: Some((
+        "one lesson in twenty, with its passages and questions, and every timestamp",
+        text!("pni", "change.sql"),
+    )),
+    files: &[file!("pni", "pni.yaml")],
+};
+
+/// A file of sample data in a migration's folder, with its path there.
+macro_rules! data {
+    ($migration:literal, $name:literal) => {
+        ($name, include_bytes!(concat!("../../../../migrations/", $migration, "/", $name)).as_slice())
+    };
+}
+
+static COLLECTIONS: Bundle = Bundle {
+    name: "collections",
+    sample: Sample::Files(&[
+        data!("collections", "data/collections_golden.db"),
+        data!("collections", "data/chroma_golden/chroma.sqlite3"),
+        data!("collections", "data/chroma_golden/240c2097-0fc0-40a8-9dde-b45a31887d8b/data_level0.bin"),
+        data!("collections", "data/chroma_golden/240c2097-0fc0-40a8-9dde-b45a31887d8b/header.bin"),
+        data!("collections", "data/chroma_golden/240c2097-0fc0-40a8-9dde-b45a31887d8b/length.bin"),
+        data!("collections", "data/chroma_golden/240c2097-0fc0-40a8-9dde-b45a31887d8b/link_lists.bin"),
+    ]),
+    change: None,
+    files: &[file!("collections", "collections.yaml"), file!("collections", "schema.sql")],
 };
 
 /// The report of a demo, in its run's folder.
@@ -86,8 +124,8 @@ const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname
 const ROWS: &str = "SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' AND reltuples > 0";
 
-/// The whole story on embedded databases: source filled, plan, run, verify. Goes on where an earlier demo was
-/// interrupted.
+/// The whole story on embedded databases: source filled, plan, run, verify; where the bundle says so, once more after
+/// a part of the source has changed. Goes on where an earlier demo was interrupted.
 ///
 /// # Errors
 /// An embedded database does not start, or the run could not begin.
@@ -96,25 +134,65 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
         System::Ratel => &RATEL,
         System::Cello => &CELLO,
         System::Contramate => &CONTRAMATE,
+        System::Pni => &PNI,
+        System::Collections => &COLLECTIONS,
     };
     let spec = spec_file(bundle)?;
     if let Sample::Migration { name, spec: file, script } = &bundle.sample {
         sample::move_in(program, name, &spec.with_file_name(file), script).await?;
     }
-    let (mut id, mut started_ms) = (RunId::generate(), now_ms());
     let mut journal = Journal::open(&program.common.journal)?;
     let lock = journal.lock(bundle.name, Some("demo"))?;
+    let mut told = Vec::new();
+    let before = match &bundle.sample {
+        Sample::Script(scripts) => Before::Fill(scripts),
+        Sample::Migration { .. } | Sample::Files(_) => Before::Nothing,
+    };
+    let mut ended = once(program, bundle, &spec, before, &mut journal).await?;
+    if let Some((what, script)) = bundle.change.filter(|_| ended.exit() == Exit::Done) {
+        if !program.common.json {
+            conclude(program, &ended);
+        }
+        program.console.say(format!("\nNow the source changes: {what}. Then the same once more.\n"));
+        told.push(ended);
+        ended = once(program, bundle, &spec, Before::Change(script), &mut journal).await?;
+    }
+    drop(lock);
+    Ok(tell(program, &journal, &spec, &told, &ended))
+}
+
+/// What happens to the source before a run.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    /// These scripts fill it, unless it is filled.
+    Fill(&'static [&'static str]),
+    /// This script changes it.
+    Change(&'static str),
+}
+
+/// Plan, run, verify.
+async fn once(
+    program: &Program,
+    bundle: &Bundle,
+    spec: &Path,
+    before: Before,
+    journal: &mut Journal,
+) -> Result<Ended> {
+    let (mut id, mut started_ms) = (RunId::generate(), now_ms());
     let unfinished = journal.unfinished(bundle.name, Some("demo"))?;
     if let Some(record) = &unfinished {
         (id, started_ms) = (record.id.clone(), record.started_ms);
     }
-    let args = arguments(spec, Some(journal.run_folder(&id).join(REPORT)));
+    let args = arguments(spec.to_owned(), Some(journal.run_folder(&id).join(REPORT)));
     let workspace = Workspace::load(&args.spec, Some((&id, started_ms))).await?;
     let mut opened = workspace.nothing_opened();
-    if let Sample::Script(scripts) = &bundle.sample {
-        let filled = fill(program, &scripts.join("\n"), &workspace, &mut opened).await;
-        opened.hide(filled)?;
-    }
+    let prepared = match before {
+        Before::Nothing => Ok(()),
+        Before::Fill(scripts) => fill(program, &scripts.join("\n"), &workspace, &mut opened).await,
+        Before::Change(script) => change(script, &workspace, &mut opened).await,
+    };
+    opened.hide(prepared)?;
     let opened = workspace.open_into(opened).await?;
     let task = match unfinished {
         Some(record) => {
@@ -125,10 +203,9 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
         }
         None => Task::Begin(RunKind::Run),
     };
-    let ended = story(program, &args, &workspace, &opened, &mut journal, id, task).await;
+    let ended = story(program, &args, &workspace, &opened, journal, id, task).await;
     opened.close().await;
-    drop(lock);
-    Ok(tell(program, &journal, &args.spec.spec, &ended?))
+    ended
 }
 
 async fn story(
@@ -172,9 +249,18 @@ fn spec_file(bundle: &Bundle) -> Result<PathBuf> {
         return Ok(here);
     }
     let folder = Path::new("data").join(format!("{}-spec", bundle.name));
+    let data = match &bundle.sample {
+        Sample::Files(files) => *files,
+        Sample::Script(_) | Sample::Migration { .. } => &[],
+    };
     let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&folder)?;
-        bundle.files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text))
+        let texts = bundle.files.iter().map(|(name, text)| (*name, text.as_bytes()));
+        for (name, bytes) in texts.chain(data.iter().copied()) {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+            std::fs::write(path, bytes)?;
+        }
+        Ok(())
     };
     write().map_err(|source| EngineError::file("write", &folder, source))?;
     Ok(folder.join(name))
@@ -207,12 +293,30 @@ async fn fill(
     Ok(())
 }
 
-fn tell(program: &Program, journal: &Journal, spec: &Path, ended: &Ended) -> Exit {
+/// Changes the source, in one transaction.
+async fn change(
+    script: &str,
+    workspace: &Workspace,
+    opened: &mut Opened,
+) -> std::result::Result<(), EngineError> {
+    for resolved in workspace.resolved.stores.values().filter(|store| store.kind == StoreKind::Postgres) {
+        let store = open_postgres(resolved, opened).await?;
+        store.execute_script(script).await?;
+        store.close().await;
+    }
+    Ok(())
+}
+
+fn tell(program: &Program, journal: &Journal, spec: &Path, before: &[Ended], ended: &Ended) -> Exit {
     let folder = journal.run_folder(&RunId::new(ended.summary.run.as_str()));
     let exit = ended.exit();
     if program.common.json {
         let report = folder.join(REPORT).display().to_string();
-        let value = json!({ "run": ended.summary, "verify": ended.verification, "report": report });
+        let mut value = json!({ "run": ended.summary, "verify": ended.verification, "report": report });
+        if !before.is_empty() {
+            let runs: Vec<_> = before.iter().map(|ended| &ended.summary).collect();
+            value["before"] = json!(runs);
+        }
         program.console.result(&value, "");
         return exit;
     }

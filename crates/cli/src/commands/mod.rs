@@ -8,12 +8,14 @@ pub mod create;
 pub mod demo;
 pub mod list;
 pub mod plan;
+pub mod policy;
 pub mod query;
 pub mod report;
 pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod undo;
 pub mod verify;
 
 use crate::args::Common;

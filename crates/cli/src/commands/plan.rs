@@ -38,15 +38,13 @@ pub async fn plan(program: &Program, args: &SpecArgs, look: &Look) -> Result<Exi
     opened.close().await;
     let plan = planned?;
     let mut text = whimbrel_report::plan(&plan, Console::paint_of_output());
-    if let Some(shown) = shown {
-        let (read, rejected) = plan
-            .flows
-            .iter()
-            .fold((0, 0), |(read, rejected), flow| (read + flow.read, rejected + flow.rejected));
-        text = format!("{}\n{text}", shown.foreseen(read, rejected));
+    if let Some(shown) = &shown {
+        let read = plan.flows.iter().map(|flow| flow.read).sum();
+        text = format!("{}\n{text}", shown.foreseen(read));
     }
     program.console.print(&plan, text);
-    let rejected = plan.flows.iter().any(|flow| flow.rejected > 0);
+    let rejected =
+        plan.flows.iter().any(|flow| flow.rejected > 0) || shown.is_some_and(|shown| shown.has_failed());
     Ok(if rejected || !plan.unmatched.is_empty() { Exit::Rejects } else { Exit::Done })
 }
 

@@ -116,6 +116,7 @@ fn refuse_finished(record: &RunRecord) -> Result<()> {
     let outcome = record.outcome.as_deref().unwrap_or_default();
     let hint = match outcome {
         "abandoned" => "a later run of the same migration set it aside".to_owned(),
+        "undoing" => format!("`whimbrel undo {}` takes the rest back, too", record.id.short()),
         "incomplete" => format!("`whimbrel retry {}` replays its rejects", record.id.short()),
         _ => "there is nothing left to do".to_owned(),
     };
@@ -123,7 +124,7 @@ fn refuse_finished(record: &RunRecord) -> Result<()> {
 }
 
 /// A run goes on, and its rejects are replayed, in the environment that it began in.
-fn refuse_other_environment(record: &RunRecord, values: &Values) -> Result<()> {
+pub(super) fn refuse_other_environment(record: &RunRecord, values: &Values) -> Result<()> {
     if values.env.is_none() || values.env == record.environment {
         return Ok(());
     }
@@ -199,7 +200,7 @@ fn refuse_not_retriable(journal: &Journal, parent: &RunRecord) -> Result<()> {
     .into())
 }
 
-fn kept_args(record: &RunRecord, values: &Values, verify: VerifyArgs) -> RunArgs {
+pub(super) fn kept_args(record: &RunRecord, values: &Values, verify: VerifyArgs) -> RunArgs {
     let kept: Kept = serde_json::from_value(record.options.clone()).unwrap_or_default();
     kept.args(record.spec_path.clone().into(), values, verify)
 }

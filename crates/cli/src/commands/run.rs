@@ -1,6 +1,6 @@
 //! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
 
-use super::{Program, clean};
+use super::{Program, clean, undo};
 use crate::args::{Common, RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
 use crate::changes::{self, Shown};
 use crate::confirm::confirmed;
@@ -222,6 +222,7 @@ pub fn rehearsing(
 /// There is one.
 pub fn refuse_unfinished(journal: &Journal, workspace: &Workspace) -> Result<()> {
     let resolved = &workspace.resolved;
+    undo::refuse_half_undone(journal, &resolved.migration, resolved.environment.as_deref())?;
     match journal.unfinished(&resolved.migration, resolved.environment.as_deref())? {
         None => Ok(()),
         Some(unfinished) => Err(EngineError::refused(

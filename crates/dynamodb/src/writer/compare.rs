@@ -47,7 +47,7 @@ impl Comparing<'_> {
     }
 
     /// What the keys of the rows hold, by the hash of the key.
-    async fn held(&self, rows: &[Prepared], tally: &Tally) -> Result<HashMap<u128, Item>> {
+    pub(super) async fn held(&self, rows: &[Prepared], tally: &Tally) -> Result<HashMap<u128, Item>> {
         let rows: Vec<&Row> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
         let requests = rows.chunks(BATCH_GETS).map(|rows| self.portion(rows, tally).boxed());
         let requests: Vec<_> = requests.collect();

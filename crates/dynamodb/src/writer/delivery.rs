@@ -61,6 +61,25 @@ impl Row {
         Self::changing(encoder, prepared, changes, guard_bytes)
     }
 
+    /// A record that takes the place of an item that was read, attribute by attribute, where the item is still the same.
+    pub(super) fn replace(encoder: &Encoder<'_>, prepared: Prepared, item: &Item) -> Self {
+        let (changes, guard_bytes) = Change::all_of_item(encoder, &prepared, item);
+        Self::changing(encoder, prepared, changes, guard_bytes)
+    }
+
+    /// What an item is after the row's changes.
+    pub(super) fn applied(&self, encoder: &Encoder<'_>, item: &Item) -> Item {
+        let mut item = item.clone();
+        for change in &self.changes {
+            let name = change.name(encoder).to_owned();
+            match change.new_value(&self.prepared) {
+                Some(value) => drop(item.insert(name, value.clone())),
+                None => drop(item.remove(&name)),
+            }
+        }
+        item
+    }
+
     /// A record whose attributes are set where they differ from what was read.
     pub(super) fn update(
         encoder: &Encoder<'_>,
@@ -73,7 +92,7 @@ impl Row {
     }
 
     fn changing(encoder: &Encoder<'_>, prepared: Prepared, changes: Vec<Change>, guard_bytes: u64) -> Self {
-        let changed: Vec<usize> = changes.iter().map(|change| change.column).collect();
+        let changed: Vec<usize> = changes.iter().filter_map(Change::column).collect();
         let (holding, keyed) = encoder.indexes_of(&changed);
         let units = prepared.table_units * (1 + holding + keyed);
         Self { bytes: prepared.bytes + guard_bytes, changes, prepared, units, way: Way::Update }
@@ -163,6 +182,17 @@ impl<'a> Delivery<'a> {
 
     pub(super) fn capacity(&self) -> Capacity {
         self.tally.used()
+    }
+
+    /// The keys of rows that were not written, of those whose hashes are given.
+    pub(super) fn unwritten(&self, outcomes: &[Option<Outcome>], imaged: &[u128]) -> Vec<u128> {
+        let imaged: HashSet<u128> = imaged.iter().copied().collect();
+        let is_written =
+            |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Created(_) | Outcome::Updated(_)));
+        let keys = outcomes.iter().enumerate().filter(|(_, outcome)| !is_written(outcome));
+        keys.filter_map(|(number, _)| Some(self.row(number)?.prepared.fingerprint.key))
+            .filter(|key| imaged.contains(key))
+            .collect()
     }
 
     /// Units that the rows did not use which the table held already.
@@ -299,7 +329,12 @@ impl<'d, 'a> Course<'d, 'a> {
             self.patience.progressed();
         }
         let passed = !settled.is_empty();
-        let is_update = matches!(self.delivery.parts.request.mode, Mode::Update | Mode::Changed);
+        let parts = self.delivery.parts;
+        let is_update = match parts.request.mode {
+            Mode::Update | Mode::Changed => true,
+            Mode::Upsert => parts.images.is_some(),
+            Mode::Insert | Mode::SkipExisting => false,
+        };
         let (to_look_at, settled): (Vec<_>, Vec<_>) = settled.into_iter().partition(|(row, verdict)| {
             *verdict == Verdict::Exists && (is_update || self.unsure.contains(row))
         });

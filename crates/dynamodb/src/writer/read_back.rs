@@ -32,7 +32,9 @@ impl Course<'_, '_> {
                 },
                 Way::Create | Way::Put => item.map(|item| {
                     let fingerprint = row.prepared.fingerprint;
-                    let is_changed = delivery.parts.request.mode == Mode::Changed;
+                    let parts = delivery.parts;
+                    let is_imaged = parts.request.mode == Mode::Upsert && parts.images.is_some();
+                    let is_changed = parts.request.mode == Mode::Changed || is_imaged;
                     let held = if is_changed {
                         delivery.encoder.held(item)
                     } else {

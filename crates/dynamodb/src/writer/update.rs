@@ -41,9 +41,17 @@ pub(super) enum Guard {
 /// One attribute that is set, or removed where its new value is absent.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
-    /// The column of the encoder.
-    pub(super) column: usize,
+    attribute: Changed,
     guard: Guard,
+}
+
+/// Which attribute it is.
+#[derive(Clone, Debug)]
+enum Changed {
+    /// A column of the encoder.
+    Column(usize),
+    /// One that the record does not have: it is removed.
+    Other(String),
 }
 
 /// What follows from a refused update.
@@ -145,7 +153,7 @@ impl Change {
             };
             if !guard.equals(new.as_ref()) {
                 bytes += guard.value().map_or(0, limits::size);
-                changes.push(Self { column, guard });
+                changes.push(Self { attribute: Changed::Column(column), guard });
             }
         }
         Ok((changes, bytes))
@@ -175,15 +183,61 @@ impl Change {
                 Some(held) => Guard::Holds(held.clone()),
             };
             bytes += guard.value().map_or(0, limits::size);
-            changes.push(Self { column, guard });
+            changes.push(Self { attribute: Changed::Column(column), guard });
         }
         (changes, bytes)
+    }
+
+    /// Every attribute of a record and of an item that was read, each guarded by what the item held.
+    pub(super) fn all_of_item(encoder: &Encoder<'_>, prepared: &Prepared, item: &Item) -> (Vec<Self>, u64) {
+        let guard = |held: Option<&AttributeValue>| match held {
+            None | Some(AttributeValue::Null(_)) => Guard::Absent,
+            Some(held) => Guard::Holds(held.clone()),
+        };
+        let mut changes = Vec::new();
+        for (column, known) in encoder.columns.iter().enumerate().filter(|(_, column)| !column.is_table_key) {
+            let held = item.get(&known.name);
+            if held.is_some() || prepared.values.get(column).is_some_and(Option::is_some) {
+                changes.push(Self { attribute: Changed::Column(column), guard: guard(held) });
+            }
+        }
+        let others =
+            item.iter().filter(|(name, _)| encoder.columns.iter().all(|column| column.name != **name));
+        changes.extend(
+            others.map(|(name, held)| Self {
+                attribute: Changed::Other(name.clone()),
+                guard: guard(Some(held)),
+            }),
+        );
+        let bytes = changes.iter().filter_map(|change| change.guard.value()).map(limits::size).sum();
+        (changes, bytes)
+    }
+
+    /// The column of the encoder, where it is one.
+    pub(super) fn column(&self) -> Option<usize> {
+        match self.attribute {
+            Changed::Column(column) => Some(column),
+            Changed::Other(_) => None,
+        }
+    }
+
+    /// The attribute's name.
+    pub(super) fn name<'s>(&'s self, encoder: &'s Encoder<'_>) -> &'s str {
+        match &self.attribute {
+            Changed::Column(column) => encoder.columns.get(*column).map_or("", |column| &column.name),
+            Changed::Other(name) => name,
+        }
+    }
+
+    /// What the attribute becomes; `None`: it is removed.
+    pub(super) fn new_value<'p>(&self, prepared: &'p Prepared) -> Option<&'p AttributeValue> {
+        prepared.values.get(self.column()?)?.as_ref()
     }
 }
 
 impl Delivery<'_> {
-    fn name(&self, change: &Change) -> &str {
-        &self.encoder.columns[change.column].name
+    fn name<'s>(&'s self, change: &'s Change) -> &'s str {
+        change.name(&self.encoder)
     }
 
     /// Whether the update does not fit a statement: too many or too long names, or names that a statement reads
@@ -209,7 +263,7 @@ impl Delivery<'_> {
         text.push_str("UPDATE ");
         quote(text, '"', &self.parts.request.table);
         for change in &row.changes {
-            let new = row.prepared.values[change.column].as_ref();
+            let new = change.new_value(&row.prepared);
             text.push_str(if new.is_some() { " SET " } else { " REMOVE " });
             quote(text, '"', self.name(change));
             if let Some(new) = new {
@@ -275,10 +329,9 @@ impl Delivery<'_> {
         let (mut sets, mut removes) = (Vec::new(), Vec::new());
         let mut conditions = vec!["attribute_exists(#k)".to_owned()];
         let (mut needs_null, mut operators) = (false, 1);
-        for change in &row.changes {
-            let number = change.column;
+        for (number, change) in row.changes.iter().enumerate() {
             request = request.expression_attribute_names(format!("#{number}"), self.name(change));
-            match &row.prepared.values[change.column] {
+            match change.new_value(&row.prepared) {
                 Some(new) => {
                     sets.push(format!("#{number}=:{number}"));
                     request = request.expression_attribute_values(format!(":{number}"), new.clone());
@@ -321,7 +374,7 @@ impl Delivery<'_> {
         };
         let now = |change: &Change| item.get(self.name(change));
         let is_new = |change: &Change| {
-            let new = row.prepared.values[change.column].as_ref();
+            let new = change.new_value(&row.prepared);
             match (new, now(change)) {
                 (Some(new), Some(now)) => same(new, now),
                 (None, None | Some(AttributeValue::Null(_))) => true,

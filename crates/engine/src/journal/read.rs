@@ -59,6 +59,7 @@ impl Journal {
         let fits = |run: &RunRecord| {
             run.kind == RunKind::Retry { parent: parent.clone() }
                 && run.outcome.as_deref() != Some("abandoned")
+                && !run.is_undone()
         };
         Ok(self.runs()?.into_iter().find(fits))
     }

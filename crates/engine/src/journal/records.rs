@@ -99,6 +99,12 @@ impl RunRecord {
         matches!(self.outcome.as_deref(), None | Some("paused" | "failed"))
     }
 
+    /// Whether what it wrote was taken back, or is being taken back.
+    #[must_use]
+    pub fn is_undone(&self) -> bool {
+        matches!(self.outcome.as_deref(), Some(crate::undo::UNDOING | crate::undo::UNDONE))
+    }
+
     /// Whether a stretch of it went on with another spec, or with other values, than the one before.
     #[must_use]
     pub fn was_respecified(&self) -> bool {

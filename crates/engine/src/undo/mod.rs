@@ -3,6 +3,7 @@
 //! A table that the run made is removed, one that held nothing is emptied; both only where they hold exactly what the
 //! run says it has written. Elsewhere before-images are needed, which a run keeps where its spec says `undo: true`.
 
+mod emptying;
 mod images;
 mod read_back;
 
@@ -12,7 +13,7 @@ use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
 use crate::migration::{Migration, ScanFlow};
 use crate::run::{identities, same_stores};
 use crate::summary;
-use futures::TryStreamExt as _;
+use emptying::Emptying;
 use images::{ImageFile, Images};
 use serde::Serialize;
 use serde_json::Value;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use whimbrel_model::StoreName;
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{BeforeImages, Doomed, Removal, RunContext, Undoing, Undone};
+use whimbrel_store::{BeforeImages, Removal, RunContext, Undoing, Undone};
 
 /// The option of a run that keeps before-images.
 pub(crate) const UNDO: &str = "undo";
@@ -28,12 +29,6 @@ pub(crate) const UNDO: &str = "undo";
 pub const UNDOING: &str = "undoing";
 /// See [`UNDOING`].
 pub const UNDONE: &str = "undone";
-/// How many records are deleted at a time.
-const AT_ONCE: usize = 1_000;
-/// How many records a part of a table has that is read before it is deleted, about, and how many parts there are.
-const PART_RECORDS: u64 = 10_000;
-const MOST_PARTS: usize = 1_000;
-
 /// How a table is brought back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -183,11 +178,15 @@ impl<'a> Undo<'a> {
             Way::Restore => Ok((Way::Restore, self.restore(table, flows, act).await?)),
             way => {
                 self.refuse_later(target)?;
-                let undone = self.compare(flows).await?;
+                let emptying = Emptying::of(self, flows, table)?;
+                let undone = match emptying.has_begun() {
+                    true => Undone::default(),
+                    false => self.compare(flows).await?,
+                };
                 if act && undone.conflicts == 0 && way == Way::Remove {
                     self.remove(flows[0], table).await?;
                 } else if act && undone.conflicts == 0 {
-                    return Ok((way, self.empty(flows, undone.removed).await?));
+                    return Ok((way, emptying.carry_out().await?));
                 }
                 Ok((way, undone))
             }
@@ -319,44 +318,6 @@ impl<'a> Undo<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Deletes all that a table holds; what was written between the look and the deletion stays.
-    async fn empty(&self, flows: &[&ScanFlow], records: u64) -> Result<Undone> {
-        let target = &flows[0].plan.target;
-        if !target.deletes() {
-            return Err(EngineError::refused(
-                format!("store `{}`: records of `{}` cannot be deleted", flows[0].store, target.resource()),
-                "empty it by hand: it held nothing before the run",
-            ));
-        }
-        let held = self.held_flows(flows)?;
-        let mut undone = Undone::default();
-        let parts = usize::try_from(records / PART_RECORDS).unwrap_or(MOST_PARTS).clamp(1, MOST_PARTS);
-        for part in target.held_parts(parts).await? {
-            // Read to its end, and then deleted: a store may have one connection for both.
-            let mut waiting: Vec<Doomed> = Vec::new();
-            let mut batches = target.held(&part, &held, &self.context).await?;
-            while let Some(batch) = batches.try_next().await? {
-                let doomed = (0..batch.records.len())
-                    .map(|row| Doomed { key: batch.contents.key(row), version: batch.contents.version(row) });
-                waiting.extend(doomed);
-            }
-            drop(batches);
-            for doomed in waiting.chunks(AT_ONCE) {
-                if self.context.stop.is_cancelled() {
-                    return Err(EngineError::Interrupted);
-                }
-                let deleted = target.delete(doomed, &self.context).await?;
-                undone.removed += deleted.records;
-                for (place, _) in deleted.left {
-                    undone.conflicts += 1;
-                    let key = doomed.get(place).filter(|_| undone.conflicting.len() < CONFLICTS_LISTED);
-                    undone.conflicting.extend(key.map(|doomed| doomed.key.clone()));
-                }
-            }
-        }
-        Ok(undone)
     }
 }
 

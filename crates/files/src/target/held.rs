@@ -301,7 +301,17 @@ impl Contents {
                 };
                 item.into_iter().map(one).collect()
             }
-            Format::Csv | Format::Parquet | Format::Arrow => record::to_json(&self.batch, row),
+            Format::Csv => record::to_json(&self.batch, row),
+            Format::Parquet | Format::Arrow => {
+                // Documents and numbers are texts there, which only the fields' own words tell.
+                let one = self.batch.slice(row, 1);
+                let columns = one.schema_ref().fields().iter().zip(one.columns());
+                let shown = columns.map(|(field, column)| {
+                    let value = Cells::new(field, column).map(|cells| cells.preview(0, Writing::Typed));
+                    (field.name().clone(), value.unwrap_or(Value::Null))
+                });
+                shown.collect()
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ledger::{Entry, Ledger};
 use super::staging::{PartKey, Staging, make_folder, sync_folder};
-use super::writer::packed;
+use super::writer::{packed, packed_always};
 use super::{Table, nested};
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
@@ -168,6 +168,10 @@ fn text(
         }
     }
     put(sink, tail)?;
+    if is_first && head.is_empty() && tail.is_empty() {
+        // Without any byte it would be no file of its compression.
+        sink.write_all(&packed_always(table.compression, b"")?)?;
+    }
     Ok(())
 }
 

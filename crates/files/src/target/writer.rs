@@ -145,12 +145,20 @@ pub(super) fn packed(compression: Compression, text: Vec<u8>) -> io::Result<Vec<
     match compression {
         _ if text.is_empty() => Ok(text),
         Compression::None => Ok(text),
+        Compression::Gzip | Compression::Zstd => packed_always(compression, &text),
+    }
+}
+
+/// The same, and of a text without any byte a member or a frame that holds none.
+pub(super) fn packed_always(compression: Compression, text: &[u8]) -> io::Result<Vec<u8>> {
+    match compression {
+        Compression::None => Ok(text.to_vec()),
         Compression::Gzip => {
             let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
-            encoder.write_all(&text)?;
+            encoder.write_all(text)?;
             encoder.finish()
         }
-        Compression::Zstd => zstd::bulk::compress(&text, ZSTD_LEVEL),
+        Compression::Zstd => zstd::bulk::compress(text, ZSTD_LEVEL),
     }
 }
 

@@ -142,7 +142,8 @@ impl Definition {
         vec![format!("CREATE TABLE {} (\n{}\n)", table.sql, lines.join(",\n"))]
     }
 
-    async fn tables(&self, lease: &Lease) -> Result<Vec<u32>> {
+    /// The tables that there are now.
+    pub(super) async fn tables(&self, lease: &Lease) -> Result<Vec<u32>> {
         let failed = |error| from_driver(&self.store, "cannot read which tables there are", error);
         let rows = lease.client().query(TABLES, &[]).await.map_err(failed)?;
         rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>().map_err(failed)
@@ -189,7 +190,9 @@ impl Definition {
         let mut lines = Vec::new();
         for column in &self.columns {
             let type_name = match &column.source_type {
-                Some(name) if self.is_type(lease, name).await? || self.is_vector(lease, name).await? => name.clone(),
+                Some(name) if self.is_type(lease, name).await? || self.is_vector(lease, name).await? => {
+                    name.clone()
+                }
                 _ => column.type_name.clone().map_err(|reason| {
                     let context = format!("column `{}` cannot be made: {reason}", column.name);
                     StoreError::new(StoreErrorKind::Unsupported, &self.store, context)

@@ -44,7 +44,11 @@ pub(crate) fn fidelity(
         DataType::Float32 | DataType::Float64 => of_float(wire, plain == DataType::Float64),
         DataType::Binary => of_binary(wire),
         DataType::List(item) => {
-            return of_list(item, wire, field.metadata().get(SOURCE_TYPE).and_then(|name| dimension_of(name)));
+            return of_list(
+                item,
+                wire,
+                field.metadata().get(SOURCE_TYPE).and_then(|name| dimension_of(name)),
+            );
         }
         DataType::Date32 => of_date(wire),
         DataType::Timestamp(_, zone) => of_moment(wire, zone.is_some()),
@@ -243,9 +247,9 @@ fn of_list(item: &Field, wire: &Wire, given: Option<u32>) -> Result<Fidelity, St
             Fidelity::Reversible(how) => Ok(Fidelity::Reversible(format!("each element: {how}"))),
             Fidelity::Lossy(what) => Ok(Fidelity::Lossy(format!("each element {what}"))),
         },
-        Wire::Vector(Some(held)) if given.is_some_and(|given| usize::try_from(given) != Ok(*held)) => {
-            Err(format!("its vectors have {} dimensions, and the column takes {held}", given.unwrap_or_default()))
-        }
+        Wire::Vector(Some(held)) if given.is_some_and(|given| usize::try_from(given) != Ok(*held)) => Err(
+            format!("its vectors have {} dimensions, and the column takes {held}", given.unwrap_or_default()),
+        ),
         Wire::Vector(_) => fidelity(item, &Wire::Float4, None, ""),
         Wire::HalfVector(_) => Ok(Fidelity::Lossy(HALVES.to_owned())),
         Wire::SparseVector(_) => match fidelity(item, &Wire::Float4, None, "")? {

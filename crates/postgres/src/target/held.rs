@@ -222,7 +222,9 @@ fn request(relation: Relation, slice_by: Vec<String>) -> ReadRequest {
 impl Query {
     /// The query of all rows as a source reads it, with a place for the condition of a part.
     pub(super) fn request(&self) -> ReadRequest {
-        let sql = format!("SELECT {} FROM {} AND {{slice}}", self.fields, self.from);
+        // Without a key all is one slice.
+        let slice = if self.key.is_empty() { "" } else { " AND {slice}" };
+        let sql = format!("SELECT {} FROM {}{slice}", self.fields, self.from);
         ReadRequest { columns: self.texts.clone(), ..request(Relation::Query(sql), self.key.clone()) }
     }
 

@@ -104,7 +104,8 @@ impl Langchain<'_> {
         }
         for name in ["id", "document", "cmetadata", VECTORS] {
             if records.field_with_name(name).is_err() {
-                let context = format!("the records have no column `{name}`, which a collection's records have");
+                let context =
+                    format!("the records have no column `{name}`, which a collection's records have");
                 let hint = "the transform yields id, document, cmetadata and embedding";
                 return Err(mismatch(context).with_hint(hint));
             }
@@ -147,9 +148,13 @@ impl Langchain<'_> {
         if has_none || known.is_some_and(|dimension| dimension > MOST_INDEXED) {
             let context = match known {
                 Some(dimension) if !has_none => {
-                    format!("an index takes vectors of at most {MOST_INDEXED} dimensions, and these have {dimension}")
+                    format!(
+                        "an index takes vectors of at most {MOST_INDEXED} dimensions, and these have {dimension}"
+                    )
                 }
-                _ => format!("the column `{VECTORS}` of {} says no dimensions, and has no index so", table.sql),
+                _ => {
+                    format!("the column `{VECTORS}` of {} says no dimensions, and has no index so", table.sql)
+                }
             };
             let hint = match known {
                 Some(dimension) if dimension <= MOST_INDEXED => {
@@ -242,12 +247,17 @@ impl Langchain<'_> {
     }
 
     /// What makes the index that was asked for, where the table has none such.
-    pub(super) async fn step(&self, lease: &Lease, table: &Table, records: &Schema) -> Result<Option<LoadStep>> {
+    pub(super) async fn step(
+        &self,
+        lease: &Lease,
+        table: &Table,
+        records: &Schema,
+    ) -> Result<Option<LoadStep>> {
         let Some(index) = self.collection.index else { return Ok(None) };
         let failed = self.failed("cannot look at the indexes of");
         let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
              JOIN pg_catalog.pg_am m ON m.oid = c.relam JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid \
-             AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND m.amname IN ('hnsw', 'ivfflat') AND a.attname = $2), \
+             AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1::oid AND m.amname IN ('hnsw', 'ivfflat') AND a.attname = $2::text), \
              (SELECT count(*) FROM (SELECT FROM "
             .to_owned()
             + &table.sql
@@ -314,7 +324,7 @@ impl Langchain<'_> {
         let made = literal(&format!("%{MADE}%")).unwrap_or_default();
         let empty = format!(
             "SELECT NOT EXISTS (SELECT 1 FROM {schema}{COLLECTIONS}) AND NOT EXISTS (SELECT 1 FROM {}) \
-             AND coalesce(pg_catalog.obj_description($1, 'pg_class'), '') LIKE {made}",
+             AND coalesce(pg_catalog.obj_description($1::oid, 'pg_class'), '') LIKE {made}",
             table.sql
         );
         let row = client.query_one(&empty, &[&table.oid]).await.map_err(&failed)?;

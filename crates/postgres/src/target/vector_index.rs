@@ -14,7 +14,7 @@ const MOST_WORKERS: i32 = 7;
 /// How much memory the index would take whole, in kB: the vectors, and some 300 bytes of neighbours for each; and what
 /// it may take: what is set already, or a part of what the server says that the machine has for it.
 const MEMORY: &str = "SELECT greatest(least(needed, available / $2::bigint), configured) FROM (SELECT \
-    (SELECT (pg_catalog.pg_table_size($1) + greatest(reltuples, 0) * 300)::bigint / 1024 * 3 / 2 FROM pg_catalog.pg_class WHERE oid = $1) AS needed, \
+    (SELECT (pg_catalog.pg_table_size($1::oid) + greatest(reltuples, 0) * 300)::bigint / 1024 * 3 / 2 FROM pg_catalog.pg_class WHERE oid = $1::oid) AS needed, \
     (SELECT setting::bigint * 8 FROM pg_catalog.pg_settings WHERE name = 'effective_cache_size') AS available, \
     (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem') AS configured) AS all_of_it";
 

@@ -15,8 +15,7 @@ pub(super) fn check(spec: &Spec, findings: &mut Findings) {
         rule.only(findings);
         match rule.rule.kinds().as_slice() {
             [] => {
-                let hint =
-                    "give it one of `count: true`, `records`, `sql`, `compare`, `not_empty` and `json`";
+                let hint = "give it one of `count: true`, `records`, `sql`, `compare`, `not_empty`, `json`, `overlap` and `latency`";
                 findings.add(spec.position(&["verify", &index]), "a verify rule has no kind", hint);
             }
             [kind] => rule.kind(kind, findings),
@@ -79,6 +78,7 @@ impl Rule<'_> {
             "sql" => self.sql(findings),
             "compare" => self.compare(findings),
             "not_empty" | "json" => self.columns(kind, findings),
+            "overlap" | "latency" => self.vectors(kind, findings),
             _ => {}
         }
     }
@@ -165,6 +165,25 @@ impl Rule<'_> {
                 let message = format!("`by` names `{column}` twice");
                 findings.add(self.at(&["by", &at.to_string()]), message, "keep one of them");
             }
+        }
+    }
+
+    /// A rule about vectors names the flow that writes them, into a store that searches.
+    fn vectors(&self, kind: &str, findings: &mut Findings) {
+        let name = self.rule.overlap.as_ref().or(self.rule.latency.as_ref()).map_or("", String::as_str);
+        let document = self.spec.document();
+        let Some(flow) = document.flows.get(name) else {
+            let hint = suggest(name, "flows", document.flows.keys().map(String::as_str));
+            findings.add(self.at(&[kind]), format!("there is no flow `{name}`"), hint);
+            return;
+        };
+        let stores = flow.into.iter().flat_map(|into| into.as_slice()).filter_map(|into| into.store.as_ref());
+        let is_searched =
+            |name: &String| document.stores.get(name).is_none_or(|store| store.postgres.is_some());
+        if !stores.clone().all(is_searched) || stores.count() > 1 {
+            let message =
+                format!("the flow `{name}` does not write into one `postgres` store, which is searched");
+            findings.add(self.at(&[kind]), message, "name a flow that writes vectors into PostgreSQL");
         }
     }
 

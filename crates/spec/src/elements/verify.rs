@@ -9,7 +9,8 @@ use std::borrow::Cow;
 /// The most records that a sample may ask for; whoever wants more writes `all`.
 const LARGEST_SAMPLE: u64 = 1_000_000_000_000;
 
-/// A rule of verification, by exactly one of its kinds: `count`, `records`, `sql`, `compare`, `not_empty`, `json`.
+/// A rule of verification, by exactly one of its kinds: `count`, `records`, `sql`, `compare`, `not_empty`, `json`, `overlap`,
+/// `latency`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-label" = "a verify rule"))]
@@ -70,35 +71,32 @@ pub struct VerifyElement {
     pub json: Option<OneOrMany<TemplateText>>,
     /// A flow of vectors whose nearest neighbours must be the same on both sides.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`"))]
     pub overlap: Option<String>,
-    /// How many neighbours are compared.
+    /// How many neighbours are looked for; 5 where nothing is said.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `overlap`"))]
+    #[schemars(range(min = 1, max = 1_000))]
     pub top: Option<u32>,
-    /// The share of neighbours, 0 to 1, that must be the same.
+    /// The share of neighbours, 0 to 1, that must be the same; 0.8 where nothing is said.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `overlap`"))]
+    #[schemars(range(min = 0, max = 1))]
     pub at_least: Option<f64>,
     /// Texts that are looked for.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `overlap`"))]
+    #[schemars(extend("x-not-yet" = "leave it out: stored vectors are looked for, `stored: 100`"))]
     pub queries: Option<Vec<String>>,
     /// The endpoint that turns texts into vectors.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `overlap`"))]
+    #[schemars(extend("x-not-yet" = "leave it out: stored vectors are looked for, `stored: 100`"))]
     pub embed: Option<Value>,
-    /// How many stored vectors are looked for.
+    /// How many stored vectors are looked for; 100 where nothing is said.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `overlap`"))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub stored: Option<u32>,
     /// A flow of vectors whose searches are timed.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`"))]
     pub latency: Option<String>,
     /// How long a search may take on the average, in milliseconds.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `latency`"))]
     pub average_ms: Option<f64>,
 }
 
@@ -143,13 +141,15 @@ impl VerifyElement {
             ("compare", self.compare.is_some()),
             ("not_empty", self.not_empty.is_some()),
             ("json", self.json.is_some()),
+            ("overlap", self.overlap.is_some()),
+            ("latency", self.latency.is_some()),
         ];
         all.into_iter().filter_map(|(kind, there)| there.then_some(kind)).collect()
     }
 
     /// The keys that it has beside its kind, each with the kinds that it can belong to.
     pub(crate) fn beside(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        let all: [(_, _, &'static [&'static str]); 12] = [
+        let all: [(_, _, &'static [&'static str]); 16] = [
             ("only", self.only.is_some(), &["count", "records"]),
             ("store", self.store.is_some(), &["sql"]),
             ("equals", self.equals.is_some(), &["sql", "not_empty"]),
@@ -161,7 +161,15 @@ impl VerifyElement {
             ("by", self.by.is_some(), &["compare"]),
             ("left", self.left.is_some(), &["compare"]),
             ("right", self.right.is_some(), &["compare"]),
-            ("name", self.name.is_some(), &["count", "records", "sql", "not_empty", "json"]),
+            (
+                "name",
+                self.name.is_some(),
+                &["count", "records", "sql", "not_empty", "json", "overlap", "latency"],
+            ),
+            ("top", self.top.is_some(), &["overlap", "latency"]),
+            ("stored", self.stored.is_some(), &["overlap", "latency"]),
+            ("at_least", self.at_least.is_some(), &["overlap"]),
+            ("average_ms", self.average_ms.is_some(), &["latency"]),
         ];
         all.into_iter().filter_map(|(key, there, kinds)| there.then_some((key, kinds))).collect()
     }

@@ -7,13 +7,23 @@ use crate::elements::text::{OneOrMany, ScopePart, ScopeValue, TemplateText, scop
 use crate::elements::verify::{Records, VerifyElement};
 use crate::error::{Position, Result};
 use crate::resolved::{
-    AssertKind, AssertRule, ColumnPlace, Expected, ParameterValue, Relate, VerifyQuery, VerifyRule,
+    AssertKind, AssertRule, ColumnPlace, Expected, ParameterValue, Relate, SearchDemand, SearchRule,
+    VerifyQuery, VerifyRule,
 };
 use crate::span::{SqlText, TextSpan, TextStyle};
 use crate::spec::Spec;
 use crate::sql::{self, Finding};
 use std::collections::BTreeMap;
-use whimbrel_model::StoreName;
+use whimbrel_model::{FlowName, StoreName};
+
+/// The share of neighbours that must be the same where the spec does not say it.
+const OVERLAP: f64 = 0.8;
+/// How long a search may take on the average where the spec does not say it.
+const AVERAGE_MS: f64 = 1_000.0;
+/// How many neighbours are looked for where the spec does not say it.
+const TOP: u32 = 5;
+/// How many stored vectors are looked for where the spec does not say it.
+const STORED: u32 = 100;
 
 pub(super) async fn resolve(spec: &Spec, values: &mut Values<'_>) -> Result<Vec<VerifyRule>> {
     let mut rules = Vec::new();
@@ -41,6 +51,9 @@ impl Rule<'_> {
             };
             return Ok(VerifyRule::Records { name: rule.name.clone(), sample, only: only() });
         }
+        if let Some(search) = self.search() {
+            return Ok(VerifyRule::Search(Box::new(search)));
+        }
         let (name, kind) = match (&rule.sql, &rule.compare, &rule.not_empty, &rule.json) {
             (Some(sql), ..) => (format!("sql: {}", one_line(&sql.0)), self.sql(values).await?),
             (_, Some(name), ..) => (name.clone(), self.compare(values).await?),
@@ -58,6 +71,29 @@ impl Rule<'_> {
         let position = self.spec.position(&["verify", self.index]);
         let name = rule.name.clone().unwrap_or(name);
         Ok(VerifyRule::Assert(Box::new(AssertRule { name, position, kind })))
+    }
+
+    /// A rule about searches.
+    fn search(&self) -> Option<SearchRule> {
+        let rule = self.rule;
+        let (flow, name, demand) = match (&rule.overlap, &rule.latency) {
+            (Some(flow), _) => {
+                (flow, format!("overlap: {flow}"), SearchDemand::Overlap(rule.at_least.unwrap_or(OVERLAP)))
+            }
+            (None, Some(flow)) => {
+                let average_ms = rule.average_ms.unwrap_or(AVERAGE_MS);
+                (flow, format!("latency: {flow}"), SearchDemand::AverageMs(average_ms))
+            }
+            (None, None) => return None,
+        };
+        Some(SearchRule {
+            name: rule.name.clone().unwrap_or(name),
+            position: self.spec.position(&["verify", self.index]),
+            flow: FlowName::new(flow),
+            top: rule.top.unwrap_or(TOP),
+            stored: rule.stored.unwrap_or(STORED),
+            demand,
+        })
     }
 
     async fn sql(&self, values: &mut Values<'_>) -> Result<AssertKind> {

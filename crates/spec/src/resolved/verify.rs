@@ -4,10 +4,10 @@ use super::ParameterValue;
 use crate::error::Position;
 use crate::span::SqlText;
 use std::collections::BTreeMap;
-use whimbrel_model::StoreName;
+use whimbrel_model::{FlowName, StoreName};
 
 /// What is verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum VerifyRule {
     /// Both sides of each flow hold as many records.
     Count {
@@ -27,6 +27,34 @@ pub enum VerifyRule {
     },
     /// Something that holds of what the stores hold, whatever the flows are.
     Assert(Box<AssertRule>),
+    /// Something that holds of searches among the vectors of a flow.
+    Search(Box<SearchRule>),
+}
+
+/// What must hold of searches among vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchRule {
+    /// What a report calls it.
+    pub name: String,
+    /// Where it stands in the file.
+    pub position: Position,
+    /// The flow that writes the vectors.
+    pub flow: FlowName,
+    /// How many neighbours are looked for.
+    pub top: u32,
+    /// How many stored vectors are looked for.
+    pub stored: u32,
+    /// What must hold.
+    pub demand: SearchDemand,
+}
+
+/// What must hold of searches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SearchDemand {
+    /// On the average at least this share of the neighbours among the source's vectors is found in the target.
+    Overlap(f64),
+    /// A search takes less than so many milliseconds on the average.
+    AverageMs(f64),
 }
 
 /// An assertion.

@@ -420,11 +420,11 @@ fn checks_and_verify_rules() {
     ");
     assert_snapshot!(refused("{ count: true, only: [people] }", "{ only: [people] }"), @r"
     m/x.yaml:48:5: a verify rule has no kind
-      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty` and `json`
+      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty`, `json`, `overlap` and `latency`
     ");
     assert_snapshot!(refused("{ count: true, only: [people] }", "{ count: false }"), @r"
     m/x.yaml:48:5: a verify rule has no kind
-      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty` and `json`
+      hint: give it one of `count: true`, `records`, `sql`, `compare`, `not_empty`, `json`, `overlap` and `latency`
     ");
 }
 
@@ -760,26 +760,10 @@ fn stores_and_sources_that_are_not_built_yet() {
 }
 
 #[test]
-fn targets_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("      key: [pk, sk]", "      langchain: { collection: c, dimension: 1 }"), @r"
-    m/x.yaml:37:7: not yet: `langchain` in a flow's `into` is part of the language and not built yet
-      hint: write into a `table`
-    ");
-}
-
-#[test]
 fn rules_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("undo: false", "undo: true"), @r"
-    m/x.yaml:50:1: not yet: `undo` in the spec is part of the language and not built yet
-      hint: write `undo: false` or leave it out
-    ");
-    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ overlap: vectors, top: 5, at_least: 0.8, stored: 200 }"), @r"
-    m/x.yaml:48:7: not yet: `overlap` in a verify rule is part of the language and not built yet
-      hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
-    ");
-    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ latency: vectors, average_ms: 1000 }"), @r"
-    m/x.yaml:48:7: not yet: `latency` in a verify rule is part of the language and not built yet
-      hint: verify rules of today: `count`, `records`, `sql`, `compare`, `not_empty`, `json`
+    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ overlap: vectors, queries: [x] }"), @r"
+    m/x.yaml:48:25: not yet: `queries` in a verify rule is part of the language and not built yet
+      hint: leave it out: stored vectors are looked for, `stored: 100`
     ");
     assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: { default: a, cognito: { create: true } }"), @r"
     m/x.yaml:4:26: not yet: `cognito` in a variable is part of the language and not built yet

@@ -17,7 +17,7 @@ pub struct VerifyError {
 }
 
 impl VerifyError {
-    pub(super) fn new(assertion: &str, position: Position, cause: QueryError) -> Self {
+    pub(crate) fn new(assertion: &str, position: Position, cause: QueryError) -> Self {
         Self { assertion: assertion.to_owned(), position, cause }
     }
 

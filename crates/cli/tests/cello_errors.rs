@@ -1,0 +1,101 @@
+//! What goes wrong with Cello's four jobs: one error each, and what to do next; the password is asked for unseen.
+
+use crate::errors::{assert_error, closed_port};
+use crate::place::{Ended, Place, Shipped, ended, until};
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+const HOST: &str = "db_host=127.0.0.1";
+
+fn run(place: &Place, spec: &str, environment: &str, more: &[&str]) -> Ended {
+    let spec = Shipped::named("cello").file(spec);
+    place.run(&[&["run", &spec, "--env", environment, "--no-progress"], more].concat())
+}
+
+/// The guide's arguments, with a server that nobody has.
+fn guide(port: u16) -> Vec<String> {
+    ["db_user=cello_user", "db_name=cello_db", &format!("{HOST}:{port}")]
+        .iter()
+        .flat_map(|value| ["--set".to_owned(), (*value).to_owned()])
+        .collect()
+}
+
+#[test]
+fn a_dump_without_its_database() {
+    let place = Place::new();
+    let given = guide(closed_port());
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    let unasked = run(&place, "dump.yaml", "live", &given).expect(2);
+    assert_error("cello_a_password_that_cannot_be_asked_for", &unasked);
+    let nobody = run(&place, "dump.yaml", "live", &[]).expect(2);
+    assert_error("cello_a_dump_without_a_user", &nobody);
+    let with = [&given[..], &["--set", "password=s3cr3t"]].concat();
+    let refused = run(&place, "dump.yaml", "live", &with).expect(1);
+    assert!(!refused.err.contains("s3cr3t"), "{}", refused.err);
+    assert_error("cello_a_dump_of_a_server_that_is_not_there", &refused);
+    assert!(!place.path("migration_data.json").exists());
+}
+
+#[test]
+fn a_load_without_a_file_that_is_whole() {
+    let place = Place::new();
+    assert_error("cello_a_load_without_its_file", &run(&place, "load.yaml", "demo", &["--create"]));
+    place.write("torn.json", r#"{"a": {"repository": "r", "tokens": []}, "b": {"repository": "#);
+    let torn = run(&place, "load.yaml", "demo", &["--create", "--set", "data_file=torn.json"]).expect(3);
+    assert!(torn.err.contains("1 rejected") || torn.err.contains("2 rejected"), "{}", torn.err);
+    assert!(torn.err.contains("the file ends within"), "{}", torn.err);
+    place.write("list.json", r#"[{"project": "a"}]"#);
+    let list = run(&place, "load.yaml", "demo", &["--create", "--set", "data_file=list.json"]);
+    assert!(matches!(list.code, Some(1..=3)), "{}", list.err);
+    assert!(!list.err.contains("panicked"), "{}", list.err);
+}
+
+#[test]
+fn a_load_or_a_repair_without_its_table() {
+    let place = Place::new();
+    place.write("migration_data.json", r#"{"a": {"repository": "r", "tokens": []}}"#);
+    assert_error("cello_a_load_without_its_table", &run(&place, "load.yaml", "demo", &[]));
+    assert_error("cello_a_repair_without_its_table", &run(&place, "repair.yaml", "demo", &[]));
+    place.write("ddb-dump.json", r#"[{"pk": "PROJECT#a", "sk": "METADATA"}]"#);
+    let dumped = run(&place, "repair-from-dump.yaml", "demo", &[]);
+    assert_error("cello_a_repair_from_a_dump_without_its_table", &dumped);
+}
+
+#[test]
+fn a_password_is_asked_for_without_echo() {
+    let place = Place::new();
+    let arguments = guide(closed_port()).join(" ");
+    let spec = Shipped::named("cello").file("dump.yaml");
+    let line = format!("{} run {spec} --env live {arguments}", env!("CARGO_BIN_EXE_whimbrel"));
+    // A terminal of its own, which would show what is typed.
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    place.bare(&mut command);
+    let Ok(mut terminal) =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    else {
+        return println!("skipped: the program `script` is not there");
+    };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let reader = {
+        let (seen, mut out) = (Arc::clone(&seen), terminal.stdout.take().expect("standard output"));
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = out.read(&mut bytes) {
+                seen.lock().expect("nobody panics").extend_from_slice(&bytes[..length]);
+            }
+        })
+    };
+    let text = || String::from_utf8_lossy(&seen.lock().expect("nobody panics")).into_owned();
+    until("the question", || text().contains("Password: ").then_some(()));
+    let mut keyboard = terminal.stdin.take().expect("standard input");
+    keyboard.write_all(b"hunter2-zq8w\n").expect("it can be typed");
+    let ended = ended(terminal.wait_with_output().expect("it ends"));
+    reader.join().expect("the reader ends");
+    drop(keyboard);
+    assert_eq!(ended.code, Some(1), "{}", text());
+    assert_eq!(text().matches("Password: ").count(), 1, "asked once:\n{}", text());
+    assert!(text().contains("127.0.0.1"), "it went on to connect:\n{}", text());
+    assert!(!text().contains("hunter2"), "{}", text());
+}

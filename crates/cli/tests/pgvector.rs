@@ -1,0 +1,106 @@
+//! Vectors into PostgreSQL: the tables of langchain-postgres, indexes behind the load, and searches that prove them.
+
+use crate::chroma::directory;
+use crate::copy::asked;
+use crate::place::Place;
+use serde_json::{Value, json};
+
+const SPEC: &str = r#"migration: vectors
+variables: { user_id: "u-1" }
+stores:
+  vec: { chroma: db }
+  pg: { postgres: "embedded:v.pg" }
+flows:
+  docs:
+    from: { store: vec, collection: docs_l2 }
+    into: { store: pg, langchain: { collection: docs, dimension: 8, metric: l2, index: hnsw, metadata: { user_id: $user_id } } }
+verify:
+  - { records: all }
+  - { overlap: docs, top: 5, at_least: 0.8, stored: 30 }
+  - { latency: docs, average_ms: 1000, stored: 10 }
+"#;
+
+fn assertion<'a>(found: &'a Value, name: &str) -> &'a Value {
+    let all = found["assertions"].as_array().expect("assertions");
+    all.iter().find(|one| one["name"] == name).expect("the assertion")
+}
+
+#[test]
+fn a_langchain_collection_is_made_filled_indexed_and_searched() {
+    let place = Place::new();
+    directory(&place, "1.5.9");
+    place.write("v.yaml", SPEC);
+    let ran = place.run(&["run", "v.yaml", "--create", "--verify", "--json"]).expect(0).json();
+    assert_eq!((&ran["totals"]["created"], &ran["verify"]["outcome"]), (&json!(2502), &json!("equal")));
+    let overlap = assertion(&ran["verify"], "overlap: docs");
+    assert_eq!(overlap["ok"], true, "{overlap}");
+    let value = overlap["value"].as_str().expect("a text");
+    assert!(value.contains("95 % confidence") && value.contains("over 30 searches"), "{value}");
+    let latency = assertion(&ran["verify"], "latency: docs");
+    assert!(latency["value"].as_str().is_some_and(|value| value.contains("p95")), "{latency}");
+    let ask = |sql: &str| asked(&place, "v.pg", sql).expect("a number");
+    let whole = "SELECT count(*) FROM langchain_pg_embedding e JOIN langchain_pg_collection c ON c.uuid = e.collection_id
+        WHERE c.name = 'docs' AND document IS NOT NULL AND cmetadata ->> 'user_id' = 'u-1' AND vector_dims(embedding) = 8";
+    assert_eq!(ask(whole), 2502);
+    let structure = "SELECT (SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%USING hnsw (embedding vector_l2_ops)%')
+        + (SELECT count(*) FROM pg_indexes WHERE indexname = 'ix_cmetadata_gin')
+        + (SELECT count(*) FROM pg_constraint WHERE conname = 'langchain_pg_embedding_collection_id_fkey')
+        + (SELECT count(*) FROM pg_constraint WHERE conname = 'langchain_pg_collection_name_key')";
+    assert_eq!(ask(structure), 4);
+    // A second time: every id is there.
+    place.run(&["run", "v.yaml", "--json"]).expect(3);
+
+    // Ids are unique over all collections: what another has is a reject, whatever the mode.
+    let other = SPEC.replace("collection: docs,", "collection: other,").replace("migration: vectors", "migration: other");
+    place.write("other.yaml", &other.replace("index: hnsw", "index: none").replace("into: {", "into: { mode: upsert,"));
+    let refused = place.run(&["run", "other.yaml", "--create", "--json"]).expect(3).json();
+    assert_eq!((&refused["totals"]["rejected"], &refused["totals"]["created"]), (&json!(2502), &json!(0)));
+    place.run(&["clean", "other.yaml", "--confirm", "--json"]).expect(0);
+    let left = "SELECT (SELECT count(*) FROM langchain_pg_collection) + (SELECT count(*) FROM langchain_pg_embedding)";
+    assert_eq!(ask(left), 2503);
+    place.run(&["clean", "v.yaml", "--confirm", "--json"]).expect(0);
+    assert_eq!(ask("SELECT count(*) FROM pg_class WHERE relname LIKE 'langchain%'"), 0);
+}
+
+#[test]
+fn what_a_collection_cannot_be_is_said_by_plan() {
+    let place = Place::new();
+    directory(&place, "1.5.9");
+    for (from, to, said) in [
+        ("metric: l2", "metric: ip", "`metric` is ip, and the source searches by l2"),
+        ("dimension: 8", "dimension: 9", "`dimension` is 9, and the source's vectors have 8"),
+        ("metric: l2", "metric: l3", "l3"),
+        ("docs, dimension", "docs, dimesion", "dimension"),
+        ("store: pg, langchain", "store: pg, table: t, langchain", "`table` has no place beside `langchain`"),
+        ("overlap: docs", "overlap: dogs", "there is no flow `dogs`"),
+    ] {
+        let text = SPEC.replacen(from, to, 1);
+        assert_ne!(text, SPEC, "{from}");
+        place.write("v.yaml", &text);
+        let refused = place.run(&["plan", "v.yaml"]).expect(2);
+        refused.one_error();
+        assert!(refused.err.contains(said), "{to}: {}", refused.err);
+    }
+}
+
+#[test]
+fn an_index_that_finds_too_little_fails_its_rule() {
+    let place = Place::new();
+    directory(&place, "1.5.9");
+    place.write(
+        "schema.sql",
+        "CREATE EXTENSION IF NOT EXISTS vector;
+         CREATE TABLE docs (id text PRIMARY KEY, document text, uri text, metadata jsonb, embedding vector(8));
+         CREATE INDEX few ON docs USING ivfflat (embedding vector_l2_ops) WITH (lists = 500);",
+    );
+    let spec = SPEC
+        .replace("\"embedded:v.pg\" }", "\"embedded:v.pg\", schema: schema.sql }")
+        .replace("langchain: { collection: docs, dimension: 8, metric: l2, index: hnsw, metadata: { user_id: $user_id } }", "table: docs");
+    place.write("v.yaml", &spec);
+    let ran = place.run(&["run", "v.yaml", "--create", "--verify", "--json"]).expect(4).json();
+    let overlap = assertion(&ran["verify"], "overlap: docs");
+    assert_eq!(overlap["ok"], false, "{overlap}");
+    assert!(overlap["examples"].as_array().is_some_and(|examples| !examples.is_empty()), "{overlap}");
+    // One list of five hundred is looked at: the rest of the records is as it should be.
+    assert_eq!(ran["totals"]["created"], 2502);
+}
