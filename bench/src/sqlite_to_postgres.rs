@@ -85,7 +85,8 @@ async fn keep(bench: &Bench, path: &Path) -> Result<(u64, String)> {
     while let Some(chunk) = stream.try_next().await? {
         file.write_all(&chunk)?;
     }
-    let columns = "SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
+    let columns =
+        "SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum)
         FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0";
     let columns: String = client.query_one(columns, &[]).await?.get(0);
     let count: i64 = client.query_one(&format!("SELECT count(*) FROM {TABLE}"), &[]).await?.get(0);

@@ -54,8 +54,15 @@ const PROGRAM: Target = Target {
     tests: Some("test(/^servers::/) | test(=errors::a_wrong_password)"),
 };
 
+/// Values and users of AWS.
+const AWS: Target =
+    Target { package: "whimbrel-aws", name: "values", tests: Some("test(that_speaks_the_whole_api)") };
+
 const PASSES: &[Pass] = &[
-    Pass { servers: &["postgres-16", "dynamodb-local"], targets: &[POSTGRES, DYNAMODB, PROGRAM] },
+    Pass {
+        servers: &["postgres-16", "dynamodb-local", "moto"],
+        targets: &[POSTGRES, DYNAMODB, PROGRAM, AWS],
+    },
     Pass { servers: &["postgres-18"], targets: &[POSTGRES] },
 ];
 

@@ -6,6 +6,7 @@
 
 mod dynamodb_local;
 mod home;
+mod moto;
 mod packages;
 mod postgres;
 mod process;
@@ -19,8 +20,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// Every server there is. Another one is another line.
-pub(crate) const TABLE: &[&dyn Server] =
-    &[&postgres::Postgres { major: 16 }, &postgres::Postgres { major: 18 }, &dynamodb_local::DynamoDbLocal];
+pub(crate) const TABLE: &[&dyn Server] = &[
+    &postgres::Postgres { major: 16 },
+    &postgres::Postgres { major: 18 },
+    &dynamodb_local::DynamoDbLocal,
+    &moto::Moto,
+];
 
 /// A server that can be installed and started.
 pub(crate) trait Server: Sync {

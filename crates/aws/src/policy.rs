@@ -246,7 +246,16 @@ impl Drawn<'_> {
                 _ => {
                     let pool = argument.split('/').next().unwrap_or_default();
                     let arn = self.placed.arn("cognito-idp", &region, &format!("userpool/{pool}"));
-                    self.allow("Users", &["cognito-idp:AdminGetUser"], arn);
+                    self.allow("Users", &["cognito-idp:AdminGetUser"], arn.clone());
+                    match self.purpose {
+                        Purpose::Run if makes_users(text) => {
+                            self.allow("MakeUsers", &["cognito-idp:AdminCreateUser"], arn);
+                        }
+                        Purpose::Clean if makes_users(text) => {
+                            self.allow("RemoveUsers", &["cognito-idp:AdminDeleteUser"], arn);
+                        }
+                        _ => {}
+                    }
                 }
             }
         }
@@ -284,6 +293,12 @@ fn writing(mode: WriteMode) -> (&'static str, &'static [&'static str]) {
             ],
         ),
     }
+}
+
+/// Whether the spec has users made that are not there.
+fn makes_users(text: &str) -> bool {
+    let mut places = text.match_indices("create:").map(|(at, word)| text[at + word.len()..].trim_start());
+    text.contains("cognito:") && places.any(|rest| rest.starts_with("true"))
 }
 
 /// A name as a part of a Sid, which takes letters and digits only.
@@ -341,6 +356,12 @@ mod tests {
         let found: Vec<_> = asked(text).into_iter().collect();
         let found: Vec<(&str, &str)> = found.iter().map(|(p, a)| (*p, a.as_str())).collect();
         assert_eq!(found, [("cognito", "pool/ann#sub"), ("secret", "db#password"), ("ssm", "/app/*/url")]);
+    }
+
+    #[test]
+    fn users_are_made_where_the_spec_says_so() {
+        assert!(makes_users("user: { default: x, cognito: { create: true, email: a@b } }"));
+        assert!(!makes_users("user: ${cognito:pool/ann#sub}, cognito: { create: false }"));
     }
 
     #[test]

@@ -90,13 +90,12 @@ pub enum Command {
         #[command(flatten)]
         values: Values,
     },
-    /// Shows how far a run is
+    /// Shows how far a run is; of a spec, also what its tables hold and the latest run of each environment
     Status {
         /// A run, or a spec whose latest run is meant; default: the latest run
         run: Option<String>,
-        /// The environment of the spec
-        #[arg(long, value_name = "NAME")]
-        env: Option<String>,
+        #[command(flatten)]
+        values: Values,
     },
     /// Lists all runs, the latest first
     List,
@@ -554,7 +553,11 @@ fn column(text: &str) -> Result<(String, String), String> {
 
 fn account(text: &str) -> Result<String, String> {
     let is_number = text.len() == 12 && text.chars().all(|c| c.is_ascii_digit());
-    if is_number || text == "*" { Ok(text.to_owned()) } else { Err("twelve digits are expected, or *".to_owned()) }
+    if is_number || text == "*" {
+        Ok(text.to_owned())
+    } else {
+        Err("twelve digits are expected, or *".to_owned())
+    }
 }
 
 /// A path of IAM: `/` or `/team/`.

@@ -25,7 +25,8 @@ pub fn reach(store: &ResolvedStore, values: &Values) -> Reach {
         region: values.region.clone().or_else(|| text("region")),
         endpoint: text("endpoint").or_else(|| {
             // An emulator's own address, where one is given, goes before that of its DynamoDB.
-            let own = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM"].iter().any(|name| variable(name).is_some());
+            let own =
+                ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_IAM"].iter().any(|name| variable(name).is_some());
             let dynamodb = || variable("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| variable("AWS_ENDPOINT_URL"));
             if own { None } else { dynamodb() }
         }),

@@ -5,7 +5,7 @@
 
 mod torn;
 
-use pglite_oxide::PgliteServer;
+use pglite_oxide::{PgliteServer, PgliteServerBuilder, extensions};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 /// The prefix of an embedded store's URL.
 pub const PREFIX: &str = "embedded:";
 
+/// The file in a PostgreSQL folder that says that its database has pgvector.
+const VECTORS: &str = "with-pgvector";
+
 /// The embedded databases of this process, one for each path, until it ends.
 #[derive(Default)]
 pub struct Embedded {
@@ -23,11 +26,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts PostgreSQL over a folder, making it where it is missing; answers with its URL.
+    /// Starts PostgreSQL over a folder, making it where it is missing; answers with its URL. `vectors`: with pgvector,
+    /// as in every later start over that folder.
     ///
     /// # Errors
     /// The folder cannot be used, another process uses it, or the server does not start.
-    pub async fn postgres(&mut self, store: &StoreName, path: &Path) -> Result<String> {
+    pub async fn postgres(&mut self, store: &StoreName, path: &Path, vectors: bool) -> Result<String> {
         if let Some(server) = self.postgres.get(path) {
             return Ok(server.url());
         }
@@ -41,7 +45,7 @@ impl Embedded {
         let folder = path.to_owned();
         let starting = tokio::task::spawn_blocking(move || {
             torn::mend(&folder)?;
-            PostgresServer::start(folder)
+            PostgresServer::start(folder, vectors)
         });
         let started = starting.await.map_err(|error| failed(error.into()))?;
         let server = started.map_err(failed)?;
@@ -97,20 +101,43 @@ struct PostgresServer {
 impl PostgresServer {
     /// Over a unix socket, where there are such: small answers come twenty times sooner than over TCP.
     #[cfg(unix)]
-    fn start(folder: PathBuf) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn start(
+        folder: PathBuf,
+        vectors: bool,
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let socket = tempfile::Builder::new().prefix("whimbrel-").tempdir()?;
         let path = socket.path().join(".s.PGSQL.5432");
-        Ok(Self { server: PgliteServer::builder().path(folder).unix(path).start()?, _socket: socket })
+        let server = with_vectors(PgliteServer::builder().unix(path), folder, vectors)?;
+        Ok(Self { server, _socket: socket })
     }
 
     #[cfg(not(unix))]
-    fn start(folder: PathBuf) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self { server: PgliteServer::builder().path(folder).start()? })
+    fn start(
+        folder: PathBuf,
+        vectors: bool,
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self { server: with_vectors(PgliteServer::builder(), folder, vectors)? })
     }
 
     fn url(&self) -> String {
         self.server.database_url()
     }
+}
+
+/// Starts the server over a folder, with pgvector where that is asked for or the folder was ever used so: a database
+/// that holds vectors cannot be read without it.
+fn with_vectors(
+    builder: PgliteServerBuilder,
+    folder: PathBuf,
+    vectors: bool,
+) -> std::result::Result<PgliteServer, Box<dyn std::error::Error + Send + Sync>> {
+    let mark = folder.join(VECTORS);
+    if !vectors && !mark.exists() {
+        return Ok(builder.path(folder).start()?);
+    }
+    let server = builder.path(folder).extension(extensions::VECTOR).start()?;
+    std::fs::write(mark, "this database has pgvector\n")?;
+    Ok(server)
 }
 
 fn make_parent(path: &Path) -> std::io::Result<()> {

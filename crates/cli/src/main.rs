@@ -82,7 +82,7 @@ async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {
         Command::Resume { run, accept_spec, verify, values } => {
             commands::resume::resume(&program, run.as_deref(), accept_spec, verify, &values).await
         }
-        Command::Status { run, env } => commands::status::status(&program, run.as_deref(), env.as_deref()),
+        Command::Status { run, values } => commands::status::status(&program, run.as_deref(), &values).await,
         Command::List => commands::list::list(&program),
         Command::Retry { run, accept_spec, verify, values } => {
             commands::resume::retry(&program, &run, accept_spec, verify, &values).await

@@ -44,6 +44,8 @@ pub struct Wanted {
     pub repair: bool,
     /// The run beside which it is kept; `None`: the latest that had part in it.
     pub run: Option<RunId>,
+    /// Leaves the assertions out: some flows alone were rehearsed, and the others' stand-ins are empty.
+    pub in_part: bool,
 }
 
 /// A comparison of some flows.
@@ -81,7 +83,9 @@ impl<'a> Proof<'a> {
         wanted: Wanted,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let migration = Arc::new(opened.prepare(resolved.clone(), &program.common).await?);
+        let mut migration = opened.prepare(resolved.clone(), &program.common).await?;
+        migration.without_receipts();
+        let migration = Arc::new(migration);
         let environment = resolved.environment.as_deref();
         let evidence = opened.hide(evidence::of_migration(journal, &resolved.migration, environment))?;
         let (evidence, notes) = opened.hide(of_these_stores(evidence, journal, &migration).await)?;
@@ -123,7 +127,7 @@ impl<'a> Proof<'a> {
         let mut verification = self.opened.hide(self.compare().await)?;
         verification.notes.extend(self.notes.iter().cloned());
         verification.notes.extend(self.left_out());
-        if self.wanted.only.is_empty() {
+        if !self.leaves_assertions_out() {
             let resolved = &self.migration.resolved;
             let declared = whimbrel_query::declared(&resolved.flows);
             let (settings, stores) = (self.query_settings(), &self.migration.stores);
@@ -152,12 +156,16 @@ impl<'a> Proof<'a> {
         }
     }
 
+    fn leaves_assertions_out(&self) -> bool {
+        self.wanted.in_part || !self.wanted.only.is_empty()
+    }
+
     /// The assertions that are not carried out.
     fn left_out(&self) -> Option<String> {
         let is_one = |rule: &&VerifyRule| matches!(rule, VerifyRule::Assert(_) | VerifyRule::Search(_));
         match self.migration.resolved.verify.iter().filter(is_one).count() {
             0 => None,
-            _ if self.wanted.only.is_empty() => None,
+            _ if !self.leaves_assertions_out() => None,
             1 => {
                 Some("with --only the spec's assertion was left out: it may be about other flows".to_owned())
             }
@@ -185,6 +193,11 @@ impl<'a> Proof<'a> {
             None => self.looks_of_rules(),
         };
         for look in &looks {
+            if self.wanted.repair
+                && let Some(refused) = unrepairable(&self.migration, &look.only)
+            {
+                return Err(refused);
+            }
             if look.depth > VerifyDepth::Count
                 && let Some(refused) = incomparable(&self.migration, look.depth, Some(&look.only), false)
             {
@@ -418,6 +431,24 @@ pub fn incomparable(
         flow: flow.plan.name.clone(),
         message: format!("the records of {table} cannot be compared: they have no key that tells them apart"),
         hint: Some(hint.to_owned()),
+    })
+}
+
+/// Why records could not be written again one by one.
+fn unrepairable(migration: &Migration, only: &BTreeSet<FlowName>) -> Option<EngineError> {
+    let is_asked = |flow: &FlowName| only.is_empty() || only.contains(flow);
+    let mut flows = migration.flows().map(|(_, flow)| flow);
+    let flow = flows.find(|flow| flow.target.key.is_empty() && is_asked(&flow.plan.name))?;
+    let table = flow.plan.target.resource();
+    Some(EngineError::Flow {
+        flow: flow.plan.name.clone(),
+        message: format!(
+            "the records of {table} cannot be repaired: they have no key by which one is written again"
+        ),
+        hint: Some(
+            "name the columns of a unique key under `key`, or empty the table and load it anew: `run --new`"
+                .to_owned(),
+        ),
     })
 }
 

@@ -133,6 +133,12 @@ impl Place {
         if text.is_empty() {
             return wrong("the place is empty", format!("write {POSTGRES}, {DYNAMODB}, a path, or `-`"));
         }
+        if ["chroma:http://", "chroma:https://"].iter().any(|server| text.starts_with(server)) {
+            return wrong(
+                "a Chroma server cannot be read yet",
+                "name its persistent directory, `chroma:PATH?collection=NAME`, which holds more exact vectors",
+            );
+        }
         if let Some((scheme, rest)) = text.split_once("://") {
             return match scheme.to_ascii_lowercase().as_str() {
                 "postgres" | "postgresql" => postgres(rest),

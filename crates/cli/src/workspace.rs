@@ -179,13 +179,25 @@ impl Workspace {
         self.resolved.flows.iter().any(|flow| flow.into.store == store.name)
     }
 
+    /// Whether vectors are written into a store, or its script makes columns of them.
+    fn takes_vectors(&self, store: &ResolvedStore) -> bool {
+        let stores = &self.resolved.stores;
+        let is_chroma = |name| stores.get(name).is_some_and(|from| from.kind == StoreKind::Chroma);
+        let mut flows = self.resolved.flows.iter().filter(|flow| flow.into.store == store.name);
+        let script = store.schema_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        flows.any(|flow| flow.into.langchain.is_some() || is_chroma(&flow.from.store))
+            || script.is_some_and(|script| script.to_ascii_lowercase().contains("vector"))
+    }
+
     async fn open_store(
         &self,
         store: &ResolvedStore,
         opened: &mut Opened,
     ) -> whimbrel_store::Result<Arc<dyn Store>> {
         match store.kind {
-            StoreKind::Postgres => Ok(Arc::new(open_postgres(store, opened).await?)),
+            StoreKind::Postgres => {
+                Ok(Arc::new(open_postgres(store, opened, self.takes_vectors(store)).await?))
+            }
             StoreKind::DynamoDb => {
                 let mut config = store.config.clone();
                 if let Value::Object(config) = &mut config {
@@ -242,18 +254,19 @@ impl Opened {
     }
 }
 
-/// Opens a PostgreSQL store, starting it where it is embedded.
+/// Opens a PostgreSQL store, starting it where it is embedded; `vectors`: with pgvector, if it is.
 ///
 /// # Errors
 /// The configuration is wrong, or the embedded server does not start.
 pub async fn open_postgres(
     store: &ResolvedStore,
     opened: &mut Opened,
+    vectors: bool,
 ) -> whimbrel_store::Result<PostgresStore> {
     let name = &store.name;
     let config = match embedded_path(&store.config, "host") {
         None => PostgresConfig::from_value(&store.config).map_err(|error| wrong_config(name, error))?,
-        Some(path) => start_postgres(name, path, opened).await?,
+        Some(path) => start_postgres(name, path, opened, vectors).await?,
     };
     let opened = PostgresStore::new(name.clone(), config);
     Ok(match &store.schema_file {
@@ -279,8 +292,9 @@ async fn start_postgres(
     name: &StoreName,
     path: &Path,
     opened: &mut Opened,
+    vectors: bool,
 ) -> whimbrel_store::Result<PostgresConfig> {
-    let url = opened.embedded.postgres(name, path).await?;
+    let url = opened.embedded.postgres(name, path, vectors).await?;
     let config =
         PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
     Ok(PostgresConfig {
@@ -318,6 +332,7 @@ async fn start_postgres(
     name: &StoreName,
     _: &Path,
     _: &mut Opened,
+    _: bool,
 ) -> whimbrel_store::Result<PostgresConfig> {
     Err(not_built_in(name))
 }

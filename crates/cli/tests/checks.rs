@@ -28,7 +28,9 @@ fn everything_that_a_run_needs_is_looked_at_and_nothing_is_touched() {
     }
     let stores = found["stores"].as_object().expect("an object");
     assert_eq!(stores.len(), 2, "{found}");
-    assert!(stores.values().flat_map(|lines| lines.as_array().expect("lines")).all(|line| line["ok"] == true));
+    assert!(
+        stores.values().flat_map(|lines| lines.as_array().expect("lines")).all(|line| line["ok"] == true)
+    );
 }
 
 #[test]
@@ -65,7 +67,7 @@ flows:
     columns: { id: text }
     into: { store: app, table: copies, key: id, mode: upsert }
   raw:
-    from: { store: lake, table: items.ndjson }
+    from: { store: lake, path: items.ndjson }
     columns: { id: text }
     into: { store: app, table: items, key: id, mode: skip_existing }
 "#;

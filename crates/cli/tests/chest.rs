@@ -70,8 +70,7 @@ pub fn rows(path: &Path) -> Items {
         let width = statement.column_count();
         let mut rows = statement.query([]).expect("the query is answered");
         while let Some(row) = rows.next().expect("a row") {
-            let values: Vec<Value> =
-                (1..width).map(|at| value(row.get_ref(at).expect("a value"))).collect();
+            let values: Vec<Value> = (1..width).map(|at| value(row.get_ref(at).expect("a value"))).collect();
             let key = (table.to_owned(), row.get(0).expect("a key"));
             assert_eq!(items.insert(key, values.into()), None, "a key comes once");
         }

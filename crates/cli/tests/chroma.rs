@@ -46,7 +46,8 @@ fn a_collection_arrives_with_its_vectors_bit_for_bit() {
     assert_eq!((&copied["totals"]["created"], &copied["verify"]["outcome"]), (&json!(2502), &json!("equal")));
     let kind = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'docs' AND column_name = 'embedding' AND udt_name = 'vector'";
     assert_eq!(asked(&place, "v.pg", kind), Some(1));
-    let other_tenant = ["copy", "chroma:db?collection=acme-tenant/prod-db/cos_big", "cos.ndjson", "--verify", "--json"];
+    let other_tenant =
+        ["copy", "chroma:db?collection=acme-tenant/prod-db/cos_big", "cos.ndjson", "--verify", "--json"];
     assert_eq!(place.run(&other_tenant).expect(0).json()["totals"]["created"], 30);
     let line = std::fs::read_to_string(place.path("cos.ndjson")).expect("the file");
     let record: serde_json::Value =
@@ -57,7 +58,7 @@ fn a_collection_arrives_with_its_vectors_bit_for_bit() {
 
 #[test]
 fn what_a_killed_writer_left_is_read_and_left_alone() {
-    for (version, records) in [("crash-1.5.9", None), ("killed-1.5.9", None), ("crash-0.6.3", None)] {
+    for version in ["crash-1.5.9", "killed-1.5.9", "crash-0.6.3"] {
         let place = Place::new();
         let directory = directory(&place, version);
         let before = state(&directory);
@@ -66,7 +67,7 @@ fn what_a_killed_writer_left_is_read_and_left_alone() {
         let copied = place.run(&["copy", &from, "out.ndjson", "--verify", "--json"]).expect(0).json();
         assert_eq!(copied["verify"]["outcome"], "equal", "{version}");
         let created = copied["totals"]["created"].as_u64().expect("a number");
-        assert!(created > 0 && records.is_none_or(|records| created == records), "{version}: {created}");
+        assert!(created > 0, "{version}: {created}");
         assert_eq!(state(&directory), before, "{version}");
     }
 }
@@ -90,7 +91,8 @@ fn first_collection(directory: &Path) -> String {
 fn lost_vectors_are_rejects_by_their_ids_or_null_where_that_is_asked() {
     let place = Place::new();
     let directory = directory(&place, "purge-loss-0.5.11");
-    let sql = "SELECT c.name FROM collections c JOIN segments s ON s.collection = c.id AND s.scope = 'METADATA'
+    let sql =
+        "SELECT d.tenant_id || '/' || d.name || '/' || c.name FROM collections c JOIN databases d ON d.id = c.database_id JOIN segments s ON s.collection = c.id AND s.scope = 'METADATA'
         JOIN embeddings e ON e.segment_id = s.id GROUP BY 1 ORDER BY 1";
     let names: Vec<String> = {
         let connection = Connection::open(directory.join("chroma.sqlite3")).expect("a database");
@@ -100,7 +102,8 @@ fn lost_vectors_are_rejects_by_their_ids_or_null_where_that_is_asked() {
     };
     let (mut rejected, mut read) = (0, 0);
     for name in &names {
-        let (from, to) = (format!("chroma:db?collection={name}"), format!("{name}.ndjson"));
+        let (from, to) =
+            (format!("chroma:db?collection={name}"), format!("{}.ndjson", name.replace('/', "-")));
         let ended = place.run(&["copy", &from, &to, "--json"]);
         let totals = &ended.json()["totals"];
         assert_eq!(ended.code, Some(if totals["rejected"] == 0 { 0 } else { 3 }), "{}", ended.err);
@@ -112,7 +115,8 @@ fn lost_vectors_are_rejects_by_their_ids_or_null_where_that_is_asked() {
         .iter()
         .map(|name| {
             format!(
-                "  {name}: {{ from: {{ store: vec, collection: {name} }}, into: {{ store: out, path: \"{name}.json\" }} }}\n"
+                "  {word}: {{ from: {{ store: vec, collection: {name} }}, into: {{ store: out, path: {word}.json }} }}\n",
+                word = name.replace('/', "-")
             )
         })
         .collect();
@@ -128,21 +132,35 @@ fn lost_vectors_are_rejects_by_their_ids_or_null_where_that_is_asked() {
 
 #[test]
 fn a_damaged_index_is_said_by_its_file() {
-    for (name, damage) in [
-        ("index_metadata.pickle", b"\x80\x05not a pickle at all".as_slice()),
-        ("index_metadata.pickle", b""),
-        ("data_level0.bin", b"short"),
-        ("header.bin", b"\x01\x00"),
+    for (name, damage, said) in [
+        ("index_metadata.pickle", b"\x80\x05not a pickle at all".as_slice(), "index_metadata.pickle"),
+        ("index_metadata.pickle", b"", "index_metadata.pickle"),
+        ("data_level0.bin", b"short", "its files are cut off, 2000 elements are missing"),
+        ("header.bin", b"\x01\x00", "header.bin"),
     ] {
         let place = Place::new();
         let directory = directory(&place, "1.5.9");
         for (path, _) in state(&directory).iter().filter(|(path, _)| path.ends_with(name)) {
             std::fs::write(path, damage).expect("the file is damaged");
         }
-        let refused = place.run(&["copy", "chroma:db?collection=docs_l2", "out.ndjson", "--json"]);
-        assert!(matches!(refused.code, Some(1 | 2 | 3)), "{name}: {:?} {}", refused.code, refused.err);
-        assert!(refused.err.contains(name) || refused.out.contains(name), "{name}: {}", refused.err);
-        assert!(!refused.err.contains("panicked"), "{name}: {}", refused.err);
+        let refused = place.run(&["copy", "chroma:db?collection=docs_l2", "out.ndjson"]).expect(2);
+        refused.one_error();
+        assert!(
+            refused.err.contains(said) && refused.err.contains("`lost: reject`"),
+            "{name}: {}",
+            refused.err
+        );
+        place.write(
+            "go-on.yaml",
+            "migration: damaged\nstores:\n  vec: { chroma: { path: db, lost: reject } }\n  out: { files: out }\nflows:\n  \
+             docs: { from: { store: vec, collection: docs_l2 }, into: { store: out, path: docs.json } }\n",
+        );
+        let kept = place.run(&["run", "go-on.yaml", "--create", "--json"]).expect(3).json();
+        assert_eq!(
+            (&kept["totals"]["read"], &kept["totals"]["rejected"]),
+            (&json!(2502), &json!(1990)),
+            "{name}"
+        );
     }
 }
 
@@ -154,7 +172,7 @@ fn what_is_no_collection_or_no_directory_is_one_error_with_what_there_is() {
         ("chroma:db?collection=docs_l3", "the nearest name is `docs_l2`"),
         ("chroma:db?collection=cos_big", "write `collection: acme-tenant/prod-db/cos_big`"),
         ("chroma:nowhere?collection=x", "nowhere"),
-        ("chroma:http://localhost:8000?collection=x", "persistent directory"),
+        ("chroma:http://localhost:8000?collection=x", "a Chroma server cannot be read yet"),
     ] {
         let refused = place.run(&["copy", from, "out.json"]).expect(2);
         refused.one_error();

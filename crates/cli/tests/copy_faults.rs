@@ -219,8 +219,9 @@ fn an_object_store_that_refuses_is_one_error_and_nothing_has_the_name() {
     // Not even looking is allowed.
     let store = Refusing::start(|_, _| ("403 Forbidden", DENIED));
     let to = format!("s3://b/dump.ndjson?endpoint=http://{}&region=us-east-1", store.address);
-    let refused = place.start_with(&["copy", FROM, &to], with_account).wait().expect(1);
+    let refused = place.start_with(&["copy", FROM, &to, "--new"], with_account).wait().expect(1);
     refused.one_error();
+    assert!(refused.err.contains("hint: "), "{}", refused.err);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn rows_of_postgresql_are_as_they_were() {
         assert_eq!(table(1), (Some(overwritten.1), Some(10)), "{mode}: {undone}");
         refused(&place.run(&["undo", &run, "--confirm"]).expect(2), "was undone before");
         // The next run begins as if there had been none.
-        let again = place.run(&["run", "move.yaml", "--json", "--verify"]);
+        let again = place.run(&["run", "move.yaml", "--json"]);
         let again = if mode == "skip_existing" { again } else { again.expect(0) };
         assert_eq!(again.json()["flows"]["parcels"]["created"], ROWS - 100, "{mode}");
     }
@@ -211,4 +211,163 @@ fn a_run_that_was_killed_is_undone() {
     place.run(&["undo", &run, "--confirm"]).expect(0);
     assert_eq!(both(&place), before);
     refused(&place.run(&["resume", &run]).expect(2), "is over: undone");
+}
+
+/// Parcels into a table of DynamoDB that holds some of them already, beside items of others.
+fn dynamodb(mode: &str) -> Place {
+    let place = Place::new();
+    fill(&place, "data/parcels.pg", &parcels::sql(ROWS, 40));
+    parcels::write(&place);
+    place.run(&["run", "parcels.yaml", "--env", "demo", "--create"]).expect(0);
+    // Other contents, other attributes, and fewer of them.
+    let spec = parcels::SPEC
+        .replace("limits:", "undo: true\nlimits:")
+        .replace("mode: skip_existing", &format!("mode: {mode}"))
+        .replace("kind, title, details", "kind, upper(title) AS title, 'new' AS note, CASE WHEN weight % 2 = 0 THEN details END AS details");
+    place.write("parcels.yaml", &spec);
+    fill(
+        &place,
+        "data/parcels.pg",
+        "DELETE FROM parcels WHERE id % 3 = 0; INSERT INTO parcels SELECT 100000 + k, 1, 'sent', 'later ' || k, 1, '{\"a\": 1.10}' FROM generate_series(1, 100) k; ANALYZE",
+    );
+    place
+}
+
+fn run_on(place: &Place, more: &[&str]) -> Ended {
+    place.run(&[&["run", "parcels.yaml", "--env", "demo", "--json"], more].concat())
+}
+
+#[test]
+fn items_of_dynamodb_are_as_they_were() {
+    for mode in ["upsert", "changed", "skip_existing"] {
+        let place = dynamodb(mode);
+        let before = parcels::items(&place);
+        let ran = run_on(&place, &[]).expect(0).json();
+        let counts = &ran["flows"]["parcels"];
+        assert_eq!(counts["created"], 100, "before-images tell what is new: {ran}");
+        let after = parcels::items(&place);
+        assert_eq!(after.len(), before.len() + 100);
+        let run = latest(&place);
+        let undone = place.run(&["undo", &run, "--confirm", "--json"]).expect(0).json();
+        assert_eq!(undone["tables"][0]["removed"], 100, "{mode}: {undone}");
+        assert_eq!(undone["tables"][0]["restored"] == 0, mode == "skip_existing", "{mode}: {undone}");
+        crate::items::assert_same(&parcels::items(&place), &before);
+        assert_eq!(run_on(&place, &[]).expect(0).json()["flows"]["parcels"]["created"], 100);
+        crate::items::assert_same(&parcels::items(&place), &after);
+    }
+}
+
+#[test]
+fn items_that_others_have_written_since_are_named() {
+    let place = dynamodb("upsert");
+    let before = parcels::items(&place);
+    run_on(&place, &[]).expect(0);
+    let first = latest(&place);
+    // A later run that cannot be undone itself is one of the others.
+    let spec = std::fs::read_to_string(place.path("parcels.yaml")).expect("the spec");
+    place.write(
+        "later.yaml",
+        &spec
+            .replace("migration: parcels", "migration: later")
+            .replace("undo: true\n", "")
+            .replace("kind <> 'draft'", "kind <> 'draft' AND id > 100098")
+            .replace("'new' AS note", "'newer' AS note"),
+    );
+    place.run(&["run", "later.yaml", "--env", "demo", "--only", "parcels"]).expect(0);
+    let held = parcels::items(&place);
+    let ended = place.run(&["undo", &first, "--confirm", "--json"]).expect(1);
+    refused(&ended, "the run is not undone: others have written to records of it since");
+    let told = ended.json();
+    let mut keys: Vec<&str> = told["tables"][0]["conflicting"]
+        .as_array()
+        .expect("keys")
+        .iter()
+        .map(|key| key["sk"].as_str().expect("text"))
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["PARCEL#100099", "PARCEL#100100"], "{told}");
+    crate::items::assert_same(&parcels::items(&place), &held);
+    assert_ne!(held, before);
+}
+
+#[test]
+fn a_killed_run_into_dynamodb_is_undone() {
+    let place = dynamodb("upsert");
+    fill(
+        &place,
+        "data/parcels.pg",
+        "INSERT INTO parcels SELECT 200000 + k, 1 + k % 40, 'sent', 'much ' || k, 1, NULL FROM generate_series(1, 40000) k; ANALYZE",
+    );
+    let before = parcels::items(&place);
+    for resumes in [false, true] {
+        let running = place.start(&["run", "parcels.yaml", "--env", "demo", "--new"]);
+        crate::place::until("a run writes", || {
+            let status = place.run(&["status", "--json"]);
+            let (state, totals) = (status.json()["state"].clone(), status.json()["totals"].clone());
+            (state == "running" && totals["created"].as_u64().unwrap_or(0) > 500).then_some(())
+        });
+        running.kill();
+        let run = latest(&place);
+        if resumes {
+            place.run(&["resume", &run]).expect(0);
+            // Undoing is killed as well, and goes on.
+            let running = place.start(&["undo", &run, "--confirm"]);
+            crate::place::until("the undoing begins", || {
+                (place.run(&["status", "--json"]).json()["state"] == "undoing").then_some(())
+            });
+            running.kill();
+            refused(&run_on(&place, &[]).expect(2), "is undone only in part");
+            refused(&place.run(&["resume", &run]).expect(2), "is over: undoing");
+        }
+        place.run(&["undo", &run, "--confirm"]).expect(0);
+        crate::items::assert_same(&parcels::items(&place), &before);
+    }
+}
+
+#[test]
+fn the_retries_of_a_run_are_undone_with_it() {
+    let place = place("upsert");
+    fill(
+        &place,
+        "data/target.pg",
+        "ALTER TABLE parcels ADD CHECK (id <> 50) NOT VALID, ADD CHECK (id <> 300)",
+    );
+    let before = both(&place);
+    place.run(&["run", "move.yaml"]).expect(3);
+    let run = latest(&place);
+    fill(
+        &place,
+        "data/target.pg",
+        "ALTER TABLE parcels DROP CONSTRAINT parcels_id_check, DROP CONSTRAINT parcels_id_check1",
+    );
+    place.run(&["retry", &run]).expect(0);
+    assert_eq!(asked(&place, "SELECT count(*)::int AS n FROM parcels"), "603");
+    let undone = place.run(&["undo", &run, "--confirm", "--json"]).expect(0).json();
+    assert_eq!(undone["runs"].as_array().map(Vec::len), Some(2), "{undone}");
+    assert_eq!(both(&place), before);
+}
+
+#[test]
+fn a_plan_shows_what_before_images_cost() {
+    let place = dynamodb("upsert");
+    let plan = place.run(&["plan", "parcels.yaml", "--env", "demo"]).expect(0);
+    assert!(
+        plan.out.contains("before-images are kept in the run's folder before each write"),
+        "{}",
+        plan.out
+    );
+    // What a run cannot keep it does not write over.
+    let spec = std::fs::read_to_string(place.path("parcels.yaml")).expect("the spec");
+    place.write(
+        "parcels.yaml",
+        &spec
+            .replace("from: { table: parcels, where", "from: { table: parcels, where")
+            .replace("mode: upsert }", "mode: update }"),
+    );
+    let held = parcels::items(&place);
+    refused(
+        &run_on(&place, &["--only", "parcels"]).expect(2),
+        "`mode: update` into DynamoDB keeps no before-images",
+    );
+    crate::items::assert_same(&parcels::items(&place), &held);
 }

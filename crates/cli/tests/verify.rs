@@ -281,7 +281,7 @@ fn rules_say_how_closely_each_flow_is_looked_at() {
     assert_eq!(flow(&found, "senders")["compared"], SENDERS);
     assert_eq!(flow(&found, "parcels")["numbers_alone"], true, "its contents are not looked at: {found}");
     let spoken = place.run(&verify[..4]).expect(0);
-    assert!(spoken.out.contains("of one flow the numbers of records alone"), "{}", spoken.out);
+    assert!(spoken.err.contains("of one flow the numbers of records alone"), "{}", spoken.err);
 
     let key = |pk: &str, sk: &str| json!({"Key": {"pk": {"S": pk}, "sk": {"S": sk}}});
     tamper(&place, &[("delete", key("SENDER#7", "PROFILE")), ("delete", key("SENDER#2", "PARCEL#1"))]);
@@ -307,26 +307,60 @@ fn a_rehearsal_moves_everything_and_touches_no_target() {
     place.run(RUN).expect(3);
 }
 
+const WORDS: &str = "
+migration: words
+stores:
+  from: { files: . }
+  rows: { sqlite: rows.sqlite }
+flows:
+  words: { from: { store: from, path: words.csv }, into: { store: rows, table: words } }
+";
+
+#[test]
+fn records_without_a_key_are_named_whole_and_not_repaired() {
+    let place = Place::new();
+    place.write("words.csv", "word,of\na,b\na,b\na,b\n");
+    place.write("words.yaml", WORDS);
+    place.run(&["run", "words.yaml", "--create", "--verify"]).expect(0);
+    let rows = Connection::open(place.path("rows.sqlite")).expect("the database opens");
+    rows.execute("DELETE FROM words WHERE rowid = 2", []).expect("a row goes");
+    drop(rows);
+    let found = place.run(&["verify", "words.yaml", "--json"]).expect(4).json();
+    assert_eq!(figures(&found, "words"), [1, 0, 0], "one of three that are the same");
+    assert_eq!(found["differences"][0]["key"], json!({"word": "a", "of": "b"}));
+    let refused = place.run(&["verify", "words.yaml", "--repair"]).expect(2);
+    refused.one_error();
+    assert!(refused.err.contains("no key") && refused.err.contains("hint: "), "{}", refused.err);
+}
+
 const LISTS: &str = "
 migration: lists
 stores:
   from: { files: . }
   rows: { sqlite: rows.sqlite }
-  lines: { files: { path: out, format: csv } }
+  lines: { files: out, format: csv }
 flows:
-  rows: { from: { store: from, path: words.ndjson }, into: { store: rows, table: words, key: [id] } }
-  lines: { from: { store: from, path: words.ndjson }, into: { store: lines, path: words.txt, key: [id] } }
+  rows: { from: { store: from, path: words.csv }, into: { store: rows, table: words, key: [id] } }
+  lines: { from: { store: from, path: words.csv }, into: { store: lines, path: words.txt, key: [id] } }
+verify: [{ sql: SELECT count(*) FROM rows.words, equals: 50, name: fifty words }]
 ";
 
 #[test]
 fn what_stands_in_for_a_database_file_and_for_files_is_what_they_are() {
     let place = Place::new();
-    let words: String = (1..=50).map(|id| format!("{{\"id\": \"{id}\", \"word\": \"w{id}\"}}\n")).collect();
-    place.write("words.ndjson", &words);
+    let words: String = (1..=50).map(|id| format!("{id},w{id}\n")).collect();
+    place.write("words.csv", &format!("id,word\n{words}"));
     place.write("lists.yaml", LISTS);
     let run = place.run(&["run", "lists.yaml", "--rehearse", "--json"]).expect(0).json();
     assert_eq!(run["verify"]["outcome"], "equal", "{run}");
-    let lines = std::fs::read_to_string(place.only_run().join("rehearsal/lines/words.txt")).expect("the file");
+    assert_eq!(run["verify"]["assertions"][0]["ok"], true, "{run}");
+    let lines =
+        std::fs::read_to_string(place.only_run().join("rehearsal/lines/words.txt")).expect("the file");
     assert!(lines.starts_with("id,word\n1,w1\n"), "{lines}");
-    assert!(!place.path("rows.sqlite").exists() && !place.path("out").exists(), "the targets were not touched");
+    assert!(
+        !place.path("rows.sqlite").exists() && !place.path("out").exists(),
+        "the targets were not touched"
+    );
+    let part = place.run(&["run", "lists.yaml", "--rehearse", "--only", "lines", "--json"]).expect(0).json();
+    assert_eq!(part["verify"]["assertions"], json!([]), "nobody rehearsed what they are about: {part}");
 }

@@ -1,6 +1,6 @@
 //! What a run costs: its units in dollars, beside what writing every record would cost.
 
-use crate::changed::{Changing, Way};
+use crate::changed::{self, Changing, Way};
 use crate::error::Result;
 use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price::Prices;
@@ -159,7 +159,7 @@ impl Comparison {
         let (again, all) = (missing + different, missing + different + same);
         #[expect(clippy::cast_precision_loss, reason = "a ratio for an estimate")]
         let again = if all > 0 { again as f64 / all as f64 } else { 0.0 };
-        cost.whole_units + each * again
+        cost.whole_units + changed::ROUNDING_UNITS + each * again
     }
 
     /// What was found; `None` where nobody looked.

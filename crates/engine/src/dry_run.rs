@@ -10,6 +10,7 @@ use crate::reasons::Reasons;
 pub use crate::reasons::{RejectReason, RejectShown};
 use crate::run::wanted_slices;
 use crate::slice::log_rejects;
+use crate::undo;
 use arrow::array::RecordBatch;
 use futures::StreamExt;
 use serde::Serialize;
@@ -165,7 +166,10 @@ pub async fn dry_run(
         let whole = all && limit.is_none();
         for found in found {
             let deletes = if whole { found.deletes().await? } else { None };
-            flows.push(FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit) });
+            let images = undo::read_units(migration, scan, found.flow);
+            let mut flow = FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit) };
+            flow.capacity.read_units += images;
+            flows.push(flow);
         }
     }
     let units: BTreeMap<_, _> = flows.iter().map(|flow| (flow.flow.clone(), flow.capacity)).collect();

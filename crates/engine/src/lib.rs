@@ -30,6 +30,7 @@ pub mod pace;
 pub mod price;
 pub mod progress;
 mod reasons;
+pub mod receipts;
 pub mod rejects;
 pub mod reporter;
 pub mod run;

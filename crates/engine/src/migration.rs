@@ -7,8 +7,10 @@ use crate::each::{EachSource, Parents};
 use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::needs;
+use crate::receipts::ReceiptSource;
 use crate::shapes;
 use crate::spill::SpillSource;
+use crate::undo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub struct Scan {
     pub spilling: Vec<ScanFlow>,
     /// Of a scan over spilled records: where they come from.
     pub spilled: Option<Spilled>,
+    /// Of a scan over what the run itself has done: what reads that.
+    pub receipts: Option<Arc<ReceiptSource>>,
     /// Of a scan over elements: the records that hold them.
     pub parents: Option<Arc<Parents>>,
     /// The scans that must be complete before this one begins.
@@ -134,7 +138,13 @@ impl Migration {
     /// The names of the stores that are read.
     #[must_use]
     pub fn source_stores(&self) -> BTreeSet<&StoreName> {
-        self.scans.iter().map(|scan| &scan.store).collect()
+        self.scans.iter().filter(|scan| scan.receipts.is_none()).map(|scan| &scan.store).collect()
+    }
+
+    /// Leaves out the flows that write what a run itself has done: each run writes other records.
+    pub fn without_receipts(&mut self) {
+        self.scans.retain(|scan| scan.receipts.is_none());
+        self.resolved.flows.retain(|flow| flow.from.relation != resolved::Relation::Run);
     }
 
     /// Every flow with its scan, in order.
@@ -277,7 +287,13 @@ async fn prepare_scan(
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
     let request = read_request(flows, resolved.unmatched, batch_records, batch_bytes);
-    let (source, parents) = open_source(first, &**opened(stores, &first.from.store)?, request, spec).await?;
+    let own = flows.iter().map(|flow| flow.name.clone()).collect();
+    let receipts = (first.from.relation == resolved::Relation::Run)
+        .then(|| Arc::new(ReceiptSource::new(first.from.store.clone(), own)));
+    let (source, parents) = match &receipts {
+        Some(receipts) => (Arc::clone(receipts) as Arc<dyn Source>, None),
+        None => open_source(first, &**opened(stores, &first.from.store)?, request, spec).await?,
+    };
     let mut description = source.describe().await.map_err(reading)?;
     description.notes.extend(read_again(first, &resolved.flows));
     let mut scan_flows = Vec::new();
@@ -304,6 +320,9 @@ async fn prepare_scan(
                 EngineError::from(error.in_file(spec))
             })?;
         }
+        if resolved.undo {
+            target.notes.extend(undo::notes(&plan, &target, description.records));
+        }
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }
     Ok(Scan {
@@ -314,6 +333,7 @@ async fn prepare_scan(
         flows: scan_flows,
         spilling: Vec::new(),
         spilled: None,
+        receipts,
         parents,
         after: BTreeSet::new(),
         batch_records,
@@ -382,6 +402,7 @@ fn spill_scans(scan: &mut Scan) -> Vec<Scan> {
             source: Arc::clone(&source) as Arc<dyn Source>,
             flows: vec![flow.clone()],
             spilling: Vec::new(),
+            receipts: None,
             spilled: Some(Spilled { by: scan.name.clone(), source }),
             parents: None,
             // One after the other: they may refer to each other.
@@ -422,6 +443,8 @@ fn read_request(
     let relation = match &flow.from.relation {
         resolved::Relation::Table(table) => Relation::Table(table.clone()),
         resolved::Relation::Query(query) => Relation::Query(query.text.clone()),
+        // Nothing of a store is read.
+        resolved::Relation::Run => Relation::Table(String::new()),
     };
     let parameters = flow.parameters.iter().map(|(name, value)| (name.clone(), Parameter(value.0.clone())));
     ReadRequest {

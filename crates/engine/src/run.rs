@@ -203,6 +203,9 @@ impl<'a> Run<'a> {
         self.migration.scans.iter().filter_map(|scan| scan.spilled.as_ref()).for_each(|spilled| {
             spilled.source.of_run(&folder);
         });
+        for receipts in self.migration.scans.iter().filter_map(|scan| scan.receipts.as_ref()) {
+            receipts.of_run(self.journal.folder(), &self.record.id);
+        }
         let context = RunContext {
             run: self.record.id.clone(),
             budget,
@@ -538,6 +541,7 @@ fn replaying(mut migration: Migration, journal: &Journal, kind: &RunKind) -> Res
                     flows: vec![flow],
                     spilling: Vec::new(),
                     spilled: None,
+                    receipts: None,
                     parents: None,
                     // One after the other, in the order of the flows: later ones may refer to earlier ones.
                     after: scans.last().map(|before| before.name.clone()).into_iter().collect(),

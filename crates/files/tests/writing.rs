@@ -137,7 +137,7 @@ async fn held(
 fn assert_shown_alike(target: &Arc<dyn Target>, held: &HeldBatch, context: &RunContext) {
     let form = |record: Map<String, Value>| {
         let mut canonical = Canonical::default();
-        canonical.json(&Value::Object(record.into_iter().filter(|(_, value)| !value.is_null()).collect()));
+        canonical.json(&Value::Object(record));
         canonical.bytes().to_vec()
     };
     for encoded in target.encode(&batch(0..25), context) {

@@ -85,6 +85,7 @@ fn flows(migration: &Migration) -> Vec<KeptFlow> {
         let relation = match &resolved.from.relation {
             Relation::Table(table) => table.clone(),
             Relation::Query(_) => "a query".to_owned(),
+            Relation::Run => "the run itself".to_owned(),
         };
         let mode = serde_json::to_value(flow.plan.mode).unwrap_or_default();
         Some(KeptFlow {

@@ -216,6 +216,8 @@ pub enum Relation {
     Table(String),
     /// A query in the store's own SQL, with `$name` parameters and at most one `{slice}`.
     Query(SqlText),
+    /// What the run itself has done, one record a flow.
+    Run,
 }
 
 /// What a record must satisfy.

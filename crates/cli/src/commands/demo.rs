@@ -24,6 +24,8 @@ struct Bundle {
     /// What changes in the source, in words and as a script, before it is all done once more.
     change: Option<(&'static str, &'static str)>,
     files: &'static [(&'static str, &'static str)],
+    /// What else the folder can be tried for: commands, `{}` where the folder stands.
+    more: &'static [&'static str],
 }
 
 /// How a demo's source comes to hold something.
@@ -62,12 +64,28 @@ static RATEL: Bundle = Bundle {
     sample: Sample::Script(&[text!("ratel", "schema.sql"), text!("ratel", "sample.sql")]),
     change: None,
     files: &[file!("ratel", "ratel.yaml"), file!("ratel", "dynamodb-schema.json")],
+    more: &[],
 };
 static CELLO: Bundle = Bundle {
     name: "cello",
     sample: Sample::Script(&[text!("cello", "schema.sql"), text!("cello", "sample.sql")]),
     change: None,
-    files: &[file!("cello", "cello.yaml"), file!("cello", "dynamodb-schema.json")],
+    files: &[
+        file!("cello", "cello.yaml"),
+        file!("cello", "dump.yaml"),
+        file!("cello", "load.yaml"),
+        file!("cello", "repair.yaml"),
+        file!("cello", "repair-from-dump.yaml"),
+        file!("cello", "sample.yaml"),
+        file!("cello", "dynamodb-schema.json"),
+    ],
+    more: &[
+        "by way of a file         whimbrel run {}/dump.yaml --env demo",
+        "                         whimbrel run {}/load.yaml --env demo",
+        "times that want repair   whimbrel run {}/sample.yaml --create",
+        "                         whimbrel plan {}/repair.yaml --env demo --all --diff",
+        "                         whimbrel run {}/repair.yaml --env demo --diff",
+    ],
 };
 static CONTRAMATE: Bundle = Bundle {
     name: "contramate",
@@ -82,6 +100,7 @@ static CONTRAMATE: Bundle = Bundle {
         file!("contramate", "schema.sql"),
         file!("contramate", "sample.yaml"),
     ],
+    more: &[],
 };
 
 static PNI: Bundle = Bundle {
@@ -92,6 +111,7 @@ static PNI: Bundle = Bundle {
         text!("pni", "change.sql"),
     )),
     files: &[file!("pni", "pni.yaml")],
+    more: &[],
 };
 
 /// A file of sample data in a migration's folder, with its path there.
@@ -113,6 +133,7 @@ static COLLECTIONS: Bundle = Bundle {
     ]),
     change: None,
     files: &[file!("collections", "collections.yaml"), file!("collections", "schema.sql")],
+    more: &[],
 };
 
 /// The report of a demo, in its run's folder.
@@ -158,7 +179,7 @@ pub async fn demo(program: &Program, system: System) -> Result<Exit> {
         ended = once(program, bundle, &spec, Before::Change(script), &mut journal).await?;
     }
     drop(lock);
-    Ok(tell(program, &journal, &spec, &told, &ended))
+    Ok(tell(program, bundle, &journal, &spec, &told, &ended))
 }
 
 /// What happens to the source before a run.
@@ -275,7 +296,7 @@ async fn fill(
     opened: &mut Opened,
 ) -> std::result::Result<(), EngineError> {
     for resolved in workspace.resolved.stores.values().filter(|store| store.kind == StoreKind::Postgres) {
-        let store = open_postgres(resolved, opened).await?;
+        let store = open_postgres(resolved, opened, false).await?;
         if store.query_scalar_i64(TABLES).await? == Some(0) {
             program.console.say(format!("Filling {} with sample data.", store.location()));
             store.execute_script(script).await?;
@@ -300,14 +321,21 @@ async fn change(
     opened: &mut Opened,
 ) -> std::result::Result<(), EngineError> {
     for resolved in workspace.resolved.stores.values().filter(|store| store.kind == StoreKind::Postgres) {
-        let store = open_postgres(resolved, opened).await?;
+        let store = open_postgres(resolved, opened, false).await?;
         store.execute_script(script).await?;
         store.close().await;
     }
     Ok(())
 }
 
-fn tell(program: &Program, journal: &Journal, spec: &Path, before: &[Ended], ended: &Ended) -> Exit {
+fn tell(
+    program: &Program,
+    bundle: &Bundle,
+    journal: &Journal,
+    spec: &Path,
+    before: &[Ended],
+    ended: &Ended,
+) -> Exit {
     let folder = journal.run_folder(&RunId::new(ended.summary.run.as_str()));
     let exit = ended.exit();
     if program.common.json {
@@ -322,6 +350,9 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, before: &[Ended], end
     }
     conclude(program, ended);
     if matches!(exit, Exit::Done | Exit::Rejects) {
+        let beside = spec.parent().unwrap_or(Path::new(".")).display().to_string();
+        let more: String =
+            bundle.more.iter().map(|line| format!("\n  {}", line.replace("{}", &beside))).collect();
         let spec = spec.display();
         let file = ended.summary.rejects.file.as_deref();
         let rejects = file.map(|file| format!("\n  what did not arrive      {file}")).unwrap_or_default();
@@ -332,7 +363,7 @@ fn tell(program: &Program, journal: &Journal, spec: &Path, before: &[Ended], end
   the run's log, summary   {}{rejects}
   the same in steps        whimbrel plan {spec} --env demo --all
                            whimbrel run {spec} --env demo --verify
-                           whimbrel verify {spec} --env demo
+                           whimbrel verify {spec} --env demo{more}
   pull the plug            kill -9 a run at any moment, then `whimbrel resume`
   your own databases       the README beside the spec",
             folder.join(REPORT).display(),

@@ -43,7 +43,8 @@ fn drawn(workspace: &Workspace, args: &PolicyArgs, account: &str, region: Option
         [] => Purpose::ALL.to_vec(),
         chosen => chosen.iter().map(|purpose| purpose.purpose()).collect(),
     };
-    let placed = aws::placed(&workspace.resolved, &args.spec.values, account, region.filter(|r| !r.is_empty()));
+    let placed =
+        aws::placed(&workspace.resolved, &args.spec.values, account, region.filter(|r| !r.is_empty()));
     policy(&workspace.resolved, workspace.text(), &purposes, &placed)
 }
 
@@ -59,7 +60,12 @@ impl PolicyFor {
 }
 
 /// What deals with one user, and the policy for that user.
-async fn users(workspace: &Workspace, args: &PolicyArgs, reach: &Reach, user: &str) -> Result<(Users, Policy)> {
+async fn users(
+    workspace: &Workspace,
+    args: &PolicyArgs,
+    reach: &Reach,
+    user: &str,
+) -> Result<(Users, Policy)> {
     let account = Account::reach(reach).await;
     let Caller { account: number, .. } = account
         .caller()

@@ -398,7 +398,8 @@ impl Asked<'_> {
         run: RunId,
         stop: &CancellationToken,
     ) -> Result<Verification> {
-        let wanted = Wanted { depth: Some(depth), run: Some(run), ..Wanted::default() };
+        let in_part = self.args.rehearse && !self.args.spec.only.is_empty();
+        let wanted = Wanted { depth: Some(depth), run: Some(run), in_part, ..Wanted::default() };
         let (program, opened) = (self.program, self.opened);
         let resolved = &self.workspace.resolved;
         let prepared = tokio::select! {

@@ -1,7 +1,10 @@
 //! `whimbrel status`
 
+mod tables;
+
 use super::Program;
 use super::resume::{find, journal};
+use crate::args::Values;
 use crate::failure::{Exit, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -29,6 +32,15 @@ struct Status {
     slices: usize,
     totals: Counts,
     flows: BTreeMap<FlowName, FlowStatus>,
+    /// What the tables of the spec hold, where a spec was named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tables: Vec<tables::Table>,
+    /// Why the tables were not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables_unseen: Option<String>,
+    /// The latest run of each environment of the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    environments: Vec<tables::Environment>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -41,16 +53,44 @@ struct FlowStatus {
 ///
 /// # Errors
 /// There is no such run.
-pub fn status(program: &Program, name: Option<&str>, env: Option<&str>) -> Result<Exit> {
+pub async fn status(program: &Program, name: Option<&str>, values: &Values) -> Result<Exit> {
     let journal = journal(program)?;
-    let record = match name {
-        Some(name) if Path::new(name).is_file() => latest_of(&journal, Path::new(name), env)?,
-        Some(name) => find(&journal, name)?,
-        None => journal.runs()?.into_iter().next().ok_or_else(nothing_yet)?,
+    let spec = name.map(Path::new).filter(|path| path.is_file());
+    let record = match (name, spec) {
+        (_, Some(spec)) => latest_of(&journal, spec, values.env.as_deref())?,
+        (Some(name), None) => find(&journal, name)?,
+        (None, None) => journal.runs()?.into_iter().next().ok_or_else(nothing_yet)?,
     };
-    let status = look(&journal, &record)?;
+    let mut status = look(&journal, &record)?;
+    if let Some(spec) = spec {
+        holdings(program, &journal, spec, values, &record, &mut status).await?;
+    }
     program.console.print(&status, text(&status));
     Ok(Exit::Done)
+}
+
+/// What the spec's tables hold, and how it stands in its environments. Stores that do not answer are no reason to say
+/// nothing of the run.
+async fn holdings(
+    program: &Program,
+    journal: &Journal,
+    spec: &Path,
+    values: &Values,
+    record: &RunRecord,
+    status: &mut Status,
+) -> Result<()> {
+    let names = whimbrel_spec::load(spec)?.environments().into_iter().map(|environment| environment.name);
+    status.environments = tables::environments(journal, &record.migration, &names.collect::<Vec<_>>())?;
+    if status.state == "running" {
+        status.tables_unseen = Some("not looked at while the run is at work".to_owned());
+        return Ok(());
+    }
+    let env = record.environment.clone();
+    match tables::tables(program, journal, spec, &Values { env, ..values.clone() }).await {
+        Ok(tables) => status.tables = tables,
+        Err(failure) => status.tables_unseen = Some(format!("cannot be looked at: {}", failure.text())),
+    }
+    Ok(())
 }
 
 fn nothing_yet() -> EngineError {
@@ -104,6 +144,9 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
         slices: slices.len(),
         totals: flows.values().map(|flow| flow.counts).sum(),
         flows,
+        tables: Vec::new(),
+        tables_unseen: None,
+        environments: Vec::new(),
     })
 }
 
@@ -133,6 +176,7 @@ fn text(status: &Status) -> String {
         };
         let _ = writeln!(text, "  {flow}: {}{expected}{rejected}", count(counts.read));
     }
+    tables::text(&status.environments, &status.tables, status.tables_unseen.as_deref(), &mut text);
     match status.state.as_str() {
         "killed" | "paused" | "failed" => {
             let _ = writeln!(

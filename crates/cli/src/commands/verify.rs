@@ -37,7 +37,8 @@ async fn verified(program: &Program, args: &VerifyCommand) -> Result<Exit> {
     let opened = workspace.open().await?;
     let stop = CancellationToken::new();
     let interrupt = tokio::spawn(stop_on_signal(program.console, stop.clone()));
-    let wanted = Wanted { depth: depth(args), seed: args.seed, only, repair: args.repair, run: None };
+    let repair = args.repair;
+    let wanted = Wanted { depth: depth(args), seed: args.seed, only, repair, ..Wanted::default() };
     let done = carry_out(program, args, &workspace, &opened, &journal, wanted, stop).await;
     interrupt.abort();
     opened.close().await;

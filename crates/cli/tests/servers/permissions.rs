@@ -72,7 +72,7 @@ stores:
   file: { files: "." }
 flows:
   items:
-    from: { store: file, table: items.ndjson }
+    from: { store: file, path: items.ndjson }
     columns: { id: text, n: integer }
     into: { store: app, table: "${env:TABLE}", key: id, mode: upsert }
 "#;
@@ -88,7 +88,8 @@ impl Emulated {
     fn new() -> Option<Self> {
         let endpoint = std::env::var("WHIMBREL_TEST_AWS_ENDPOINT").ok().filter(|url| !url.is_empty());
         let Some(endpoint) = endpoint else {
-            writeln!(std::io::stdout(), "skipped: WHIMBREL_TEST_AWS_ENDPOINT names no server").expect("it can be said");
+            writeln!(std::io::stdout(), "skipped: WHIMBREL_TEST_AWS_ENDPOINT names no server")
+                .expect("it can be said");
             return None;
         };
         let place = Place::new();
@@ -118,15 +119,28 @@ impl Emulated {
 fn a_user_is_made_once_and_removed_with_all_that_is_its_own() {
     let Some(aws) = Emulated::new() else { return };
     let user = aws.name.as_str();
-    let make = &["policy", "walk.yaml", "--create-user", user, "--policy-name", user, "--path", "/team/", "--json"][..];
+    let make =
+        &["policy", "walk.yaml", "--create-user", user, "--policy-name", user, "--path", "/team/", "--json"]
+            [..];
     let made = aws.run(make).expect(0).json();
-    assert_eq!((&made["created"], &made["policy_changed"]), (&Value::Bool(true), &Value::Bool(true)), "{made}");
-    assert!(made["policy"].as_str().is_some_and(|arn| arn.ends_with(&format!(":policy/team/{user}"))), "{made}");
+    assert_eq!(
+        (&made["created"], &made["policy_changed"]),
+        (&Value::Bool(true), &Value::Bool(true)),
+        "{made}"
+    );
+    assert!(
+        made["policy"].as_str().is_some_and(|arn| arn.ends_with(&format!(":policy/team/{user}"))),
+        "{made}"
+    );
     let key = &made["access_key"];
     let (id, secret) = (key["id"].as_str().expect("an id"), key["secret"].as_str().expect("a secret"));
     // A second time nothing is made, and no key is shown.
     let again = aws.run(make).expect(0).json();
-    assert_eq!((&again["created"], &again["policy_changed"]), (&Value::Bool(false), &Value::Bool(false)), "{again}");
+    assert_eq!(
+        (&again["created"], &again["policy_changed"]),
+        (&Value::Bool(false), &Value::Bool(false)),
+        "{again}"
+    );
     assert_eq!(again["access_key"], Value::Null);
     // Other flows, another policy.
     let narrower = aws.run(&[make, &["--for", "run"]].concat()).expect(0).json();
@@ -141,9 +155,21 @@ fn a_user_is_made_once_and_removed_with_all_that_is_its_own() {
     }
     let checked = aws.run_as((id, secret), &["check", "walk.yaml"]);
     assert!(checked.out.contains("AWS account "), "{}", checked.out);
-    let refused = aws.run(&["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--path", "/team/"]);
+    let refused =
+        aws.run(&["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--path", "/team/"]);
     refused.expect(2).one_error();
-    let delete = ["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--path", "/team/", "--confirm", "--json"];
+    let delete = [
+        "policy",
+        "walk.yaml",
+        "--delete-user",
+        user,
+        "--policy-name",
+        user,
+        "--path",
+        "/team/",
+        "--confirm",
+        "--json",
+    ];
     let gone = aws.run(&delete).expect(0).json();
     assert_eq!((&gone["user"], &gone["policy"]), (&Value::Bool(true), &Value::Bool(true)), "{gone}");
     let gone = aws.run(&delete).expect(0).json();
@@ -163,11 +189,19 @@ fn iam_is_asked_what_a_user_may_do() {
     let key = &made["access_key"];
     let key = (key["id"].as_str().expect("an id"), key["secret"].as_str().expect("a secret"));
     let allowed = aws.run_as(key, &["check", "walk.yaml"]).expect(0);
-    assert!(allowed.out.contains("✓ may dynamodb:BatchWriteItem, dynamodb:Scan on arn:aws:dynamodb:"), "{}", allowed.out);
+    assert!(
+        allowed.out.contains("✓ may dynamodb:BatchWriteItem, dynamodb:Scan on arn:aws:dynamodb:"),
+        "{}",
+        allowed.out
+    );
     policy(&["--for", "clean"]);
     let denied = aws.run_as(key, &["check", "walk.yaml"]).expect(1);
     assert!(denied.out.contains("✗ may not dynamodb:BatchWriteItem on arn:aws:dynamodb:"), "{}", denied.out);
-    assert!(denied.out.contains("`whimbrel policy SPEC --for run` prints all that is needed"), "{}", denied.out);
+    assert!(
+        denied.out.contains("`whimbrel policy SPEC --for run` prints all that is needed"),
+        "{}",
+        denied.out
+    );
     aws.run(&["clean", "walk.yaml", "--confirm"]).expect(0);
     aws.run(&["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--confirm"]).expect(0);
 }

@@ -96,3 +96,47 @@ fn cello_arrives_as_in_the_demo() {
     };
     arrives("cello", "cello", surroundings, demo);
 }
+
+#[test]
+fn cello_arrives_by_its_file_too_and_old_times_are_repaired() {
+    let Some(live) = Live::new() else { return };
+    let cello = Shipped::named("cello");
+    live.database.script(&cello.script());
+    let run = |spec: &str, environment: &str, more: &[&str]| {
+        let spec = cello.file(spec);
+        let arguments = [&["run", &spec, "--env", environment, "--verify", "--json"], more].concat();
+        let running = live.place.start_with(&arguments, |command| {
+            live.surroundings(command);
+            command.env("PGHOST", live.database.address()).env("PGDATABASE", live.database.name());
+            command.env("PGUSER", "postgres").env("PGPASSWORD", "is not asked for");
+        });
+        running.wait().expect(0).json()
+    };
+    let table = |table: &str| format!("table={}", live.tables.name(table));
+    run("dump.yaml", "live", &[]);
+    let loaded = run("load.yaml", "live", &["--create", "--set", &table("loaded")]);
+    assert_eq!(
+        (&loaded["totals"]["created"], &loaded["verify"]["outcome"]),
+        (&6_300.into(), &"equal".into())
+    );
+    run("cello.yaml", "live", &["--create", "--set", &table("direct")]);
+    let expected = live.tables.items("direct");
+    items::assert_same(&live.tables.items("loaded"), &expected);
+
+    let url = format!("database={}", live.database.url());
+    let endpoint = format!("endpoint={}", live.tables.endpoint);
+    for (old, spec) in [("old", "repair.yaml"), ("older", "repair-from-dump.yaml")] {
+        let set = ["--set", &url, "--set", &endpoint, "--set", &table(old)];
+        run("sample.yaml", "demo", &[&["--create"][..], &set].concat());
+        let from = format!("dynamodb://{}?endpoint={}", live.tables.name(old), live.tables.endpoint);
+        let copied = live.run(&["copy", &from, "dump.json", "--mode", "upsert", "--quiet"]);
+        copied.expect(0);
+        let file: &[&str] = if old == "older" { &["--set", "file=dump.json"] } else { &[] };
+        // The table is the demo's, and an environment keeps its hands off another's.
+        let repaired = run(spec, "demo", &[&["--set", &endpoint, "--set", &table(old)][..], file].concat());
+        assert_eq!(repaired["totals"]["read"], 6_300);
+        assert_eq!(repaired["totals"]["rejected"], 0);
+        assert!(repaired["totals"]["updated"].as_u64() > Some(3_000), "{repaired}");
+        items::assert_same(&live.tables.items(old), &expected);
+    }
+}

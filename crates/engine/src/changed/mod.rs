@@ -35,6 +35,9 @@ use whimbrel_store::{HeldFlow, Outcome, RunContext, Target, TargetPlan, WriteBat
 const COMPLETE: &str = "complete";
 /// Parts into which a table is cut that is read whole.
 const PARTS: usize = 4;
+/// Each part ends with a unit that is half used on average; that of the first is in the cost of reading the table at
+/// once.
+pub(crate) const ROUNDING_UNITS: f64 = 1.5;
 
 /// What a flow of `mode: changed` is to do beside writing what differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,11 @@ use crate::error::{EngineError, Result};
 use crate::migration::ScanFlow;
 use futures::TryStreamExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{Doomed, Undone};
+use whimbrel_store::{Doomed, Mode, Target, Undone};
 
 /// How many records are deleted at a time.
 const AT_ONCE: usize = 1_000;
@@ -20,6 +21,8 @@ const PARTS: usize = 4;
 pub(super) struct Emptying<'a, 'u> {
     undo: &'a Undo<'u>,
     flows: &'a [&'a ScanFlow],
+    /// In the one mode in which a target tells a record from a later version of it.
+    target: Arc<dyn Target>,
     path: PathBuf,
 }
 
@@ -27,7 +30,8 @@ impl<'a, 'u> Emptying<'a, 'u> {
     pub(super) fn of(undo: &'a Undo<'u>, flows: &'a [&'a ScanFlow], table: &str) -> Result<Self> {
         let name = blake3::hash(format!("{}\n{table}", flows[0].store).as_bytes()).to_hex();
         let folder = undo.journal.run_folder(&undo.run()?.id).join("undo");
-        Ok(Self { undo, flows, path: folder.join(format!("{}.doomed", &name[..16])) })
+        let target = undo.migration.target_in(&flows[0].plan.name, Mode::Changed)?;
+        Ok(Self { undo, flows, target, path: folder.join(format!("{}.doomed", &name[..16])) })
     }
 
     /// Whether the deletion has begun: then the table no longer holds all that the run wrote.
@@ -37,11 +41,11 @@ impl<'a, 'u> Emptying<'a, 'u> {
 
     /// Deletes what was noted, and notes it first. What was written between the two stays.
     pub(super) async fn carry_out(&self) -> Result<Undone> {
-        let target = &self.flows[0].plan.target;
-        if !target.deletes() {
+        let target = &self.target;
+        if !target.deletes() || self.flows[0].target.key.is_empty() {
             return Err(EngineError::refused(
                 format!(
-                    "store `{}`: records of `{}` cannot be deleted",
+                    "store `{}`: records of `{}` cannot be deleted by a key",
                     self.flows[0].store,
                     target.resource()
                 ),
@@ -67,7 +71,7 @@ impl<'a, 'u> Emptying<'a, 'u> {
         let draft = self.path.with_extension("draft");
         let mut file = BufWriter::new(File::create(&draft).await.map_err(failed)?);
         let held = self.undo.held_flows(self.flows)?;
-        let target = &self.flows[0].plan.target;
+        let target = &self.target;
         for part in target.held_parts(PARTS).await? {
             let mut batches = target.held(&part, &held, &self.undo.context).await?;
             while let Some(batch) = batches.try_next().await? {
@@ -109,7 +113,7 @@ impl<'a, 'u> Emptying<'a, 'u> {
         if self.undo.context.stop.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let deleted = self.flows[0].plan.target.delete(doomed, &self.undo.context).await?;
+        let deleted = self.target.delete(doomed, &self.undo.context).await?;
         undone.removed += deleted.records;
         for (place, _) in deleted.left {
             undone.conflicts += 1;

@@ -9,8 +9,9 @@ mod read_back;
 
 use crate::changed;
 use crate::error::{EngineError, Result};
+use crate::flow::FlowPlan;
 use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
-use crate::migration::{Migration, ScanFlow};
+use crate::migration::{Migration, Scan, ScanFlow};
 use crate::run::{identities, same_stores};
 use crate::summary;
 use emptying::Emptying;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use whimbrel_model::StoreName;
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{BeforeImages, Removal, RunContext, Undoing, Undone};
+use whimbrel_store::{BeforeImages, Removal, RunContext, TargetPlan, Undoing, Undone};
 
 /// The option of a run that keeps before-images.
 pub(crate) const UNDO: &str = "undo";
@@ -333,6 +334,59 @@ pub(crate) fn noted(mut options: Value, keeps: bool) -> Value {
         options.insert(UNDO.to_owned(), true.into());
     }
     options
+}
+
+/// What a plan says of the undoing of a run.
+pub(crate) fn notes(flow: &FlowPlan, target: &TargetPlan, records: Option<u64>) -> Vec<String> {
+    if !target.exists {
+        return vec![
+            "to undo the run removes the table, which the run makes: no before-images are needed".to_owned(),
+        ];
+    }
+    vec![match flow.target.undoing() {
+        Undoing::Unable(why) => {
+            format!("if the table holds records the run is refused, as it could not be undone: {why}")
+        }
+        Undoing::Beside => {
+            let rows = records.map(|records| format!(" of up to {records} rows")).unwrap_or_default();
+            format!(
+                "before-images{rows} are kept in whimbrel.before_image, in each batch's own transaction: as much room \
+                 again as the rows that are written over, for 30 days; none where the table holds nothing"
+            )
+        }
+        Undoing::HandedOver => {
+            let units = image_units(flow, target, records);
+            let reads = match (flow.changing.is_some(), units > 0.0) {
+                (true, _) => "the reads that compare the records do for both".to_owned(),
+                (false, true) => format!("about {units:.0} read units"),
+                (false, false) => "one read of each key".to_owned(),
+            };
+            format!(
+                "before-images are kept in the run's folder before each write, which is conditional on them: {reads}, \
+                 as much room as what is written over; none where the table holds nothing"
+            )
+        }
+    }]
+}
+
+/// Read units of before-images, beside what comparing reads.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn image_units(flow: &FlowPlan, target: &TargetPlan, records: Option<u64>) -> f64 {
+    match (flow.target.undoing(), target.read_back, records) {
+        (Undoing::HandedOver, Some(cost), Some(records)) if flow.changing.is_none() => {
+            cost.each_units * records as f64
+        }
+        _ => 0.0,
+    }
+}
+
+/// Read units that before-images use in a run of this migration.
+pub(crate) fn read_units(migration: &Migration, scan: &Scan, flow: &ScanFlow) -> f64 {
+    if migration.resolved.undo {
+        image_units(&flow.plan, &flow.target, scan.description.records)
+    } else {
+        0.0
+    }
 }
 
 /// From now on the targets of a run keep what they write over, where its spec says so.

@@ -178,7 +178,7 @@ fn append_fields(rows: &mut Rows, places: &[Option<usize>], record: &str) -> Res
     rows.take_refused();
     for field in Fields::of(record) {
         match (field, places.get(number)) {
-            (Ok(Some(text)), Some(Some(place))) => rows.set(*place, &Attribute::S(text)),
+            (Ok(Some(text)), Some(Some(place))) => rows.set_plain(*place, Attribute::S(text)),
             (Ok(_), _) => {}
             (Err(reason), _) => wrong = Some(reason.to_owned()),
         }

@@ -11,7 +11,7 @@
 //! | `timestamp` | microseconds, UTC | S in RFC 3339 with its zone, down to microseconds |
 //! | `date` | day | S `YYYY-MM-DD` |
 //! | `uuid` | uuid | S of 8-4-4-4-12 hexadecimal digits |
-//! | `binary` | binary | B |
+//! | `binary` | binary | B; in plain JSON and CSV a text in base64 |
 //! | (the column `_item`) | json | the whole item in DynamoDB JSON, names sorted; a record of plain JSON as it was written |
 //!
 //! A value of plain JSON is read as the attribute that it would be: a string as S, a number as N with the digits

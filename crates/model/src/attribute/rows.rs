@@ -147,6 +147,14 @@ impl Rows {
         }
     }
 
+    /// The same for a value of plain JSON or of CSV, which have no bytes: where they are declared, text is base64.
+    pub fn set_plain(&mut self, place: usize, attribute: Attribute<'_>) {
+        match (attribute, self.columns[place].reading) {
+            (Attribute::S(text), Reading::Binary) => self.set(place, &Attribute::B(text)),
+            (attribute, _) => self.set(place, &attribute),
+        }
+    }
+
     /// What the columns did not hold of the row since the last call.
     pub fn take_refused(&mut self) -> Vec<Refused> {
         std::mem::take(&mut self.refused)
@@ -224,7 +232,7 @@ impl<'de> Visitor<'de> for RecordVisitor<'_> {
                 Notation::DynamoDb => rows.set(place, &map.next_value::<Attribute<'de>>()?),
                 Notation::Plain => {
                     let raw: &'de RawValue = map.next_value()?;
-                    rows.set(place, &Attribute::of_plain(raw.get()).map_err(A::Error::custom)?);
+                    rows.set_plain(place, Attribute::of_plain(raw.get()).map_err(A::Error::custom)?);
                 }
             }
         }
@@ -306,6 +314,17 @@ mod tests {
         assert_eq!(read[1]["a"], json!(r#"{"z":1.0, "b":true}"#), "a document stays as it was written");
         assert_eq!(read[1]["_item"], json!(object.trim()));
         assert!(read[0]["_item"].as_str().unwrap().starts_with(r#"{"a":{"M""#), "the names are sorted");
+    }
+
+    #[test]
+    fn bytes_of_plain_json_are_base64() {
+        let mut rows = rows(&[("b", Some("binary"))]);
+        assert_eq!(rows.append_object(r#"{"b":"AP8="}"#).unwrap(), []);
+        assert_eq!(rows.append_object(r#"{"b":"no base64!"}"#).unwrap().len(), 1);
+        assert_eq!(rows.append_object(r#"{"b":7}"#).unwrap().len(), 1);
+        // DynamoDB has bytes of its own.
+        assert_eq!(rows.append_item(r#"{"b":{"S":"AP8="}}"#).unwrap().len(), 1);
+        assert_eq!(finished(rows)[0]["b"], json!("AP8="));
     }
 
     #[test]

@@ -67,6 +67,10 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
         );
         return;
     };
+    if let Some(what) = &from.run {
+        run(spec, name, flow, from, what, findings);
+        return;
+    }
     store(spec, &path, name, "from", from.store.as_deref(), findings);
     each::from(spec, name, from, findings);
     if is_files(spec, from.store.as_deref()) || from.path.is_some() {
@@ -109,6 +113,31 @@ fn from(spec: &Spec, name: &str, flow: &Flow, findings: &mut Findings) {
     {
         let at = node.span().at_byte(&query.0, second.0);
         findings.add(at, "`{slice}` stands in the query twice", "keep the one that should be restricted");
+    }
+}
+
+/// What the run itself has done is known when all else is done, and is read as it is.
+fn run(spec: &Spec, name: &str, flow: &Flow, from: &FromElement, what: &str, findings: &mut Findings) {
+    let at = |key: &str| spec.key_position(&["flows", name, "from", key]);
+    if what != "flows" {
+        findings.add(at("run"), format!("`run: {what}` is nothing that can be read"), "write `run: flows`");
+    }
+    if flow.after != Some(After::All) {
+        let message = format!("the flow `{name}` reads what the run has done, and does not wait for it");
+        findings.add(at("run"), message, "add `after: all` to the flow");
+    }
+    let others = [
+        ("table", from.table.is_some()),
+        ("query", from.query.is_some()),
+        ("collection", from.collection.is_some()),
+        ("path", from.path.is_some()),
+        ("slice_by", from.slice_by.is_some()),
+        ("each", from.each.is_some()),
+        ("where", from.filter.is_some()),
+    ];
+    for (key, _) in others.into_iter().filter(|(_, there)| *there) {
+        let hint = "leave it out; conditions go behind WHERE of the transform";
+        findings.add(at(key), format!("`{key}` has no place beside `run`"), hint);
     }
 }
 

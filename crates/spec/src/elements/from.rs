@@ -24,9 +24,8 @@ pub struct From {
     /// In a `files` store: a file, a folder of files of one format, or an export of a DynamoDB table.
     #[serde(default)]
     pub path: Option<TemplateText>,
-    /// This run's own receipts.
+    /// `flows`: what the run itself has done, one record a flow; no `store`.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "read a `table` or a `query`"))]
     pub run: Option<String>,
     /// Which records, in whimbrel's SQL.
     #[serde(default, rename = "where")]

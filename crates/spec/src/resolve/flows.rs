@@ -47,7 +47,12 @@ async fn targets(
 ) -> Result<Vec<ResolvedFlow>> {
     let (name, flow) = (chosen.name, chosen.flow);
     let (Some(from), Some(into)) = (&flow.from, &flow.into) else { return Ok(Vec::new()) };
-    let from = from_request(spec, name, from, values).await?;
+    let mut from = from_request(spec, name, from, values).await?;
+    if from.relation == Relation::Run {
+        // The run is in no store; what it writes to is open anyway.
+        let first = into.as_slice().first().and_then(|into| into.store.clone());
+        from.store = StoreName::new(first.unwrap_or_default());
+    }
     let checks: Vec<Check> =
         flow.checks.iter().enumerate().flat_map(|(index, check)| checks(spec, name, index, check)).collect();
     let written = sql(spec, &["flows", name, "transform"]);
@@ -112,6 +117,7 @@ async fn from_request(
 ) -> Result<FromRequest> {
     let relation = match sql(spec, &["flows", name, "from", "query"]) {
         Some(query) => Relation::Query(query),
+        None if from.run.is_some() => Relation::Run,
         None => {
             let key = match (from.path.is_some(), from.collection.is_some()) {
                 (true, _) => "path",
@@ -232,7 +238,7 @@ async fn parameters(
 ) -> Result<BTreeMap<String, ParameterValue>> {
     let query = match &from.relation {
         Relation::Query(query) => Some(query),
-        Relation::Table(_) => None,
+        Relation::Table(_) | Relation::Run => None,
     };
     let expected = checks.iter().filter_map(|check| match check {
         Check::Expect { sql, .. } => Some(sql),

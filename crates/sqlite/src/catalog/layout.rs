@@ -130,23 +130,29 @@ impl Layout {
         let integer =
             |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0)).map_err(failed);
         let size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
-        let found = if integer(size)?.unwrap_or(0) <= COUNTED_BYTES {
-            integer(&format!("SELECT count(*) FROM {table}"))?
-        } else if let Some(rowid) = rowid {
-            // Rows that were deleted leave gaps: it is a bound, and mostly the number itself.
-            integer(&format!(
-                "SELECT (SELECT max({rowid}) FROM {table}) - (SELECT min({rowid}) FROM {table}) + 1"
-            ))?
-        } else {
-            None
-        };
-        Ok(found.and_then(|count| u64::try_from(count).ok()))
+        let bytes = integer(size)?.unwrap_or(0);
+        if bytes <= COUNTED_BYTES {
+            let count = integer(&format!("SELECT count(*) FROM {table}"))?;
+            return Ok(count.and_then(|count| u64::try_from(count).ok()));
+        }
+        let Some(rowid) = rowid else { return Ok(None) };
+        let end = |function: &str| integer(&format!("SELECT {function}({rowid}) FROM {table}"));
+        let ends = end("min")?.zip(end("max")?);
+        Ok(Some(ends.map_or(0, |(first, last)| bound(first, last, bytes))))
     }
 
     /// Whether another look has found the same columns and the same key.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.columns == other.columns && self.slice_key == other.slice_key && self.from == other.from
     }
+}
+
+/// How many rows there are at the most between two rowids. Rows that were deleted leave gaps, so that it is mostly the
+/// number itself; where rowids are scattered, the file's size says more: a row takes some bytes.
+fn bound(first: i64, last: i64, bytes: i64) -> u64 {
+    const LEAST_ROW_BYTES: i64 = 8;
+    let between = i128::from(last) - i128::from(first) + 1;
+    u64::try_from(between.min(i128::from(bytes / LEAST_ROW_BYTES))).unwrap_or(0)
 }
 
 /// What was found, before the request's wishes.
@@ -307,4 +313,16 @@ impl Found {
 fn columns_of(statement: &Statement<'_>) -> Vec<(String, String)> {
     let declared = |column: &rusqlite::Column<'_>| column.decl_type().unwrap_or_default().to_owned();
     statement.columns().iter().map(|column| (column.name().to_owned(), declared(column))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_rows_is_sane_for_any_rowids() {
+        assert_eq!(bound(1, 1_000_000, 1 << 30), 1_000_000);
+        assert_eq!(bound(5, 5, 1 << 30), 1);
+        assert_eq!(bound(i64::MIN, i64::MAX, 8_000), 1_000);
+    }
 }

@@ -290,7 +290,9 @@ impl Found<'_> {
                 None => self.notes.group(About::ExpressionIndex, shown),
                 Some(columns) => {
                     if folds && is_unique {
-                        self.note(format!("index {shown} is made by bytes: it told texts apart in another way"));
+                        self.note(format!(
+                            "index {shown} is made by bytes: it told texts apart in another way"
+                        ));
                     }
                     if origin == "u" {
                         unique.push(columns.into_iter().map(|(column, _)| column).collect());

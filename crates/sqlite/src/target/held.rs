@@ -345,7 +345,9 @@ impl std::fmt::Debug for Contents {
 impl HeldContents for Contents {
     fn key(&self, row: usize) -> Map<String, Value> {
         let reading = self.understanding.of(self.flows.get(row).copied().flatten());
-        self.shown(row, |name| reading.key.is_empty() || reading.key.iter().any(|key| is_same_name(key, name)))
+        self.shown(row, |name| {
+            reading.key.is_empty() || reading.key.iter().any(|key| is_same_name(key, name))
+        })
     }
 
     fn record(&self, row: usize) -> Map<String, Value> {

@@ -85,8 +85,10 @@ fn next_step(kind: StoreErrorKind) -> &'static str {
         StoreErrorKind::Unauthenticated | StoreErrorKind::Forbidden => {
             "an assertion reads what its SQL names: give this user the right to, or leave it out"
         }
-        StoreErrorKind::NotFound
-        | StoreErrorKind::Mismatch
+        StoreErrorKind::NotFound => {
+            "an assertion reads what its SQL names: name what is there, or make it before the assertion is carried out"
+        }
+        StoreErrorKind::Mismatch
         | StoreErrorKind::Drift
         | StoreErrorKind::Unsupported
         | StoreErrorKind::Protocol => {

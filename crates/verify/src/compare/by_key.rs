@@ -129,8 +129,11 @@ pub(crate) fn preview(
     }
 }
 
-/// The key out of a record as the target would show it.
+/// The key out of a record as the target would show it; the whole record where the target has no key.
 pub(crate) fn key_of(plan: &FlowPlan, record: &Map<String, Value>) -> Map<String, Value> {
+    if plan.into_key.is_empty() {
+        return record.clone();
+    }
     let column = |name: &String| Some((name.clone(), record.get(name)?.clone()));
     plan.into_key.iter().filter_map(column).collect()
 }

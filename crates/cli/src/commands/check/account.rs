@@ -1,7 +1,7 @@
 //! Who asks AWS, and whether that one may do what the run does.
 
-use crate::aws;
 use crate::args::Values;
+use crate::aws;
 use std::collections::BTreeMap;
 use whimbrel_aws::{Account, Allowance, Caller, Purpose, policy};
 use whimbrel_spec::Resolved;
@@ -97,7 +97,9 @@ fn told(allowances: &[Allowance], principal: &str) -> Vec<Finding> {
             found.push(Finding {
                 ok: false,
                 text: format!("may not {action}{place}{why}"),
-                hint: Some(format!("allow it to {principal}; `whimbrel policy SPEC --for run` prints all that is needed")),
+                hint: Some(format!(
+                    "allow it to {principal}; `whimbrel policy SPEC --for run` prints all that is needed"
+                )),
             });
         }
     }
@@ -120,13 +122,17 @@ mod tests {
             &[one("dynamodb:Scan", true), one("dynamodb:PutItem", false), one(SAFEGUARDS[1], false)],
             "arn:u",
         );
-        let lines: Vec<(bool, &str)> = found.iter().map(|finding| (finding.ok, finding.text.as_str())).collect();
+        let lines: Vec<(bool, &str)> =
+            found.iter().map(|finding| (finding.ok, finding.text.as_str())).collect();
         assert_eq!(
             lines,
             [
                 (true, "may dynamodb:Scan on arn:t"),
                 (false, "may not dynamodb:PutItem on arn:t"),
-                (true, "may not dynamodb:ListTagsOfResource on arn:t: a run goes on without it, and sees less"),
+                (
+                    true,
+                    "may not dynamodb:ListTagsOfResource on arn:t: a run goes on without it, and sees less"
+                ),
             ]
         );
     }

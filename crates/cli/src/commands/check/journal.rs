@@ -20,7 +20,10 @@ pub(super) fn findings(folder: &Path, records: Option<u64>) -> Vec<Finding> {
         }];
     }
     let Some(space) = disk::space(&there) else {
-        return vec![Finding::good(format!("{}; its disk does not tell how much room it has", folder.display()))];
+        return vec![Finding::good(format!(
+            "{}; its disk does not tell how much room it has",
+            folder.display()
+        ))];
     };
     let needed = LEAST_BYTES.saturating_add(records.unwrap_or(0).saturating_mul(RECORD_BYTES));
     let (free, wanted) = (mebibytes(space.free), mebibytes(needed));

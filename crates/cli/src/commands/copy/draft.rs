@@ -6,6 +6,9 @@ use crate::store_url::{Database, Place, absolute};
 use std::fmt::Write as _;
 use whimbrel_engine::EngineError;
 
+/// The most characters that a migration's name, of at most 64, has of each end's.
+const RELATION: usize = 28;
+
 /// A spec on its way.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -173,7 +176,8 @@ impl Draft {
 
     /// The migration's name, of what is copied.
     pub fn migration(&self) -> String {
-        format!("copy-{}-{}", word(self.from.relation()), word(self.into.relation()))
+        let short = |name: &str| word(name).chars().take(RELATION).collect::<String>();
+        format!("copy-{}-{}", short(self.from.relation()), short(self.into.relation()))
     }
 
     /// The text of the spec. `anywhere`: paths are absolute, so that it does not matter where it lies.

@@ -83,10 +83,14 @@ impl<'a> Ends<'a> {
     }
 
     /// What the target table is, read as a source; `None`: it is not there.
-    async fn target_table(&self) -> Result<Option<SourceDescription>, EngineError> {
+    /// Of its columns those are told that are `wanted`, and its key; `None`: all.
+    async fn target_table(
+        &self,
+        wanted: Option<Vec<String>>,
+    ) -> Result<Option<SourceDescription>, EngineError> {
         let source = self.target.source(ReadRequest {
             relation: Relation::Table(self.flow.into.table.clone()),
-            ..request(std::collections::BTreeMap::new(), Some(Vec::new()))
+            ..request(std::collections::BTreeMap::new(), wanted)
         });
         match source.map_err(refused)?.describe().await {
             Ok(described) => Ok(Some(described)),
@@ -130,7 +134,7 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
     let described = ends.source(None)?.describe().await.map_err(refused)?;
     if described.schema.index_of(ITEM).is_err() {
         if draft.reads_csv() && !is_file(&draft.into) && draft.transform.is_none() {
-            let table = ends.target_table().await?;
+            let table = ends.target_table(None).await?;
             let names = described.schema.fields().iter().filter(|field| field.data_type().is_string());
             let names: Vec<_> = names.map(|field| field.name().clone()).collect();
             as_in_table(draft, table.as_ref(), names.iter(), false);
@@ -159,7 +163,7 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
     let by_person = draft.transform.is_some();
     take(draft, &described, &sample);
     if is_file(&draft.from) && !is_file(&draft.into) && !is_tagged && !by_person {
-        let table = ends.target_table().await?;
+        let table = ends.target_table(None).await?;
         as_in_table(draft, table.as_ref(), sample.columns.iter().map(|column| &column.name), true);
     }
     Ok(())
@@ -238,7 +242,7 @@ impl Whole<'_> {
     /// The key of the table, with the types that are known: of the table that is there, else as it was asked for,
     /// else of the source.
     async fn key(&self, draft: &Draft) -> Result<Vec<(String, Option<&'static str>)>, EngineError> {
-        if let Some(table) = self.ends.target_table().await? {
+        if let Some(table) = self.ends.target_table(Some(Vec::new())).await? {
             let kind = |name: &String| table.schema.field_with_name(name).ok().map(key_kind);
             return Ok(table.key.iter().map(|name| (name.clone(), kind(name))).collect());
         }

@@ -246,7 +246,9 @@ impl Encoder {
 
     /// The record for people.
     pub(crate) fn preview(&self, row: usize) -> Map<String, Value> {
-        let there = self.columns.iter().filter(|(_, cells)| self.nulls == Nulls::Null || !cells.is_null(row));
+        let has_columns = matches!(self.writing, Writing::Csv | Writing::Typed);
+        let shows_null = self.nulls == Nulls::Null || has_columns;
+        let there = self.columns.iter().filter(|(_, cells)| shows_null || !cells.is_null(row));
         there.map(|(name, cells)| (name.clone(), cells.preview(row, self.writing))).collect()
     }
 }
