@@ -190,7 +190,10 @@ impl Drawn<'_> {
                 self.allow("Tables", &["dynamodb:DeleteTable"], arn());
                 self.allow("Safeguards", safeguards, arn());
             }
-            Purpose::Verify => self.allow("ReadBack", &["dynamodb:BatchGetItem", "dynamodb:Scan"], arn()),
+            Purpose::Verify => {
+                self.allow("ReadBack", &["dynamodb:BatchGetItem", "dynamodb:Scan"], arn());
+                self.allow("Safeguards", &safeguards[..1], arn());
+            }
             Purpose::Run => {
                 self.allow("Safeguards", safeguards, arn());
                 let (what, actions) = writing(mode);

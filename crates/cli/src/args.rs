@@ -328,6 +328,9 @@ pub struct RunArgs {
     /// them is not its own. An unfinished run is set aside. Wants --confirm
     #[arg(long, conflicts_with = "rehearse")]
     pub clean: bool,
+    /// Takes an on-demand backup of the run's DynamoDB tables first; what no store backs up is named
+    #[arg(long, conflicts_with = "rehearse")]
+    pub backup: bool,
     /// Reads no more than N records of each source
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,

@@ -110,3 +110,23 @@ fn an_unfinished_run_is_set_aside() {
     assert_eq!(ended.json()["flows"]["senders"]["created"], 40, "{}", ended.out);
     assert_eq!(place.run(&["resume"]).expect(2).code, Some(2), "nothing is left to go on with");
 }
+
+#[test]
+fn a_backup_that_cannot_be_made_is_in_the_way() {
+    let place = postgres();
+    let ended = place.run(&["run", "move.yaml", "--create", "--backup"]).expect(2);
+    refused(&ended, "--backup: no store of this run keeps backups: `from`, `to`");
+    assert!(ended.err.contains("pg_dump"), "{}", ended.err);
+    assert_eq!(asked(&place, "SELECT (to_regclass('senders') IS NULL)::int AS n"), "1", "nothing was made");
+
+    let place = Place::new();
+    parcels::write(&place);
+    fill(&place, "data/parcels.pg", &parcels::sql(60, 40));
+    let run = |more: &[&str]| place.run(&[&["run", "parcels.yaml", "--env", "demo"], more].concat());
+    run(&["--create"]).expect(0);
+    let before = parcels::items(&place);
+    let ended = run(&["--backup", "--clean", "--confirm"]).expect(1);
+    refused(&ended, "cannot back up table \"parcels\"");
+    assert!(ended.err.contains("servers on this machine keep no backups"), "{}", ended.err);
+    assert_eq!(parcels::items(&place), before, "nothing was removed");
+}

@@ -2,6 +2,7 @@
 //! databases, and looks at what it says, how it ends and what lies in the target afterwards.
 
 mod anew;
+mod capacity;
 mod cello;
 mod cello_errors;
 mod cello_repair;

@@ -4,6 +4,8 @@ use crate::chroma::directory;
 use crate::copy::asked;
 use crate::place::Place;
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 
 const SPEC: &str = r#"migration: vectors
 variables: { user_id: "u-1" }
@@ -135,7 +137,7 @@ fn vectors_of_every_kind_go_there_and_back_in_their_binary_forms() {
              flows:\n  kinds:\n    from: {{ {from} }}\n    into: {{ {into}, mode: upsert, allow_lossy: [h] }}\n{more}"
         )
     };
-    let columns = "    columns: { id: integer, v: json, h: json, s: text, b: text, w: text }\n";
+    let columns = "    columns: { id: integer, v: json, h: json, s: text, b: text, w: text }\n    transform: SELECT id, v, h, s, b, w FROM input\n";
     place.write("in.yaml", &spec("store: files, path: in.ndjson", "store: pg, table: kinds", columns));
     let there = place.run(&["run", "in.yaml", "--create", "--verify", "--json"]).expect(3).json();
     assert_eq!((&there["totals"]["created"], &there["totals"]["rejected"]), (&json!(3), &json!(4)));
@@ -151,4 +153,78 @@ fn vectors_of_every_kind_go_there_and_back_in_their_binary_forms() {
     assert_eq!((&found[0]["b"], &found[1]["w"]), (&json!("1010000011"), &json!("")));
     assert_eq!((&found[1]["h"], &found[1]["s"]), (&json!([65504.0, 0.0, 0.0]), &json!("{3:1.25}/5")));
     assert_eq!(found[1]["v"], json!([0.1, 1e38, -7.0]));
+}
+
+const KEY: &str = "pa-hush-7431";
+
+/// An endpoint that makes a vector of so many floats of each text, and is busy at first; answers with its URL.
+fn endpoint(dimensions: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for (asked, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.expect("a client");
+            let (mut request, mut part) = (Vec::new(), [0; 4096]);
+            let question: Value = loop {
+                let read = stream.read(&mut part).expect("a request");
+                request.extend_from_slice(&part[..read]);
+                let text = String::from_utf8_lossy(&request);
+                if let Some((_, body)) = text.split_once("\r\n\r\n")
+                    && let Ok(question) = serde_json::from_str(body)
+                {
+                    break question;
+                }
+            };
+            let head = String::from_utf8_lossy(&request).to_ascii_lowercase();
+            let is_let_in = head.contains(&format!("authorization: bearer {KEY}"));
+            let texts = question["input"].as_array().expect("texts").iter().enumerate();
+            let vector = |at: usize| vec![0.1 * f64::from(u8::try_from(at).expect("few")) - 0.2; dimensions];
+            let data: Vec<Value> =
+                texts.map(|(at, _)| json!({ "index": at, "embedding": vector(at) })).collect();
+            let (status, body) = match (asked, is_let_in) {
+                (0, true) => ("429 Too Many Requests", json!({ "detail": "slow down" })),
+                (_, true) => ("200 OK", json!({ "data": data })),
+                (_, false) => ("401 Unauthorized", json!({ "detail": "who are you?" })),
+            };
+            let body = body.to_string();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).expect("it listens");
+        }
+    });
+    url
+}
+
+#[test]
+fn texts_are_looked_for_through_an_endpoint_whose_key_is_shown_nowhere() {
+    let place = Place::new();
+    directory(&place, "1.5.9");
+    let rules = |url: &str, key: &str| {
+        let stored = "  - { overlap: docs, top: 5, at_least: 0.8, stored: 30 }\n  - { latency: docs, average_ms: 1000, stored: 10 }\n";
+        let embed = format!(
+            "queries: [modern furniture, nature scenes], embed: {{ url: \"{url}\", model: m, key: \"{key}\" }}"
+        );
+        SPEC.replace(stored, &format!("  - {{ overlap: docs, {embed} }}\n  - {{ latency: docs, {embed} }}\n"))
+    };
+    place.write("v.yaml", &rules(&endpoint(8), "${env:EMBED_KEY}"));
+    let with_key = |key: &str, arguments: &[&str]| {
+        let mut command = place.whimbrel(arguments);
+        crate::place::ended(command.env("EMBED_KEY", key).output().expect("the program starts"))
+    };
+    let ran = with_key(KEY, &["run", "v.yaml", "--create", "--verify", "--json"]).expect(0);
+    assert!(!ran.out.contains(KEY) && !ran.err.contains(KEY), "{}{}", ran.out, ran.err);
+    let found = ran.json();
+    let value = assertion(&found["verify"], "overlap: docs")["value"].as_str().expect("a text").to_owned();
+    assert!(value.contains("over 2 searches for texts by l2"), "{value}");
+
+    let refused = with_key("wrong", &["verify", "v.yaml"]).expect(2);
+    assert!(refused.err.contains("answers 401") && !refused.err.contains("wrong"), "{}", refused.err);
+    place.write("v.yaml", &rules(&endpoint(9), KEY));
+    let other_model = place.run(&["verify", "v.yaml"]).expect(2);
+    assert!(other_model.err.contains("makes vectors of 9 dimensions"), "{}", other_model.err);
+    place.write("v.yaml", &rules("http://127.0.0.1:9", "${env:EMBED_KEY}"));
+    let unset = place.run(&["verify", "v.yaml"]).expect(2);
+    assert!(unset.err.contains("EMBED_KEY"), "{}", unset.err);
 }

@@ -43,11 +43,15 @@ fn a_second_run_writes_what_has_changed() {
     assert_eq!(demo["verify"]["outcome"], "equal");
 
     // A question stands in its lesson or, through its passage, in it and in the passage.
-    let lesson = &rows(&place, "SELECT * FROM ddb.\"pni-lessons\" WHERE id = '20'")[0];
-    let document = |name: &str| -> Value {
-        serde_json::from_str(lesson[name].as_str().expect("a text")).expect("a document")
+    let lesson = &rows(
+        &place,
+        "SELECT questions, passages, edition, updated_at FROM ddb.\"pni-lessons\" WHERE id = '20'",
+    )[0];
+    let document = |name: &str| match &lesson[name] {
+        Value::String(text) => serde_json::from_str::<Value>(text).expect("a document"),
+        document => document.clone(),
     };
-    assert_eq!(document("questions").as_array().map(Vec::len), Some(10), "{lesson}");
+    assert_eq!(document("questions").as_array().map(Vec::len), Some(10));
     let passages = document("passages");
     assert_eq!(passages.as_array().map(Vec::len), Some(3));
     assert!(passages[0]["questions"].as_array().is_some_and(|questions| questions.len() > 3), "{passages}");
@@ -56,7 +60,7 @@ fn a_second_run_writes_what_has_changed() {
         (&json!("2"), &json!("2024-01-08T07:40:00.002500Z"))
     );
     let odd = &rows(&place, "SELECT content FROM ddb.\"pni-lessons\" WHERE id = '41'")[0];
-    let content = odd["content"].as_str().expect("a text");
+    let content = odd["content"].to_string();
     assert!(content.contains("12345678901234567890123456789.0123456"), "every digit: {content}");
     let missing = &rows(
         &place,
@@ -64,7 +68,11 @@ fn a_second_run_writes_what_has_changed() {
     );
     assert_eq!((&missing[0]["topic"], &missing[1]["level"]), (&json!("general"), &json!("unrated")));
 
-    let kept = rows(&place, "SELECT * FROM ddb.\"pni-cache-metadata\" ORDER BY table_name, run");
+    let kept = rows(
+        &place,
+        "SELECT table_name, run, created, updated, unchanged, content_digest FROM ddb.\"pni-cache-metadata\"
+         ORDER BY table_name, run",
+    );
     assert_eq!(kept.len(), 6, "one item a table and run: {kept:?}");
     let [lessons, again, .., topics, same] = kept.as_slice() else { panic!("{kept:?}") };
     assert_eq!(

@@ -204,3 +204,87 @@ fn what_a_whole_copy_cannot_do_is_said_before_anything_is_made() {
     }
     assert!(!place.path("none.db").exists() && !place.path("other.db").exists());
 }
+
+/// Tables with a key and without, into another file.
+const TAGS: &str = r#"
+migration: tags
+stores:
+  from: { sqlite: tags.db }
+  into: { sqlite: copy.db }
+flows:
+  posts:
+    from: { store: from, table: posts }
+    into: { store: into, table: posts, key: id, mode: changed }
+  tags:
+    from: { store: from, table: tags }
+    into: { store: into, table: tags }
+"#;
+
+fn tags(place: &Place, script: &str) -> Connection {
+    place.write("tags.yaml", TAGS);
+    let tables =
+        "CREATE TABLE posts (id INTEGER PRIMARY KEY, title TEXT); CREATE TABLE tags (post INT, tag TEXT);";
+    file(place, "tags.db", &format!("PRAGMA journal_mode = WAL; {tables} {script}"))
+}
+
+#[test]
+fn rows_without_a_key_are_proved_and_only_what_changed_is_written() {
+    let place = Place::new();
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+        INSERT INTO posts SELECT i, 'post ' || i FROM n;
+        INSERT INTO tags SELECT id % 7, nullif('t' || (id % 3), 't0') FROM posts;";
+    let source = tags(&place, many);
+    let rehearsed = place.run(&["run", "tags.yaml", "--rehearse", "--verify", "--json"]).expect(0).json();
+    assert_eq!(rehearsed["verify"]["outcome"], "equal");
+    assert!(!place.path("copy.db").exists(), "a rehearsal leaves the target alone");
+
+    let run = place.run(&["run", "tags.yaml", "--create", "--verify", "--json"]).expect(0).json();
+    assert_eq!((&run["totals"]["created"], &run["verify"]["outcome"]), (&json!(600), &json!("equal")));
+    // Of several equal rows one goes, and another becomes what it was not.
+    let target = Connection::open(place.path("copy.db")).expect("the target");
+    target
+        .execute_batch("DELETE FROM tags WHERE rowid = 9; UPDATE tags SET tag = NULL WHERE rowid = 1")
+        .expect("altered");
+    let verified = place.run(&["verify", "tags.yaml", "--all", "--json"]).expect(4).json();
+    let found = &verified["flows"]["tags"];
+    assert_eq!((&found["missing"], &found["extra"], &found["different"]), (&json!(2), &json!(1), &json!(0)));
+    place.run(&["verify", "tags.yaml", "--sample", "5"]).expect(2).one_error();
+
+    source
+        .execute_batch("UPDATE posts SET title = 'new' WHERE id = 5; INSERT INTO posts VALUES (301, NULL)")
+        .expect("altered");
+    let again = place.run(&["run", "tags.yaml", "--only", "posts", "--json"]).expect(0).json();
+    let totals = &again["totals"];
+    assert_eq!(
+        (&totals["created"], &totals["updated"], &totals["unchanged"]),
+        (&json!(1), &json!(1), &json!(299))
+    );
+}
+
+#[test]
+fn a_database_in_use_is_read_as_it_was_at_one_moment() {
+    let place = Place::new();
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        INSERT INTO posts SELECT i, 'post ' || i FROM n;
+        INSERT INTO tags SELECT id, 'first' FROM posts;";
+    let writer = tags(&place, many);
+    let mut running = place.start(&["run", "tags.yaml", "--create", "--json"]);
+    let mut written = 20_000;
+    while !running.has_ended() {
+        written += 1;
+        let both = format!(
+            "BEGIN; INSERT INTO posts VALUES ({written}, 'late'); INSERT INTO tags VALUES ({written}, 'late'); COMMIT"
+        );
+        writer.execute_batch(&both).expect("a reader does not hold it up");
+    }
+    running.wait().expect(0);
+    assert!(written > 20_000);
+    let target = Connection::open(place.path("copy.db")).expect("the target");
+    let posts = number(&target, "SELECT count(*) FROM posts");
+    assert!((20_000..=written).contains(&posts), "{posts} of {written}");
+    assert_eq!(
+        number(&target, "SELECT count(*) FROM tags"),
+        posts,
+        "what was written together arrives together"
+    );
+}

@@ -198,7 +198,7 @@ fn a_run_that_was_killed_is_undone() {
     fill(
         &place,
         "data/source.pg",
-        "INSERT INTO parcels SELECT k, 1 + k % 20, 'sent', 'more', 1, NULL FROM generate_series(10001, 160000) k; ANALYZE",
+        "INSERT INTO parcels SELECT k, 1 + k % 20, 'sent', 'more', 1, NULL FROM generate_series(10001, 90000) k; ANALYZE",
     );
     let running = place.start(&["run", "move.yaml", "--batch-size", "500", "--parallel", "1"]);
     crate::place::until("a run begins", || {
@@ -296,7 +296,7 @@ fn a_killed_run_into_dynamodb_is_undone() {
     fill(
         &place,
         "data/parcels.pg",
-        "INSERT INTO parcels SELECT 200000 + k, 1 + k % 40, 'sent', 'much ' || k, 1, NULL FROM generate_series(1, 40000) k; ANALYZE",
+        "INSERT INTO parcels SELECT 200000 + k, 1 + k % 40, 'sent', 'much ' || k, 1, NULL FROM generate_series(1, 15000) k; ANALYZE",
     );
     let before = parcels::items(&place);
     for resumes in [false, true] {

@@ -20,6 +20,8 @@ pub struct DynamoConfig {
     pub consistent_reads: bool,
     /// What tables are to look like, by name: `{ "file": PATH }` or `{ "key": …, "sort_key": …, "billing": … }`.
     pub tables: BTreeMap<String, Value>,
+    /// What provisioned tables and their indexes take while a run goes on; put back behind it.
+    pub capacity: Option<DuringRun>,
     /// Credentials that take the place of the machine's own.
     pub credentials: Option<StaticCredentials>,
     /// What people are shown, and what the identity holds, instead of the endpoint, where the endpoint is a
@@ -50,14 +52,21 @@ impl fmt::Debug for StaticCredentials {
     }
 }
 
+/// Units a second that provisioned tables are to take while a run goes on, at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DuringRun {
+    /// Read units; `None`: as many as before.
+    pub read: Option<u64>,
+    /// Write units.
+    pub write: Option<u64>,
+}
+
 /// A store's configuration that cannot be right, said with the key that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
 const KEYS: [&str; 6] = ["region", "endpoint", "profile", "consistent_reads", "tables", "capacity"];
-/// Those that are there already.
-const TAKEN: usize = 5;
 
 impl DynamoConfig {
     /// Reads the value of `dynamodb:`; NULL is an empty map, and an empty string counts as unset.
@@ -68,16 +77,10 @@ impl DynamoConfig {
         let map = match value {
             Value::Null => return Ok(Self::default()),
             Value::Object(map) => map,
-            _ => return Err(ConfigError(format!("`dynamodb` takes a map of {}", KEYS[..TAKEN].join(", ")))),
+            _ => return Err(ConfigError(format!("`dynamodb` takes a map of {}", KEYS.join(", ")))),
         };
         if let Some(key) = map.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(ConfigError(format!(
-                "`dynamodb` has no key `{key}`; it takes {}",
-                KEYS[..TAKEN].join(", ")
-            )));
-        }
-        if map.contains_key("capacity") {
-            return Err(ConfigError("`capacity` of a dynamodb store is not there yet".to_owned()));
+            return Err(ConfigError(format!("`dynamodb` has no key `{key}`; it takes {}", KEYS.join(", "))));
         }
         let config = Self {
             region: text(map, "region")?,
@@ -85,6 +88,7 @@ impl DynamoConfig {
             profile: text(map, "profile")?,
             consistent_reads: flag(map, "consistent_reads")?,
             tables: tables(map)?,
+            capacity: capacity(map)?,
             credentials: None,
             shown_as: None,
         };
@@ -135,6 +139,29 @@ fn flag(map: &Map<String, Value>, key: &str) -> Result<bool, ConfigError> {
     }
 }
 
+fn capacity(map: &Map<String, Value>) -> Result<Option<DuringRun>, ConfigError> {
+    let wrong = || {
+        ConfigError(
+            "`capacity` of a dynamodb store is { during_run: { read: UNITS, write: UNITS } }".to_owned(),
+        )
+    };
+    let during = match map.get("capacity") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(capacity)) if capacity.keys().all(|key| key == "during_run") => {
+            capacity.get("during_run").and_then(Value::as_object).ok_or_else(wrong)?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    let units = |key: &str| match during.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(units) => units.as_u64().filter(|units| *units > 0).map(Some).ok_or_else(wrong),
+    };
+    if during.is_empty() || during.keys().any(|key| key != "read" && key != "write") {
+        return Err(wrong());
+    }
+    Ok(Some(DuringRun { read: units("read")?, write: units("write")? }))
+}
+
 fn tables(map: &Map<String, Value>) -> Result<BTreeMap<String, Value>, ConfigError> {
     match map.get("tables") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
@@ -183,7 +210,9 @@ mod tests {
             (json!({"endpoint": "localhost:8000"}), "localhost:8000"),
             (json!({"tables": []}), "tables"),
             (json!({"tables": {"users": "x"}}), "users"),
-            (json!({"capacity": {}}), "not there yet"),
+            (json!({"capacity": {}}), "during_run"),
+            (json!({"capacity": {"during_run": {"write": 0}}}), "during_run"),
+            (json!({"capacity": {"during_run": {"writes": 10}}}), "during_run"),
             (json!("x"), "map"),
         ] {
             let error = DynamoConfig::from_value(&value).unwrap_err().to_string();

@@ -116,7 +116,7 @@ pub(crate) enum BillingMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(crate) struct Throughput {
-    read_capacity_units: i64,
+    pub(crate) read_capacity_units: i64,
     pub(crate) write_capacity_units: i64,
 }
 

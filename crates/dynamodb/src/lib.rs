@@ -4,6 +4,8 @@
 //! This crate knows no other store and nothing of flows: it gives and gets batches of Arrow records, and says
 //! what became of each that it wrote.
 
+mod backup;
+mod capacity;
 mod catalog;
 mod classes;
 mod client;
@@ -33,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use target::DynamoTarget;
 use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::{
-    Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
+    Finding, Raise, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
 };
 
 /// A DynamoDB endpoint with an account behind it.
@@ -79,6 +81,21 @@ impl Store for DynamoStore {
             Some(endpoint) => format!("dynamodb {region} at {endpoint}"),
             None => format!("dynamodb {region}"),
         }))
+    }
+
+    async fn back_up(&self, tables: &[String], name: &str) -> Result<Option<Vec<String>>> {
+        backup::back_up(&self.connector, tables, name).await.map(Some)
+    }
+
+    async fn raises(&self, tables: &[String]) -> Result<Vec<Raise>> {
+        match self.connector.config().capacity {
+            Some(wanted) => capacity::raises(&self.connector, wanted, tables).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn provision(&self, raise: &Raise, back: bool) -> Result<bool> {
+        capacity::provision(&self.connector, raise, back).await
     }
 
     async fn check(&self) -> Vec<Finding> {

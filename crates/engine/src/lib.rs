@@ -29,6 +29,7 @@ pub mod ownership;
 pub mod pace;
 pub mod price;
 pub mod progress;
+pub mod provision;
 mod reasons;
 pub mod receipts;
 pub mod rejects;

@@ -9,6 +9,7 @@ use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRe
 use crate::migration::{Migration, Scan, ScanFlow};
 use crate::ownership;
 use crate::progress::Progress;
+use crate::provision;
 use crate::rejects::{self, RejectSource};
 use crate::reporter::LocalReporter;
 use crate::runner::{Runner, RunnerSettings};
@@ -150,6 +151,9 @@ impl<'a> Run<'a> {
     pub async fn execute(mut self) -> Result<(Summary, Option<EngineError>)> {
         let began = Instant::now();
         let mut error = self.work().await.err();
+        if let Err(failed) = provision::end(&self.migration, self.journal).await {
+            error.get_or_insert(failed);
+        }
         let folder = self.journal.run_folder(&self.record.id);
         let gathered =
             rejects::parts(self.journal, &self.record.id).and_then(|parts| rejects::gather(&folder, &parts));
@@ -189,6 +193,7 @@ impl<'a> Run<'a> {
         }
         self.same_targets().await?;
         undo::begin(&self.migration, self.journal, &self.record).await?;
+        provision::begin(&self.migration, self.journal, &self.record.id).await?;
         self.announce()?;
         let resolved = &self.migration.resolved;
         let limit = UnitLimit {

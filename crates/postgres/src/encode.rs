@@ -62,6 +62,31 @@ pub(crate) struct Fixed {
     shown: String,
 }
 
+/// A text that every record must have as a member of a JSON column.
+#[derive(Clone, Debug)]
+struct FixedMember {
+    /// The column's place among those that are filled.
+    column: usize,
+    key: String,
+    value: String,
+}
+
+impl FixedMember {
+    /// Refuses a document without it. `field`: the column's bytes, without their length.
+    fn check(&self, column: &Filled, field: &[u8]) -> Result<(), String> {
+        let document = column.wire.document(field);
+        match document.as_ref().and_then(|document| document.get(&self.key)?.as_str()) {
+            Some(text) if text == self.value => Ok(()),
+            _ => Err(format!(
+                "`{}` of `{}` is not {}, the flow's scope",
+                self.key,
+                column.name,
+                shown(&self.value)
+            )),
+        }
+    }
+}
+
 /// Turns records into rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
@@ -69,6 +94,7 @@ pub(crate) struct Encoder {
     /// The places of the key's columns, in the key's order.
     key: Vec<usize>,
     fixed: Vec<Fixed>,
+    members: Vec<FixedMember>,
 }
 
 /// Rows as `COPY` takes them, without their heads.
@@ -119,7 +145,21 @@ impl Encoder {
                 .map_err(|reason| format!("`{name}` {reason}"))?;
             all.push(Fixed { column, canonical: canonical.bytes().to_vec(), shown: shown(&value) });
         }
-        Ok(Self { columns, key, fixed: all })
+        Ok(Self { columns, key, fixed: all, members: Vec::new() })
+    }
+
+    /// With members of JSON columns that every record must have: column, key, text. A column that is not filled
+    /// has none to check.
+    pub(crate) fn with_members(
+        mut self,
+        members: impl IntoIterator<Item = (String, String, String)>,
+    ) -> Self {
+        let place = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let placed = members
+            .into_iter()
+            .filter_map(|(column, key, value)| Some(FixedMember { column: place(&column)?, key, value }));
+        self.members = placed.collect();
+        self
     }
 
     pub(crate) fn columns(&self) -> &[Filled] {
@@ -258,6 +298,9 @@ impl Encoder {
                 && canonical.bytes()[before..] != fixed.canonical
             {
                 return Err(format!("`{}` is not {}, the flow's scope", column.name, fixed.shown));
+            }
+            for member in self.members.iter().filter(|member| member.column == place) {
+                member.check(column, &out[at + 4..])?;
             }
             if !column.without.is_empty() && !column.is_ignored {
                 let document = is_value.then(|| column.wire.document(&out[at + 4..])).flatten();

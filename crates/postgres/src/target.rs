@@ -12,6 +12,7 @@ mod load;
 mod look_up;
 mod owner;
 pub(crate) mod route;
+pub(crate) mod scope;
 mod shown;
 mod structure;
 mod undo;
@@ -374,11 +375,7 @@ impl PostgresTarget {
         Ok(imagined.as_ref().and_then(|tables| names.find_map(|name| tables.get(&name).cloned())))
     }
 
-    async fn make_and_read(
-        &self,
-        lease: &Lease,
-        definition: &Definition,
-    ) -> Result<BTreeMap<String, Table>> {
+    async fn make_and_read(&self, lease: &Lease, definition: &Definition) -> Result<BTreeMap<String, Table>> {
         let before = definition.tables(lease).await?;
         definition.make_in(lease, "").await?;
         let mut made = definition.tables(lease).await?;
@@ -627,8 +624,11 @@ impl Target for PostgresTarget {
     async fn remove(&self) -> Result<Removal> {
         let lease = self.connections.lease(Purpose::Write).await?;
         let removal = match self.collection_table(&lease).await? {
-            Some((langchain, table)) => langchain.remove(&lease, &table).await?,
-            None => owner::remove(&self.store, &lease, &self.request.table).await?,
+            Some((langchain, table)) => {
+                let within = count::within(&self.store, &table, &self.request.scope)?;
+                langchain.remove(&lease, &table, &within).await?
+            }
+            None => owner::remove(&self.store, &lease, &self.request.table, &self.request.scope).await?,
         };
         lease.finish().await?;
         Ok(removal)

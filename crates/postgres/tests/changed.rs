@@ -3,14 +3,14 @@
 use crate::server::{beside, on_each_server, on_real_server};
 use crate::target::{batch, people, request, scalar, target, texts, words, write};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
-use futures::FutureExt as _;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use futures::{FutureExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use whimbrel_model::Logical;
 use whimbrel_store::conformance::context;
-use whimbrel_store::{Mode, WriteBatch, WriteRequest};
+use whimbrel_store::{Doomed, HeldFlow, Mode, WriteBatch, WriteRequest};
 
 fn document(id: i64, document: &Value) -> RecordBatch {
     let schema = Schema::new(vec![Field::new("id", DataType::Int64, true), Logical::Json.field("doc", true)]);
@@ -194,6 +194,54 @@ async fn what_was_written_since_it_was_compared_stays() {
                 assert!(words[row].starts_with("conflict: it has changed since"), "{words:?}");
             }
             assert_eq!(scalar(fixture, "SELECT count(*) FROM people WHERE name = 'newer'").await, 2);
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_rows_that_are_as_they_were_read_are_deleted() {
+    on_each_server(|fixture| {
+        async {
+            fixture
+                .run(
+                    "CREATE TABLE kept (id bytea, at timestamptz, n double precision, name text, PRIMARY KEY (id, at, n));
+                     INSERT INTO kept SELECT decode(md5(k::text), 'hex'), timestamptz '2024-01-01' + k * interval '1.000001 s',
+                       k / 3.0, 'a' FROM generate_series(1, 30) AS k",
+                )
+                .await;
+            let request = WriteRequest {
+                key: ["id", "at", "n"].map(str::to_owned).to_vec(),
+                ..request("kept", Mode::Changed)
+            };
+            let target = target(fixture, request.clone());
+            let fields = [
+                Field::new("id", DataType::Binary, true),
+                Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+                Field::new("n", DataType::Float64, true),
+                Field::new("name", DataType::Utf8, true),
+            ];
+            let columns = Arc::new(Schema::new(fields.to_vec()));
+            target.plan(&columns).await.expect("a plan");
+            let flow = HeldFlow { constants: Vec::new(), columns, request };
+            let mut doomed = Vec::new();
+            for part in target.held_parts(2).await.expect("parts") {
+                let batches = target.held(&part, std::slice::from_ref(&flow), &context()).await.expect("a reading");
+                for batch in batches.try_collect::<Vec<_>>().await.expect("batches") {
+                    doomed.extend((0..batch.records.len()).map(|row| Doomed {
+                        key: batch.contents.key(row),
+                        version: batch.contents.version(row),
+                    }));
+                }
+            }
+            assert_eq!(doomed.len(), 30);
+            fixture.run("UPDATE kept SET name = 'newer' WHERE n = 4; DELETE FROM kept WHERE n = 5").await;
+            let deleted = target.delete(&doomed, &context()).await.expect("deleted");
+            assert_eq!((deleted.records, deleted.left.len()), (29, 1), "{:?}", deleted.left);
+            assert!(deleted.left[0].1.contains("changed after it was read"), "{:?}", deleted.left);
+            assert_eq!(scalar(fixture, "SELECT count(*) FROM kept WHERE name = 'newer'").await, 1);
+            assert_eq!(scalar(fixture, "SELECT count(*) FROM kept").await, 1);
         }
         .boxed_local()
     })

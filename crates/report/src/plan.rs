@@ -94,7 +94,10 @@ fn flow_text<'a>(
     if let Some(deletes) = flow.deletes {
         let _ = writeln!(text, "    {} that the source no longer has would be deleted", count(deletes));
     }
-    if !flow.exists {
+    if !flow.exists && flow.ddl.is_empty() {
+        // A file, for one.
+        let _ = writeln!(text, "    it is not there yet; the run makes it");
+    } else if !flow.exists {
         let known = shown_ddl.contains(&flow.ddl.as_slice());
         let _ = writeln!(
             text,

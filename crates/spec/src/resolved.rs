@@ -19,7 +19,8 @@ pub use crate::elements::into::{Compare, NullRule, OnDuplicate, OrderColumn, Sha
 pub use crate::elements::langchain::{IndexWord, MetricWord};
 pub use crate::elements::prices::Price;
 pub use verify::{
-    AssertKind, AssertRule, ColumnPlace, Expected, Relate, SearchDemand, SearchRule, VerifyQuery, VerifyRule,
+    AssertKind, AssertRule, ColumnPlace, Expected, Relate, SearchDemand, SearchRule, Texts, VerifyQuery,
+    VerifyRule,
 };
 
 /// A migration, ready to be planned: the chosen flows, and the stores that they use.

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use target::{SqliteTarget, Writing};
 use whimbrel_model::{Identity, StoreName};
-use whimbrel_store::structure::Structure;
+use whimbrel_store::structure::{Definition, Structure};
 use whimbrel_store::{
     Finding, ReadRequest, Result, Source, Store, StoreError, StoreErrorKind, Target, WriteRequest,
 };
@@ -181,6 +181,10 @@ impl Store for SqliteStore {
         let store = self.name.clone();
         let lease = self.client.readers.lease_for_a_look().await?;
         client::blocking(&self.name, move || catalog::structure(&store, lease.connection()?)).await
+    }
+
+    fn define(&self, structure: &Structure) -> Result<Definition> {
+        target::define(&self.name, structure)
     }
 
     async fn close(&self) {

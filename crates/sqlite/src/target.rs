@@ -4,6 +4,9 @@ mod count;
 mod definition;
 mod held;
 pub(crate) mod route;
+mod structure;
+
+pub(crate) use structure::define;
 
 use crate::catalog::{self, Kind, Table, bare};
 use crate::client::Client;

@@ -6,6 +6,7 @@
 //!
 //! Each database is one crate that implements [`Store`]; none knows another, and the engine knows none by name.
 
+pub mod capacity;
 pub mod conformance;
 pub mod context;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod structure;
 pub mod target;
 pub mod undo;
 
+pub use capacity::{Provisioned, Raise};
 pub use context::{BudgetSpent, CostLimit, Meter, RunContext, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
@@ -90,6 +92,32 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The request asks for what this store does not have.
     fn target(&self, request: WriteRequest) -> Result<Arc<dyn Target>>;
+
+    /// What the store's configuration says is to be raised of these tables while a run goes on. Changes nothing.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn raises(&self, _tables: &[String]) -> Result<Vec<Raise>> {
+        Ok(Vec::new())
+    }
+
+    /// Raises what a table takes, or puts it `back`, and waits until that holds; `false`: it was left as it is, since
+    /// it is another table by now, or somebody else has set it since.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn provision(&self, _raise: &Raise, _back: bool) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Makes backups of tables under this name, of those that exist, and waits until they can be used; answers with
+    /// their names. `None`: the store keeps no backups.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn back_up(&self, _tables: &[String], _name: &str) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
 
     /// What the database is made of, for a copy of all of it.
     ///

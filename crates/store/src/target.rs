@@ -159,6 +159,11 @@ impl std::fmt::Display for Owner {
 pub enum Removal {
     /// It is gone.
     Removed,
+    /// It is there still, for records of another scope are in it; those in this one are gone.
+    Shared {
+        /// How many were removed.
+        records: u64,
+    },
     /// It was not there.
     Absent,
     /// This store does not remove tables: somebody has to do it by hand.

@@ -141,6 +141,8 @@ fn table(flow: &ScanFlow) -> Finding {
     let target = flow.plan.target.resource();
     Finding::good(if flow.target.exists {
         format!("table {target} is there")
+    } else if flow.target.ddl.is_empty() {
+        format!("{target} is not there yet; the run makes it")
     } else {
         format!("table {target} is not there yet; `create` or `run --create` makes it")
     })

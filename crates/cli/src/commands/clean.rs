@@ -95,6 +95,10 @@ async fn clean_one(
             }
             Ok(Cleaned { store, name, removed: true, left: None })
         }
+        Removal::Shared { records } => left(&format!(
+            "{} records in the flow's scope were removed; it stays for the others in it",
+            whimbrel_report::figures::count(records)
+        )),
         Removal::Unable => left("this store removes no tables; remove it by hand"),
     }
 }

@@ -125,6 +125,7 @@ impl Copy<'_> {
             spec: self.spec_args(draft),
             create: !self.args.no_create,
             clean: false,
+            backup: false,
             limit: self.args.limit,
             diff: false,
             new: self.args.new,

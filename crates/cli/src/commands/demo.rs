@@ -253,6 +253,7 @@ fn arguments(spec: PathBuf, report: Option<PathBuf>) -> RunArgs {
         spec: SpecArgs { spec, only: Vec::new(), values },
         create: true,
         clean: false,
+        backup: false,
         limit: None,
         diff: false,
         new: false,

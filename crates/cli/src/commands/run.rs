@@ -1,5 +1,7 @@
 //! `whimbrel run`, and what `resume`, `retry` and `demo` share with it
 
+mod backup;
+
 use super::{Program, clean, undo};
 use crate::args::{Common, RunArgs, SpecArgs, Values, VerifyArgs, VerifyDepth};
 use crate::changes::{self, Shown};
@@ -89,6 +91,7 @@ impl Kept {
             spec,
             create: self.create,
             clean: false,
+            backup: false,
             limit: self.limit,
             diff: false,
             new: false,
@@ -167,9 +170,7 @@ pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
         refuse_unfinished(&journal, &workspace)?;
     }
     let opened = workspace.open().await?;
-    if args.clean
-        && let Err(failure) = clean::make_room(program, &workspace, &opened, &journal).await
-    {
+    if let Err(failure) = beforehand(program, args, &workspace, &opened, &journal, &id).await {
         opened.close().await;
         return Err(failure);
     }
@@ -191,6 +192,24 @@ fn say_of_values(program: &Program, args: &RunArgs, workspace: &Workspace) {
         true => created_values::stood_in(resolved).for_each(|line| program.console.say(&line)),
         false => created_values::made(resolved).for_each(|line| program.console.say(&line)),
     }
+}
+
+/// What is done before a run begins: backups, and room for tables that are made anew.
+async fn beforehand(
+    program: &Program,
+    args: &RunArgs,
+    workspace: &Workspace,
+    opened: &Opened,
+    journal: &Journal,
+    id: &RunId,
+) -> Result<()> {
+    if args.backup {
+        backup::back_up(program, workspace, opened, id, &journal.run_folder(id)).await?;
+    }
+    if args.clean {
+        clean::make_room(program, workspace, opened, journal).await?;
+    }
+    Ok(())
 }
 
 /// In a rehearsal: other stores, and everything that a run can be asked for.

@@ -32,6 +32,9 @@ struct Status {
     slices: usize,
     totals: Counts,
     flows: BTreeMap<FlowName, FlowStatus>,
+    /// Capacity that a killed run has raised and that was not put back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    raised: Vec<String>,
     /// What the tables of the spec hold, where a spec was named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tables: Vec<tables::Table>,
@@ -118,6 +121,16 @@ pub fn state(journal: &Journal, record: &RunRecord) -> String {
     }
 }
 
+/// Capacity that no run is there any more to put back.
+fn still_raised(journal: &Journal, record: &RunRecord) -> Result<Vec<String>> {
+    let environment = record.environment.as_deref();
+    if journal.is_running(&record.migration, environment) {
+        return Ok(Vec::new());
+    }
+    let left = whimbrel_engine::provision::left(journal, &record.migration, environment)?;
+    Ok(left.into_iter().map(|raised| raised.raise.to_string()).collect())
+}
+
 fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
     let slices = journal.slices(&record.id)?;
     let mut flows: BTreeMap<FlowName, FlowStatus> = BTreeMap::new();
@@ -144,6 +157,7 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
         slices: slices.len(),
         totals: flows.values().map(|flow| flow.counts).sum(),
         flows,
+        raised: still_raised(journal, record)?,
         tables: Vec::new(),
         tables_unseen: None,
         environments: Vec::new(),
@@ -175,6 +189,12 @@ fn text(status: &Status) -> String {
             String::new()
         };
         let _ = writeln!(text, "  {flow}: {}{expected}{rejected}", count(counts.read));
+    }
+    for raised in &status.raised {
+        let _ = writeln!(
+            text,
+            "  capacity is still raised: {raised}; `whimbrel resume` puts it back, and so does the next run"
+        );
     }
     tables::text(&status.environments, &status.tables, status.tables_unseen.as_deref(), &mut text);
     match status.state.as_str() {

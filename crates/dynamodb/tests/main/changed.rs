@@ -7,11 +7,13 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema};
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use whimbrel_model::{Logical, SliceId};
 use whimbrel_store::conformance::context;
-use whimbrel_store::{Mode, Outcome, Store, WriteBatch, WriteOutcome, WriteRequest};
+use whimbrel_store::{Doomed, HeldFlow, Mode, Outcome, Store, WriteBatch, WriteOutcome, WriteRequest};
 
 fn plain(table: &Table) -> WriteRequest {
     request(&table.name, Mode::Changed)
@@ -191,4 +193,60 @@ async fn a_second_record_of_a_key_and_wide_records() {
     assert_eq!(unchanged(&write(&table, plain(&table), &wide("one")).await.outcomes), 1);
     assert_eq!(updated(&write(&table, plain(&table), &wide("two")).await.outcomes), 1);
     assert_eq!(unchanged(&write(&table, plain(&table), &wide("two")).await.outcomes), 1);
+}
+
+/// What a table holds, as it is read before some of it is deleted.
+async fn doomed(table: &Table, request: &WriteRequest) -> Vec<Doomed> {
+    let target = table.store.target(request.clone()).unwrap();
+    let columns = records(0..1, "").schema();
+    let flow = HeldFlow { constants: Vec::new(), columns, request: request.clone() };
+    let mut doomed = Vec::new();
+    for part in target.held_parts(2).await.unwrap() {
+        let batches = target.held(&part, std::slice::from_ref(&flow), &context()).await.unwrap();
+        for batch in batches.try_collect::<Vec<_>>().await.unwrap() {
+            doomed.extend(
+                (0..batch.records.len())
+                    .map(|row| Doomed { key: batch.contents.key(row), version: batch.contents.version(row) }),
+            );
+        }
+    }
+    doomed.sort_by_key(|one| one.key["id"].as_str().map(str::to_owned));
+    doomed
+}
+
+#[tokio::test]
+async fn only_what_is_as_it_was_read_is_deleted() {
+    let table = Table::new().await;
+    table.write(Mode::Upsert, &records(0..40, "same")).await;
+    let odd = AttributeValue::M(HashMap::from([
+        (
+            "list".to_owned(),
+            AttributeValue::L(vec![AttributeValue::N("1.50".to_owned()), AttributeValue::Null(true)]),
+        ),
+        ("set".to_owned(), AttributeValue::Ss(vec!["b".to_owned(), "a".to_owned()])),
+        ("flag".to_owned(), AttributeValue::Bool(false)),
+    ]));
+    put(&table, "id00001", &[("odd", odd), ("bytes", AttributeValue::B(vec![0, 255].into()))]).await;
+    put(&table, "id00002", &[]).await;
+    let many: Vec<_> = (0..150).map(|n| (format!("a{n}"), s("x"))).collect();
+    let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    put(&table, "id00003", &many).await;
+    let all = doomed(&table, &plain(&table)).await;
+    assert_eq!(all.len(), 40);
+    put(&table, "id00010", &[("text", s("newer"))]).await;
+    put(&table, "id00011", &[("other", s("another's"))]).await;
+    let stored = serde_json::to_string(&all).unwrap();
+    let all: Vec<Doomed> = serde_json::from_str(&stored).unwrap();
+    let target = table.store.target(plain(&table)).unwrap();
+    let deleted = target.delete(&all, &context()).await.unwrap();
+    let places: Vec<usize> = deleted.left.iter().map(|(place, _)| *place).collect();
+    assert_eq!((deleted.records, places), (37, vec![3, 10, 11]), "{:?}", deleted.left);
+    assert!(deleted.left[0].1.contains("150 attributes"), "{:?}", deleted.left);
+    assert!(deleted.left[1].1.contains("changed after it was read"), "{:?}", deleted.left);
+    assert!(deleted.capacity.write_units >= 37.0, "{:?}", deleted.capacity);
+    assert_eq!(text_of(&table, "id00010").await, "newer");
+    assert_eq!(table.count().await, 3);
+    // What is gone is gone: a second attempt after a kill counts the same.
+    let again = target.delete(&all, &context()).await.unwrap();
+    assert_eq!((again.records, again.left), (37, deleted.left));
 }

@@ -58,7 +58,7 @@ impl Deletion<'_> {
         let failed = |source| EngineError::file("write", &draft, source);
         let mut file = BufWriter::new(File::create(&draft).await.map_err(failed)?);
         let target = &self.flow.plan.target;
-        for part in target.held_parts(usize::from(super::PARTS)).await? {
+        for part in target.held_parts(super::PARTS).await? {
             let mut batches = target.held(&part, std::slice::from_ref(flow), self.context).await?;
             while let Some(batch) = batches.try_next().await? {
                 if self.context.stop.is_cancelled() {

@@ -12,8 +12,12 @@ use whimbrel_store::{Held, KeyPattern, Result, StoreError, StoreErrorKind};
 pub(super) fn within(store: &StoreName, table: &Table, scope: &BTreeMap<String, String>) -> Result<String> {
     let mut conditions = vec!["TRUE".to_owned()];
     for (name, value) in scope {
-        let column = super::route::existing(store, table, name, "`scope` names it")?;
         let value = constant(store, value)?;
+        if let Some(member) = super::scope::member(table, name) {
+            conditions.push(format!("{} = {value}", member.of(&identifier(&member.column.name))));
+            continue;
+        }
+        let column = super::route::existing(store, table, name, "`scope` names it")?;
         // As a bound parameter would, the constant takes the column's type.
         conditions.push(format!("{} = {value}::{}", identifier(&column.name), column.type_name));
     }

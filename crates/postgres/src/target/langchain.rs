@@ -314,11 +314,17 @@ impl Langchain<'_> {
     }
 
     /// Removes the collection and its records, and the tables with the last collection where they were made here.
-    pub(super) async fn remove(&self, lease: &Lease, table: &Table) -> Result<Removal> {
+    pub(super) async fn remove(&self, lease: &Lease, table: &Table, within: &str) -> Result<Removal> {
         let (schema, client) = (schema_of(&table.sql), lease.client());
         let failed = self.failed("cannot remove");
-        let records = format!("DELETE FROM {} WHERE collection_id = $1::text::uuid", table.sql);
-        client.execute(&records, &[&self.collection.id]).await.map_err(&failed)?;
+        let records = format!("DELETE FROM {} WHERE {within}", table.sql);
+        let deleted = client.execute(&records, &[]).await.map_err(&failed)?;
+        let others =
+            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE collection_id = $1::text::uuid)", table.sql);
+        let row = client.query_one(&others, &[&self.collection.id]).await.map_err(&failed)?;
+        if row.try_get::<_, bool>(0).map_err(&failed)? {
+            return Ok(Removal::Shared { records: deleted });
+        }
         let row = format!("DELETE FROM {schema}{COLLECTIONS} WHERE uuid = $1::text::uuid");
         let removed = client.execute(&row, &[&self.collection.id]).await.map_err(&failed)?;
         let made = literal(&format!("%{MADE}%")).unwrap_or_default();

@@ -4,6 +4,7 @@ use super::catalog;
 use crate::client::Lease;
 use crate::error::from_driver;
 use crate::template::literal;
+use std::collections::BTreeMap;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Owner, Removal, Result};
 
@@ -32,9 +33,25 @@ pub(super) async fn claim(store: &StoreName, lease: &Lease, name: &str, owner: &
     Ok(true)
 }
 
-/// Drops the table; what refers to it is in the way and says so.
-pub(super) async fn remove(store: &StoreName, lease: &Lease, name: &str) -> Result<Removal> {
+/// Drops the table; what refers to it is in the way and says so. Where the flow has a scope, its rows go first, and
+/// a table that then still has rows stays.
+pub(super) async fn remove(
+    store: &StoreName,
+    lease: &Lease,
+    name: &str,
+    scope: &BTreeMap<String, String>,
+) -> Result<Removal> {
     let Some(table) = catalog::find(store, lease, name).await? else { return Ok(Removal::Absent) };
+    if !scope.is_empty() {
+        let failed =
+            |error| from_driver(store, format!("cannot remove the rows in scope from `{name}`"), error);
+        let within = super::count::within(store, &table, scope)?;
+        let deletion = format!("DELETE FROM {} WHERE {within}", table.sql);
+        let records = lease.client().execute(&deletion, &[]).await.map_err(failed)?;
+        if !super::count::is_empty(store, lease, &table, &BTreeMap::new()).await? {
+            return Ok(Removal::Shared { records });
+        }
+    }
     let dropped = lease.client().batch_execute(&format!("DROP TABLE {}", table.sql)).await;
     dropped.map_err(|error| from_driver(store, format!("cannot drop table `{name}`"), error))?;
     Ok(Removal::Removed)

@@ -151,19 +151,21 @@ pub(crate) fn encoder(
     schema: &Schema,
 ) -> Result<Encoder> {
     let mut all = columns(store, request, table, schema)?;
-    for (name, value) in &request.scope {
+    let (members, whole): (Vec<_>, Vec<_>) =
+        request.scope.iter().partition(|(name, _)| super::scope::member(table, name).is_some());
+    for (name, value) in &whole {
         let column = existing(store, table, name, "`scope` names it")?;
-        if all.iter().any(|filled| filled.name == *name) {
+        if all.iter().any(|filled| filled.name == **name) {
             continue;
         }
         let value: ArrayRef = Arc::new(StringArray::from(vec![value.as_str()]));
         all.push(Filled {
-            name: name.clone(),
+            name: (*name).clone(),
             from: From::Constant(value),
             wire: column.wire.clone(),
             form: None,
             is_not_null: column.is_not_null,
-            is_ignored: request.ignore.contains(name),
+            is_ignored: request.ignore.contains(*name),
             without: Within::default(),
             refuses_blanks: false,
         });
@@ -174,7 +176,12 @@ pub(crate) fn encoder(
         let names = schema.fields().iter().map(|field| field.name().as_str());
         return Err(mismatch(store, context).with_nearest(name, names));
     }
-    let fixed = request.scope.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let members = members.into_iter().filter_map(|(name, value)| {
+        let member = super::scope::member(table, name)?;
+        Some((member.column.name.clone(), member.key.to_owned(), value.clone()))
+    });
+    let fixed = whole.into_iter().map(|(name, value)| (name.clone(), value.clone()));
     Encoder::new(all, key, fixed)
+        .map(|encoder| encoder.with_members(members))
         .map_err(|reason| mismatch(store, format!("the scope cannot be written: {reason}")))
 }

@@ -3,6 +3,7 @@
 use super::before::Images;
 use crate::encode::{Encoder, Meaning, Wire};
 use crate::target::catalog::{Identity, Table};
+use crate::target::scope::member;
 use crate::template::{identifier, literal};
 use whimbrel_store::Mode;
 
@@ -109,6 +110,18 @@ impl Plan<'_> {
         at.map_or_else(|| "NULL".to_owned(), |at| self.cast(name, &format!("{alias}.c{at}")))
     }
 
+    /// Whether a row of the table is of the same scope as a record, of which `column` gives a column.
+    fn in_scope(&self, name: &str, column: impl Fn(&str) -> String) -> String {
+        match member(self.table, name) {
+            Some(member) => {
+                let base = &member.column.name;
+                let held = member.of(&format!("t.{}", identifier(base)));
+                format!("{held} IS NOT DISTINCT FROM {}", member.of(&column(base)))
+            }
+            None => self.same(name, &column(name)),
+        }
+    }
+
     fn same(&self, name: &str, staged: &str) -> String {
         let held = format!("t.{}", identifier(name));
         let by_text = self.table.column(name).is_none_or(|column| match &column.wire {
@@ -137,7 +150,7 @@ impl Plan<'_> {
     }
 
     fn inside(&self) -> String {
-        all(self.scope.iter().map(|name| self.same(name, &self.staged(name))))
+        all(self.scope.iter().map(|name| self.in_scope(name, |column| self.staged(column))))
     }
 
     /// Whether what is compared of a record is what the table holds.
@@ -227,8 +240,10 @@ impl Plan<'_> {
         }
         let set: Vec<_> =
             set.into_iter().map(identifier).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
-        let scope =
-            all(self.scope.iter().map(|name| self.same(name, &format!("EXCLUDED.{}", identifier(name)))));
+        let scope = all(self
+            .scope
+            .iter()
+            .map(|name| self.in_scope(name, |column| format!("EXCLUDED.{}", identifier(column)))));
         format!("DO UPDATE SET {} WHERE {scope}", set.join(", "))
     }
 

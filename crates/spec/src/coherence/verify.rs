@@ -170,6 +170,25 @@ impl Rule<'_> {
 
     /// A rule about vectors names the flow that writes them, into a store that searches.
     fn vectors(&self, kind: &str, findings: &mut Findings) {
+        match (&self.rule.queries, &self.rule.embed) {
+            (Some(_), None) => {
+                let hint = "add `embed: { model: voyage-3.5-lite, key: \"${env:VOYAGE_API_KEY}\" }`, or look for stored \
+                            vectors: `stored: 100`";
+                findings.add(self.key("queries"), "nothing turns `queries` into vectors", hint);
+            }
+            (None, Some(_)) => {
+                findings.add(
+                    self.key("embed"),
+                    "`embed` belongs to `queries`",
+                    "add `queries`, or leave it out",
+                );
+            }
+            (Some(_), Some(_)) if self.rule.stored.is_some() => {
+                let hint = "keep one of them";
+                findings.add(self.key("stored"), "`stored` has no place beside `queries`", hint);
+            }
+            _ => {}
+        }
         let name = self.rule.overlap.as_ref().or(self.rule.latency.as_ref()).map_or("", String::as_str);
         let document = self.spec.document();
         let Some(flow) = document.flows.get(name) else {

@@ -311,10 +311,31 @@ pub struct DynamoDb {
     #[serde(default)]
     #[schemars(extend("x-keys" = "template", "x-label" = "`tables`"))]
     pub tables: BTreeMap<String, TableDefinition>,
-    /// Capacity that is set for the time of a run.
+    /// Capacity that is raised while a run goes on.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "leave it out; set the capacity by hand before the run"))]
-    pub capacity: Option<Value>,
+    pub capacity: Option<Capacity>,
+}
+
+/// Capacity of provisioned tables.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a store's `capacity`"))]
+pub struct Capacity {
+    /// What the tables of a run and their indexes take at least while it goes on; put back behind it.
+    pub during_run: DuringRun,
+}
+
+/// Units a second.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "`during_run`"))]
+pub struct DuringRun {
+    /// Read units a second.
+    #[serde(default)]
+    pub read: Option<std::num::NonZeroU32>,
+    /// Write units a second.
+    #[serde(default)]
+    pub write: Option<std::num::NonZeroU32>,
 }
 
 /// How a DynamoDB table is made: by a file, or by its key.

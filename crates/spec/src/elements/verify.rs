@@ -80,14 +80,13 @@ pub struct VerifyElement {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1))]
     pub at_least: Option<f64>,
-    /// Texts that are looked for.
+    /// Texts that are looked for, instead of stored vectors.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "leave it out: stored vectors are looked for, `stored: 100`"))]
+    #[schemars(length(min = 1))]
     pub queries: Option<Vec<String>>,
     /// The endpoint that turns texts into vectors.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "leave it out: stored vectors are looked for, `stored: 100`"))]
-    pub embed: Option<Value>,
+    pub embed: Option<Embed>,
     /// How many stored vectors are looked for; 100 where nothing is said.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100_000))]
@@ -98,6 +97,20 @@ pub struct VerifyElement {
     /// How long a search may take on the average, in milliseconds.
     #[serde(default)]
     pub average_ms: Option<f64>,
+}
+
+/// An endpoint that turns texts into vectors, of the shape of Voyage's.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-label" = "a verify rule's `embed`"))]
+pub struct Embed {
+    /// Its URL, up to `/embeddings`; Voyage's own where nothing is said.
+    #[serde(default)]
+    pub url: Option<TemplateText>,
+    /// The model, which must be the one that made the stored vectors.
+    pub model: TemplateText,
+    /// What lets us in; shown nowhere.
+    pub key: TemplateText,
 }
 
 /// How many records are compared.
@@ -149,7 +162,7 @@ impl VerifyElement {
 
     /// The keys that it has beside its kind, each with the kinds that it can belong to.
     pub(crate) fn beside(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        let all: [(_, _, &'static [&'static str]); 16] = [
+        let all: [(_, _, &'static [&'static str]); 18] = [
             ("only", self.only.is_some(), &["count", "records"]),
             ("store", self.store.is_some(), &["sql"]),
             ("equals", self.equals.is_some(), &["sql", "not_empty"]),
@@ -168,6 +181,8 @@ impl VerifyElement {
             ),
             ("top", self.top.is_some(), &["overlap", "latency"]),
             ("stored", self.stored.is_some(), &["overlap", "latency"]),
+            ("queries", self.queries.is_some(), &["overlap", "latency"]),
+            ("embed", self.embed.is_some(), &["overlap", "latency"]),
             ("at_least", self.at_least.is_some(), &["overlap"]),
             ("average_ms", self.average_ms.is_some(), &["latency"]),
         ];

@@ -155,6 +155,7 @@ async fn into_request(
     let mut scope = scope(spec, path, into, values).await?;
     let (table, key) = match &langchain {
         Some((langchain, table)) => {
+            scope = scope.into_iter().map(|(name, value)| (langchain::member(&name), value)).collect();
             scope.insert(langchain::SCOPE.to_owned(), ParameterValue(langchain.uuid.clone()));
             (table.clone(), vec!["id".to_owned()])
         }

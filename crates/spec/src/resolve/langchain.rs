@@ -10,6 +10,14 @@ use crate::span::SqlText;
 use crate::spec::Spec;
 use std::fmt::Write as _;
 
+/// The member of a record's metadata that a name in a flow's `scope` stands for: the library's tables have no columns
+/// of a tenant.
+pub(super) fn member(name: &str) -> String {
+    format!("{METADATA}.{name}")
+}
+
+/// The library's column of metadata.
+const METADATA: &str = "cmetadata";
 /// The column of the library's table that says whose a record is.
 pub(super) const SCOPE: &str = "collection_id";
 /// The library's table of records.
@@ -55,7 +63,8 @@ pub(super) fn transform(spec: &Spec, name: &str, flow: &Flow) -> Option<SqlText>
     flow.from.as_ref()?.collection.as_ref()?;
     let target = flow.into.as_ref()?.as_slice().iter().find(|target| target.langchain.is_some())?;
     let mut metadata = format!("json_set(coalesce(metadata, '{{}}'), '{URI}', uri)");
-    for (key, value) in &target.langchain.as_ref()?.metadata {
+    let scope = target.scope.iter().flatten();
+    for (key, value) in target.langchain.as_ref()?.metadata.iter().chain(scope) {
         let value = match value.0.strip_prefix('$') {
             Some(text) if text.starts_with('$') => constant(text),
             Some(_) => value.0.clone(),

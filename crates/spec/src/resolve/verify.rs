@@ -7,7 +7,7 @@ use crate::elements::text::{OneOrMany, ScopePart, ScopeValue, TemplateText, scop
 use crate::elements::verify::{Records, VerifyElement};
 use crate::error::{Position, Result};
 use crate::resolved::{
-    AssertKind, AssertRule, ColumnPlace, Expected, ParameterValue, Relate, SearchDemand, SearchRule,
+    AssertKind, AssertRule, ColumnPlace, Expected, ParameterValue, Relate, SearchDemand, SearchRule, Texts,
     VerifyQuery, VerifyRule,
 };
 use crate::span::{SqlText, TextSpan, TextStyle};
@@ -16,6 +16,8 @@ use crate::sql::{self, Finding};
 use std::collections::BTreeMap;
 use whimbrel_model::{FlowName, StoreName};
 
+/// The endpoint of which `embed` is the shape.
+const VOYAGE: &str = "https://api.voyageai.com/v1";
 /// The share of neighbours that must be the same where the spec does not say it.
 const OVERLAP: f64 = 0.8;
 /// How long a search may take on the average where the spec does not say it.
@@ -51,7 +53,8 @@ impl Rule<'_> {
             };
             return Ok(VerifyRule::Records { name: rule.name.clone(), sample, only: only() });
         }
-        if let Some(search) = self.search() {
+        if let Some(mut search) = self.search() {
+            search.texts = self.texts(values).await?;
             return Ok(VerifyRule::Search(Box::new(search)));
         }
         let (name, kind) = match (&rule.sql, &rule.compare, &rule.not_empty, &rule.json) {
@@ -73,6 +76,28 @@ impl Rule<'_> {
         Ok(VerifyRule::Assert(Box::new(AssertRule { name, position, kind })))
     }
 
+    /// The texts that are looked for, and what turns them into vectors.
+    async fn texts(&self, values: &mut Values<'_>) -> Result<Option<Texts>> {
+        let (Some(queries), Some(embed)) = (&self.rule.queries, &self.rule.embed) else { return Ok(None) };
+        let url = match &embed.url {
+            Some(_) => self.embedding("url", values).await?,
+            None => VOYAGE.to_owned(),
+        };
+        let model = self.embedding("model", values).await?;
+        let key = self.embedding("key", values).await?;
+        values.secrets.add(&key);
+        Ok(Some(Texts { queries: queries.clone(), url, model, key: ParameterValue(key) }))
+    }
+
+    async fn embedding(&self, key: &str, values: &mut Values<'_>) -> Result<String> {
+        let path = ["verify", self.index, "embed", key];
+        let node = self.spec.tree.find(&path).and_then(|node| Some((node.text()?, node.span())));
+        let Some((text, span)) = node else { return Ok(String::new()) };
+        let filled = values.fill(Source::new(text, span, false)).await?;
+        self.not_empty(&filled, &format!("`{key}` of `embed`"), self.spec.position(&path))?;
+        Ok(filled)
+    }
+
     /// A rule about searches.
     fn search(&self) -> Option<SearchRule> {
         let rule = self.rule;
@@ -92,6 +117,7 @@ impl Rule<'_> {
             flow: FlowName::new(flow),
             top: rule.top.unwrap_or(TOP),
             stored: rule.stored.unwrap_or(STORED),
+            texts: None,
             demand,
         })
     }

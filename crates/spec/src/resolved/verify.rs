@@ -44,8 +44,23 @@ pub struct SearchRule {
     pub top: u32,
     /// How many stored vectors are looked for.
     pub stored: u32,
+    /// The texts that are looked for; `None`: stored vectors.
+    pub texts: Option<Texts>,
     /// What must hold.
     pub demand: SearchDemand,
+}
+
+/// Texts, and what turns them into vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// The texts.
+    pub queries: Vec<String>,
+    /// The endpoint's URL.
+    pub url: String,
+    /// The model.
+    pub model: String,
+    /// What lets us in. It is a secret.
+    pub key: ParameterValue,
 }
 
 /// What must hold of searches.

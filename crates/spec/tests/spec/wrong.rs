@@ -743,14 +743,38 @@ fn collections_belong_to_chroma() {
 }
 
 #[test]
+fn rules_about_searches() {
+    let spec = |rule: &str| {
+        format!(
+            "migration: m\nstores:\n  pg: {{ postgres: \"postgres://h/d\" }}\n  out: {{ files: o }}\n  vec: {{ chroma: c }}\nflows:\n  \
+            f: {{ from: {{ store: vec, collection: x }}, into: {{ store: pg, table: t }} }}\n  \
+            g: {{ from: {{ store: vec, collection: y }}, into: {{ store: out, path: g.json }} }}\nverify:\n  - {rule}\n"
+        )
+    };
+    for (rule, said) in [
+        ("{ overlap: h }", "there is no flow `h`"),
+        ("{ overlap: g }", "does not write into one `postgres` store"),
+        ("{ overlap: f, average_ms: 3 }", "`average_ms` belongs to `latency`, not to `overlap`"),
+        ("{ latency: f, at_least: 0.5 }", "`at_least` belongs to `overlap`, not to `latency`"),
+        ("{ overlap: f, at_least: 1.5 }", "at_least"),
+        ("{ overlap: f, queries: [a] }", "nothing turns `queries` into vectors"),
+        ("{ overlap: f, embed: { model: m, key: k } }", "`embed` belongs to `queries`"),
+        (
+            "{ overlap: f, queries: [a], stored: 3, embed: { model: m, key: k } }",
+            "`stored` has no place beside",
+        ),
+        ("{ count: true, top: 3 }", "`top` belongs to `overlap` and `latency`, not to `count`"),
+    ] {
+        let refusal = text_refused(&spec(rule));
+        assert!(refusal.contains(said), "{said}: {refusal}");
+    }
+}
+
+#[test]
 fn stores_and_sources_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    chroma: { url: \"http://x\" }"), @r"
     m/x.yaml:11:15: not yet: `url` in a store's `chroma` is part of the language and not built yet
       hint: name the server's persistent directory with `path`, which holds more exact embeddings than a server gives
-    ");
-    assert_snapshot!(not_yet("      region: us-east-1", "      capacity: { during_run: 100 }"), @r"
-    m/x.yaml:15:7: not yet: `capacity` in a store's `dynamodb` is part of the language and not built yet
-      hint: leave it out; set the capacity by hand before the run
     ");
 
     assert_snapshot!(not_yet("      table: users\n", "      run: flows\n"), @r"
@@ -761,10 +785,6 @@ fn stores_and_sources_that_are_not_built_yet() {
 
 #[test]
 fn rules_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("{ count: true, only: [people] }", "{ overlap: vectors, queries: [x] }"), @r"
-    m/x.yaml:48:25: not yet: `queries` in a verify rule is part of the language and not built yet
-      hint: leave it out: stored vectors are looked for, `stored: 100`
-    ");
     assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: { default: a, cognito: { create: true } }"), @r"
     m/x.yaml:4:26: not yet: `cognito` in a variable is part of the language and not built yet
       hint: leave it out; give the value with `--set`

@@ -5,6 +5,7 @@
 //! twice, once for those and once for the exact search; only they and the nearest of each are held.
 
 mod distance;
+mod embed;
 mod exact;
 mod figures;
 mod target;
@@ -151,6 +152,35 @@ impl<'a> Search<'a> {
         reading.sources(&flows, &take).await
     }
 
+    /// What is looked for, each with what it is called.
+    async fn queries(&self) -> Result<Vec<(String, Vec<f32>)>, EngineError> {
+        let Some(texts) = &self.rule.texts else { return self.sample().await };
+        let stop = &self.settings.context.stop;
+        let queries = embed::embed(texts, stop).await.map_err(|error| self.failed(error))?;
+        let field = self.flow.plan.output().field(self.columns.vector).clone();
+        let name = field.metadata().get(SOURCE_TYPE).map_or("", String::as_str);
+        let dimension =
+            name.strip_prefix("vector(").and_then(|name| name.strip_suffix(')')?.parse::<usize>().ok());
+        if let Some((_, vector)) =
+            queries.iter().find(|(_, vector)| dimension.is_some_and(|most| most != vector.len()))
+        {
+            let (model, given) = (&texts.model, vector.len());
+            let message =
+                format!("the model {model} makes vectors of {given} dimensions, and the column is {name}");
+            return Err(unusable(
+                self.rule,
+                self.migration,
+                message,
+                "name the model that made the stored vectors",
+            ));
+        }
+        Ok(queries)
+    }
+
+    fn looked_for(&self) -> &'static str {
+        if self.rule.texts.is_some() { "texts" } else { "stored vectors" }
+    }
+
     async fn sample(&self) -> Result<Vec<(String, Vec<f32>)>, EngineError> {
         let most = usize::try_from(self.rule.stored).unwrap_or(usize::MAX);
         let sample = Arc::new(Sample::new(Arc::clone(&self.columns), most));
@@ -195,7 +225,7 @@ impl<'a> Search<'a> {
 
     /// The average share of the exact neighbours that the target finds.
     async fn overlap(&self, at_least: f64) -> Result<Judged, EngineError> {
-        let queries = self.sample().await?;
+        let queries = self.queries().await?;
         let expected = format!("at least {at_least} of the nearest {} on the average", self.rule.top);
         if queries.is_empty() {
             return Ok((false, expected, "there is no vector to look for".to_owned(), Vec::new()));
@@ -213,9 +243,10 @@ impl<'a> Search<'a> {
         let figures = Figures::of(shares.iter().map(|(share, _)| *share).collect());
         let (low, high) = figures.interval();
         let value = format!(
-            "{:.3} on the average, 95 % confidence {low:.3} to {high:.3}, over {} searches for stored vectors by {}",
+            "{:.3} on the average, 95 % confidence {low:.3} to {high:.3}, over {} searches for {} by {}",
             figures.mean(),
             shares.len(),
+            self.looked_for(),
             self.metric.as_str()
         );
         shares.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -226,7 +257,7 @@ impl<'a> Search<'a> {
 
     /// How long searches take.
     async fn latency(&self, average_ms: f64) -> Result<Judged, EngineError> {
-        let queries = self.sample().await?;
+        let queries = self.queries().await?;
         let expected = format!("less than {average_ms} ms on the average");
         if queries.is_empty() {
             return Ok((false, expected, "there is no vector to look for".to_owned(), Vec::new()));

@@ -166,8 +166,8 @@ impl Cells {
                 let _ = write!(digits, "{}", values.value(row));
                 number(&digits, writing, into, canonical);
             }
-            Self::Float32(values) => number(&values.value(row).to_string(), writing, into, canonical),
-            Self::Float64(values) => number(&values.value(row).to_string(), writing, into, canonical),
+            Self::Float32(values) => number(&float(values.value(row)), writing, into, canonical),
+            Self::Float64(values) => number(&float(values.value(row)), writing, into, canonical),
             Self::Binary(values) => binary(values.value(row), writing, into, canonical),
             Self::List { lengths, starts, elements, .. } => {
                 let rows = starts[row]..starts[row] + lengths[row];
@@ -275,6 +275,15 @@ fn is_json_number(digits: &str) -> bool {
         return true;
     }
     serde_json::from_slice::<&RawValue>(digits).is_ok()
+}
+
+/// The digits of a float; the infinities by the words that PostgreSQL and our own reading know.
+fn float(value: impl Into<f64> + Copy + ToString) -> String {
+    match value.into() {
+        f64::INFINITY => "Infinity".to_owned(),
+        f64::NEG_INFINITY => "-Infinity".to_owned(),
+        _ => value.to_string(),
+    }
 }
 
 fn number(digits: &str, writing: Writing, into: &mut String, canonical: &mut Canonical) {
