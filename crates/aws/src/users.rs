@@ -229,9 +229,9 @@ impl Users {
             }
         }
         if versions.len() >= MOST_VERSIONS {
-            let others = versions.iter().filter(|version| !version.is_default_version);
+            let mut others = versions.iter().filter(|version| !version.is_default_version);
             // They are numbered v1, v2, …, the oldest of them is listed last.
-            if let Some(oldest) = others.last().and_then(|version| version.version_id()) {
+            if let Some(oldest) = others.next_back().and_then(|version| version.version_id()) {
                 let request = self.client.delete_policy_version().policy_arn(&arn).version_id(oldest);
                 answer(name, request.send().await)?;
             }

@@ -9,11 +9,8 @@ use serde_json::{Value, json};
 const TABLE: &str = r#"{
   "TableName": "parcels", "BillingMode": "PROVISIONED",
   "ProvisionedThroughput": { "ReadCapacityUnits": 5, "WriteCapacityUnits": 400 },
-  "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" },
-                           { "AttributeName": "kind", "AttributeType": "S" }],
-  "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }],
-  "GlobalSecondaryIndexes": [{ "IndexName": "by-kind", "KeySchema": [{ "AttributeName": "kind", "KeyType": "HASH" }],
-    "Projection": { "ProjectionType": "KEYS_ONLY" }, "ProvisionedThroughput": { "ReadCapacityUnits": 7, "WriteCapacityUnits": 300 } }]
+  "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }, { "AttributeName": "sk", "AttributeType": "S" }],
+  "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }, { "AttributeName": "sk", "KeyType": "RANGE" }]
 }"#;
 
 fn place(parcels: u64) -> Place {
@@ -26,7 +23,7 @@ fn place(parcels: u64) -> Place {
     place
 }
 
-/// Read and write units of the table, and of its index.
+/// Read and write units of the table.
 fn capacity(place: &Place) -> Value {
     let path = place.path("data/parcels.dynamodb");
     let database = Database::new(path.to_str().expect("the path is UTF-8")).expect("the database opens");
@@ -36,7 +33,7 @@ fn capacity(place: &Place) -> Value {
         let of = &of["ProvisionedThroughput"];
         json!([of["ReadCapacityUnits"], of["WriteCapacityUnits"]])
     };
-    json!([units(&answer["Table"]), units(&answer["Table"]["GlobalSecondaryIndexes"][0])])
+    units(&answer["Table"])
 }
 
 #[test]
@@ -45,17 +42,15 @@ fn it_is_raised_for_a_run_and_put_back() {
     let ran = place.run(&["run", "parcels.yaml", "--env", "demo", "--create", "--log", "text"]).expect(0);
     assert!(
         ran.err.contains("capacity raised")
-            && ran
-                .err
-                .contains("5 read, 1000 write; by-kind: 7 read, 1000 write in place of 5 read, 400 write"),
+            && ran.err.contains("5 read, 1000 write in place of 5 read, 400 write"),
         "{}",
         ran.err
     );
     assert!(ran.err.contains("capacity put back"), "{}", ran.err);
-    assert_eq!(capacity(&place), json!([[5, 400], [7, 300]]));
+    assert_eq!(capacity(&place), json!([5, 400]));
     // A run that ends early puts it back as well.
     place.run(&["run", "parcels.yaml", "--env", "demo", "--max-cost", "0.00001"]).expect(5);
-    assert_eq!(capacity(&place), json!([[5, 400], [7, 300]]));
+    assert_eq!(capacity(&place), json!([5, 400]));
 }
 
 #[test]
@@ -72,7 +67,7 @@ fn what_a_killed_run_has_raised_is_put_back_by_the_next() {
         running.kill();
     };
     killed(&["--create"]);
-    assert_eq!(capacity(&place), json!([[5, 1000], [7, 1000]]));
+    assert_eq!(capacity(&place), json!([5, 1000]));
     let status = place.run(&["status"]).expect(0);
     assert!(
         status.out.contains("capacity is still raised: table parcels: 5 read, 1000 write"),
@@ -83,6 +78,6 @@ fn what_a_killed_run_has_raised_is_put_back_by_the_next() {
     // Killed twice: what it was first is what counts.
     killed(&["--new"]);
     place.run(&["resume", "--max-cost", "0.00001"]).expect(5);
-    assert_eq!(capacity(&place), json!([[5, 400], [7, 300]]));
+    assert_eq!(capacity(&place), json!([5, 400]));
     assert!(!place.run(&["status"]).expect(0).out.contains("still raised"));
 }

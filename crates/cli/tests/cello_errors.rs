@@ -1,6 +1,7 @@
 //! What goes wrong with Cello's four jobs: one error each, and what to do next; the password is asked for unseen.
 
 use crate::errors::{assert_error, closed_port};
+use crate::parcels;
 use crate::place::{Ended, Place, Shipped, ended, until};
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -107,4 +108,28 @@ fn a_password_is_asked_for_without_echo() {
     assert_eq!(text().matches("Password: ").count(), 1, "asked once:\n{}", text());
     assert!(text().contains("127.0.0.1"), "it went on to connect:\n{}", text());
     assert!(!text().contains("hunter2"), "{}", text());
+}
+
+#[test]
+fn flows_into_one_file_agree_on_what_it_is() {
+    let place = place();
+    parcels::fill(&place, "data/cello.pg", &Shipped::named("cello").script());
+    let spec = std::fs::read_to_string(place.path("cello/dump.yaml")).expect("the spec");
+    let own = "shape: { object_by: project }";
+    let list = "shape: { object_by: project, list: tokens }";
+    let wrong = [
+        (own, "nulls: omit", "do not both have a `shape`"),
+        (own, "shape: { records_by: project }", "have different shapes"),
+        (list, own, "both write its documents"),
+        (own, list, "both write the list `tokens`"),
+        (list, "shape: { object_by: project, list: repository }", "both write the member `repository`"),
+    ];
+    for (from, to, why) in wrong {
+        assert_eq!(spec.matches(from).count(), 1);
+        place.write("cello/wrong.yaml", &spec.replace(from, to));
+        let refused = place.run(&["plan", "cello/wrong.yaml", "--env", "demo"]).expect(2);
+        refused.one_error();
+        assert!(refused.err.contains(why) && refused.err.contains("hint: "), "{why}: {}", refused.err);
+    }
+    assert!(!place.path("migration_data.json").exists());
 }

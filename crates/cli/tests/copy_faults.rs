@@ -1,12 +1,12 @@
 //! Dumps that are killed, that find no room, and that an object store refuses: never half a file under its name.
 
 use crate::parcels;
-use crate::place::{Ended, folders, until};
+use crate::place::{Ended, Place, folders, until};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -189,6 +189,7 @@ fn serve(
 }
 
 const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+const BUSY: &str = "<Error><Code>SlowDown</Code><Message>later</Message></Error>";
 const MISSING: &str = "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>";
 const NOTHING: &str = "<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>";
 
@@ -222,6 +223,30 @@ fn an_object_store_that_refuses_is_one_error_and_nothing_has_the_name() {
     let refused = place.start_with(&["copy", FROM, &to, "--new"], with_account).wait().expect(1);
     refused.one_error();
     assert!(refused.err.contains("hint: "), "{}", refused.err);
+}
+
+const CSV: &str = "id,name\n1,one\n2,two\n";
+/// What a part of a file is answered with, and the file's own head.
+const PART: &str = "206 Partial Content\r\nETag: \"1\"\r\nLast-Modified: Tue, 02 Jan 2024 00:00:00 GMT\r\nContent-Range: bytes 0-19/20";
+const HEAD: &str = "200 OK\r\nETag: \"1\"\r\nLast-Modified: Tue, 02 Jan 2024 00:00:00 GMT";
+
+#[test]
+fn an_object_store_that_fails_for_a_while_is_asked_again() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    assert_eq!(CSV.len(), 20);
+    let place = Place::new();
+    let store = Refusing::start(|method, _| match (ASKED.fetch_add(1, Ordering::Relaxed) % 4, method) {
+        (3, "HEAD") => (HEAD, CSV),
+        (3, _) => (PART, CSV),
+        (1, _) => ("503 Slow Down", BUSY),
+        _ => ("500 Internal Server Error", BUSY),
+    });
+    let from = format!("s3://b/in.csv?endpoint=http://{}&region=us-east-1", store.address);
+    let copied = place.start_with(&["copy", &from, "out.ndjson", "--json"], with_account).wait().expect(0);
+    assert_eq!(copied.json()["totals"]["created"], 2);
+    assert!(store.asked().len() >= 8, "{:?}", store.asked());
+    let text = std::fs::read_to_string(place.path("out.ndjson")).expect("the file is there");
+    assert_eq!(text, "{\"id\":\"1\",\"name\":\"one\"}\n{\"id\":\"2\",\"name\":\"two\"}\n");
 }
 
 #[test]

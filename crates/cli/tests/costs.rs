@@ -139,4 +139,12 @@ fn a_plan_foretells_what_comparing_costs() {
     assert!(notes("senders").contains("compared with the table by key"), "{}", notes("senders"));
     assert!(notes("parcels").contains("which is read whole first"), "{}", notes("parcels"));
     assert!(number(&unchanged["cost_usd"]["actual"]) < number(&unchanged["cost_usd"]["all"]), "it saves");
+    // With fingerprints there is nothing to be read.
+    place.write("parcels.yaml", &changed.replace("mode: changed", "mode: changed, compare: journal"));
+    run();
+    let (first, unchanged) = (plan(), run());
+    for name in ["read_units", "write_units"] {
+        let (plan, run) = (&first["capacity"], &unchanged["capacity"]);
+        assert_eq!((number(&plan[name]), number(&run[name])), (0.0, 0.0), "{plan} {run}");
+    }
 }

@@ -63,17 +63,21 @@ pub(crate) async fn provision(connector: &Connector, raise: &Raise, back: bool) 
         return Ok(false);
     }
     let Some(now) = of(&table) else { return Ok(false) };
-    if now == *wanted {
-        return Ok(true);
+    // What somebody else has set since stays; where a server does not raise an index, that one stays alone.
+    let is_ours = |one: &&Provisioned| {
+        let stands = now.iter().find(|other| other.index == one.index);
+        !back || stands.is_some_and(|stands| stands == *one || raise.during.contains(stands))
+    };
+    let ours: Vec<Provisioned> = wanted.iter().filter(is_ours).cloned().collect();
+    let holds = |now: &[Provisioned], wanted: &[Provisioned]| wanted.iter().all(|one| now.contains(one));
+    if holds(&now, &ours) {
+        return Ok(ours.len() == wanted.len());
     }
-    if back && now != raise.during {
-        return Ok(false);
-    }
-    let sent = send(connector, &raise.table, &now, wanted).await;
+    let sent = send(connector, &raise.table, &now, &ours).await;
     // Whatever was answered, the table says what became of it.
     let there = catalog.ready(&raise.table, true).await?;
     match (there.as_ref().and_then(of), sent) {
-        (Some(now), _) if now == *wanted => Ok(true),
+        (Some(now), _) if holds(&now, &ours) => Ok(ours.len() == wanted.len()),
         (_, Err(error)) => Err(error),
         (_, Ok(())) => Ok(false),
     }

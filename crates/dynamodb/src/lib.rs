@@ -23,7 +23,7 @@ mod target;
 mod types;
 mod writer;
 
-pub use config::{ConfigError, DynamoConfig, StaticCredentials};
+pub use config::{ConfigError, DuringRun, DynamoConfig, StaticCredentials};
 
 use async_trait::async_trait;
 use catalog::Catalog;

@@ -150,16 +150,20 @@ impl Comparison {
     }
 
     /// Read units that a run uses to compare, where each record that was looked at stands for `share` of the whole.
-    /// A run that reads the table whole beforehand looks up what differs only.
-    pub(crate) fn read_units(&self, flow: &ScanFlow, scan: &Scan, share: f64) -> f64 {
+    /// A run that reads the table whole beforehand looks up what differs only, and so does one that has fingerprints.
+    pub(crate) fn read_units(&self, flow: &ScanFlow, scan: &Scan, share: f64, has_fingerprints: bool) -> f64 {
         let each = self.read_units * share;
         let way = flow.plan.changing.map(|_| Changing::way(&flow.target, scan.description.records));
-        let (Some(Way::Whole), Some(cost)) = (way, flow.target.read_back) else { return each };
+        let whole = match (way, flow.target.read_back) {
+            _ if has_fingerprints => 0.0,
+            (Some(Way::Whole), Some(cost)) => cost.whole_units + changed::ROUNDING_UNITS,
+            _ => return each,
+        };
         let Compared { missing, different, same } = self.found;
         let (again, all) = (missing + different, missing + different + same);
         #[expect(clippy::cast_precision_loss, reason = "a ratio for an estimate")]
         let again = if all > 0 { again as f64 / all as f64 } else { 0.0 };
-        cost.whole_units + changed::ROUNDING_UNITS + each * again
+        whole + each * again
     }
 
     /// What was found; `None` where nobody looked.

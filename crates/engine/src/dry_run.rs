@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 use whimbrel_model::{Capacity, ColumnFidelity, FlowName, ScanTally, SliceId, SlicePart, StoreName};
 use whimbrel_spec::resolved::Unmatched;
@@ -143,6 +143,21 @@ pub async fn dry_run(
     limit: Option<u64>,
     context: &RunContext,
 ) -> Result<DryRun> {
+    dry_run_knowing(migration, all, limit, context, &BTreeSet::new()).await
+}
+
+/// As [`dry_run`], where the last run has left fingerprints of some flows ([`crate::changed::left`]): a run compares
+/// with them, and reads only what differs.
+///
+/// # Errors
+/// As [`dry_run`].
+pub async fn dry_run_knowing(
+    migration: &Migration,
+    all: bool,
+    limit: Option<u64>,
+    context: &RunContext,
+    left: &BTreeSet<FlowName>,
+) -> Result<DryRun> {
     for name in migration.source_stores() {
         if let Some(store) = migration.stores.get(name) {
             store.begin_epoch().await?;
@@ -167,7 +182,7 @@ pub async fn dry_run(
         for found in found {
             let deletes = if whole { found.deletes().await? } else { None };
             let images = undo::read_units(migration, scan, found.flow);
-            let mut flow = FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit) };
+            let mut flow = FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit, left) };
             flow.capacity.read_units += images;
             flows.push(flow);
         }
@@ -379,7 +394,13 @@ impl<'a> FlowFound<'a> {
     }
 
     /// `share`: how many records of the whole each record that was read stands for.
-    fn finish(self, scan: &Scan, share: f64, limit: Option<u64>) -> FlowDryRun {
+    fn finish(
+        self,
+        scan: &Scan,
+        share: f64,
+        limit: Option<u64>,
+        left: &BTreeSet<FlowName>,
+    ) -> FlowDryRun {
         let mut notes = scan.description.notes.clone();
         notes.extend(scan.parents.as_ref().map(|parents| parents.note()));
         notes.extend(self.flow.target.notes.iter().cloned());
@@ -408,7 +429,12 @@ impl<'a> FlowFound<'a> {
             deletes: None,
             capacity: Capacity {
                 read_units: self.capacity.read_units * share
-                    + self.comparison.read_units(self.flow, scan, share)
+                    + self.comparison.read_units(
+                        self.flow,
+                        scan,
+                        share,
+                        left.contains(&self.flow.plan.name),
+                    )
                     + deletion_units,
                 write_units: self.capacity.write_units * share,
                 spared_write_units: self.capacity.spared_write_units * share,

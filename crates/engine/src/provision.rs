@@ -117,7 +117,9 @@ pub(crate) async fn begin(migration: &Migration, journal: &Journal, run: &RunId)
                 .map_err(|error| EngineError::file("write", &path, error.into()))?;
             replace(&path, &text).map_err(|source| EngineError::file("write", &path, source))?;
             tracing::info!(store = %name, raise = %raised.raise, "capacity raised");
-            store.provision(&raised.raise, false).await?;
+            if !store.provision(&raised.raise, false).await? {
+                tracing::warn!(store = %name, table = %raised.raise.table, "not all of the capacity could be raised");
+            }
         }
     }
     Ok(())

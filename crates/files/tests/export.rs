@@ -130,3 +130,20 @@ async fn items_one_a_line_or_in_an_array_wrapped_or_alone() {
     assert_eq!(read[1], json!({"Item": null, "S": "y"}), "an item with an attribute named S");
     assert_eq!(unreadable(&batches), [], "what nobody reads is passed over");
 }
+
+/// What moto 5.2.1 wrote for `export_table_to_point_in_time`: one packed file of items, no manifest.
+#[tokio::test]
+async fn an_export_that_another_program_made_is_read_whole() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let digits = "12345678901234567890123456789012345678";
+    let export = source(&fixtures, request("moto-export", &[("n", "number")], &["pk", "n", "_item"]));
+    let read = records(&read_all(&*export).await.unwrap());
+    assert_eq!(read.len(), 30);
+    assert_eq!((&read[7]["pk"], &read[7]["n"]), (&json!("O#07"), &json!(digits)));
+    let item = format!(
+        r#"{{"blob":{{"B":"AP8="}},"m":{{"M":{{"l":{{"L":[{{"NULL":true}},{{"BOOL":false}},{{"N":"1.5"}}]}}}}}},"n":{{"N":"{digits}"}},"pk":{{"S":"O#07"}},"tags":{{"SS":["a","b"]}},"text":{{"S":"ü \"q\"\n"}}}}"#
+    );
+    assert_eq!(read[7]["_item"], item.as_str());
+    let description = export.describe().await.unwrap();
+    assert!(description.sees_all && !description.notes.is_empty(), "{:?}", description.notes);
+}

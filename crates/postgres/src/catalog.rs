@@ -14,8 +14,10 @@ use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 
 mod read_as;
+mod structure;
 mod table;
 
+pub(crate) use structure::structure;
 pub(crate) use table::{Resolved as ResolvedTable, candidates, resolve};
 
 /// Up to here records are counted, beyond the planner's estimate is good enough.

@@ -40,7 +40,7 @@ fn from_server(store: &StoreName, doing: impl Into<String>, db: &DbError) -> Sto
     }
     let cause = ServerMessage { message, code: db.code().code().to_owned() };
     let error = StoreError::new(kind_of(db.code()), store, doing).caused_by(cause);
-    match hint_of(db.code(), db.routine()).map(str::to_owned).or_else(|| db.hint().map(str::to_owned)) {
+    match hint_of(db.code(), db.routine(), db.file()).map(str::to_owned).or_else(|| db.hint().map(str::to_owned)) {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
@@ -74,9 +74,15 @@ pub(crate) fn kind_of(code: &SqlState) -> StoreErrorKind {
 /// that refuses gives the same SQLSTATE.
 const ROLE_CHECK: &str = "InitializeSessionUserId";
 
-/// `routine` is the function of the server that failed.
-fn hint_of(code: &SqlState, routine: Option<&str>) -> Option<&'static str> {
+/// Where the server's code has all of XML; one that is built without libxml refuses every value there.
+const XML_FILE: &str = "xml.c";
+
+/// `routine` is the function of the server that failed, `file` the file of its code.
+fn hint_of(code: &SqlState, routine: Option<&str>, file: Option<&str>) -> Option<&'static str> {
     Some(match code.code() {
+        "0A000" if file == Some(XML_FILE) => {
+            "this server is built without XML, as embedded PostgreSQL is: run against a native server that has it"
+        }
         "28000" if routine == Some(ROLE_CHECK) => {
             "check the role's name: `user` in the spec, the URL, or PGUSER; `\\du` in psql lists those that there are and whether they may log in"
         }
@@ -145,10 +151,17 @@ mod tests {
 
     #[test]
     fn a_role_that_is_not_there_is_no_matter_of_addresses() {
-        let hint = |routine| hint_of(&SqlState::from_code("28000"), routine).unwrap();
+        let hint = |routine| hint_of(&SqlState::from_code("28000"), routine, None).unwrap();
         assert!(hint(Some(ROLE_CHECK)).contains("role's name"));
         assert!(hint(Some("ClientAuthentication")).contains("pg_hba.conf"));
         assert!(hint(None).contains("pg_hba.conf"));
+    }
+
+    #[test]
+    fn a_server_without_xml_says_where_there_is_one() {
+        let hint = |file| hint_of(&SqlState::FEATURE_NOT_SUPPORTED, Some("xml_in"), file);
+        assert!(hint(Some("xml.c")).is_some_and(|hint| hint.contains("native server")));
+        assert_eq!(hint(Some("copy.c")), None);
     }
 
     #[test]

@@ -186,6 +186,13 @@ impl Store for PostgresStore {
         Ok(Arc::new(PostgresTarget::new(&self.name, config, connections, &self.writing, request)))
     }
 
+    async fn structure(&self) -> Result<Structure> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let structure = catalog::structure(&self.name, &lease).await?;
+        lease.finish().await?;
+        Ok(structure)
+    }
+
     fn define(&self, structure: &Structure) -> Result<Definition> {
         target::define(&self.name, structure)
     }

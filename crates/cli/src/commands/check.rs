@@ -6,6 +6,7 @@ mod needs;
 
 use super::Program;
 use crate::args::SpecArgs;
+use crate::created_values;
 use crate::failure::{Exit, Failure, Result};
 use crate::workspace::{Opened, Workspace};
 use serde::Serialize;
@@ -49,7 +50,7 @@ impl Checked {
 /// # Errors
 /// The spec is wrong.
 pub async fn check(program: &Program, args: &SpecArgs) -> Result<Exit> {
-    let workspace = Workspace::load(args, None).await?;
+    let workspace = Workspace::preview(args).await?;
     let opened = workspace.open().await?;
     let mut checked = look(program, &workspace, &opened, args).await;
     opened.close().await;
@@ -76,6 +77,7 @@ async fn look(program: &Program, workspace: &Workspace, opened: &Opened, args: &
         stores: BTreeMap::new(),
         flows: BTreeMap::new(),
     };
+    checked.spec.extend(created_values::stood_in(resolved).map(Finding::good));
     let mut all_well = true;
     for (name, store) in &opened.stores {
         let mut found = store.check().await;

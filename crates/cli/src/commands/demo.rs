@@ -240,7 +240,7 @@ async fn story(
 ) -> Result<Ended> {
     if matches!(task, Task::Begin(_)) {
         let migration = opened.prepare(workspace.resolved.clone(), &program.common).await?;
-        let plan = opened.hide(plan_of(&migration, false, None).await)?;
+        let plan = opened.hide(plan_of(&migration, false, None, None).await)?;
         program.console.say(whimbrel_report::plan(&plan, program.console.paint()));
         opened.hide(whimbrel_report::keep_plan(&migration, Some(&plan), &journal.run_folder(&id)))?;
     }

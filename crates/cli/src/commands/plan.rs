@@ -7,10 +7,11 @@ use crate::console::Console;
 use crate::created_values;
 use crate::failure::{Exit, Result};
 use crate::workspace::{Opened, Workspace};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use whimbrel_engine::dry_run::{DryRun, dry_run};
-use whimbrel_engine::{EngineError, Migration};
+use whimbrel_engine::dry_run::{DryRun, dry_run_knowing};
+use whimbrel_engine::{EngineError, Journal, Migration, changed};
 use whimbrel_model::{FingerprintKey, RunId};
 use whimbrel_store::RunContext;
 
@@ -59,7 +60,8 @@ async fn planned(
     if let Some(shown) = shown {
         migration.watch(&shown.watch());
     }
-    opened.hide(plan_of(&migration, look.all, look.limit).await)
+    let journal = opened.hide(Journal::open_existing(&program.common.journal))?;
+    opened.hide(plan_of(&migration, look.all, look.limit, journal.as_ref()).await)
 }
 
 /// The plan of a migration made ready.
@@ -70,6 +72,7 @@ pub async fn plan_of(
     migration: &Migration,
     all: bool,
     limit: Option<u64>,
+    journal: Option<&Journal>,
 ) -> std::result::Result<DryRun, EngineError> {
     let context = RunContext {
         run: RunId::generate(),
@@ -80,5 +83,9 @@ pub async fn plan_of(
         stop: CancellationToken::new(),
         meter: Arc::default(),
     };
-    dry_run(migration, all, limit, &context).await
+    let left = match journal {
+        Some(journal) => changed::left(migration, journal).await?,
+        None => BTreeSet::new(),
+    };
+    dry_run_knowing(migration, all, limit, &context, &left).await
 }

@@ -17,7 +17,7 @@ use whimbrel_engine::EngineError;
 /// # Errors
 /// The spec is wrong, or AWS fails.
 pub async fn policy_command(program: &Program, args: &PolicyArgs) -> Result<Exit> {
-    let workspace = Workspace::load(&args.spec, None).await?;
+    let workspace = Workspace::preview(&args.spec).await?;
     let reach = Reach {
         profile: args.spec.values.aws_profile.clone(),
         region: args.spec.values.region.clone(),

@@ -23,7 +23,7 @@ use futures::TryStreamExt as _;
 pub(crate) use kept::Kept;
 use known::{Known, on};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use whimbrel_model::{Capacity, Counts, FlowName, SliceId};
@@ -448,6 +448,26 @@ pub(crate) fn held_flow(migration: &Migration, flow: &ScanFlow) -> Result<HeldFl
         columns: Arc::clone(flow.plan.output()),
         request,
     })
+}
+
+/// The flows that a run which begins now would compare with the fingerprints of the last one.
+///
+/// # Errors
+/// A store or the journal fails.
+pub async fn left(migration: &Migration, journal: &Journal) -> Result<BTreeSet<FlowName>> {
+    let mut left = BTreeSet::new();
+    let resolved = &migration.resolved;
+    for (_, flow) in migration.flows() {
+        let trusts = flow.plan.changing.is_some_and(|changing| changing.compare == Compare::Journal);
+        let table = if trusts { flow.plan.target.identity().await? } else { None };
+        let Some(table) = table else { continue };
+        let name = &flow.plan.name;
+        let environment = resolved.environment.as_deref();
+        if prior::is_left(journal, &resolved.migration, environment, name, table.as_str())? {
+            left.insert(name.clone());
+        }
+    }
+    Ok(left)
 }
 
 /// Keeps for the next run what stands in the journal when one begins: whatever this run writes to, nobody may

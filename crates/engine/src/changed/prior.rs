@@ -28,12 +28,32 @@ fn folder(journal: &Journal) -> PathBuf {
 
 /// Whose they are: a fingerprint means something only within its migration and environment.
 fn name(run: &RunRecord, flow: &FlowName) -> String {
-    let owner = format!("{}\n{}\n{flow}", run.migration, run.environment.as_deref().unwrap_or_default());
+    name_of(&run.migration, run.environment.as_deref(), flow)
+}
+
+fn name_of(migration: &str, environment: Option<&str>, flow: &FlowName) -> String {
+    let owner = format!("{migration}\n{}\n{flow}", environment.unwrap_or_default());
     format!("{flow}.{}", &blake3::hash(owner.as_bytes()).to_hex()[..DIGITS])
 }
 
 fn prior_path(run_folder: &Path, flow: &FlowName) -> PathBuf {
     kept::folder(run_folder).join(format!("{flow}.prior"))
+}
+
+/// Whether there are fingerprints that the next run of a flow would trust.
+pub(super) fn is_left(
+    journal: &Journal,
+    migration: &str,
+    environment: Option<&str>,
+    flow: &FlowName,
+    table: &str,
+) -> Result<bool> {
+    let path = folder(journal).join(name_of(migration, environment, flow));
+    if !path.exists() {
+        return Ok(false);
+    }
+    let known = Known::open(&path)?;
+    Ok(known.noted(TABLE)?.as_deref() == Some(table) && known.noted(FORM)? == Some(canonical::VERSION.to_string()))
 }
 
 /// What the run that has begun may trust.

@@ -106,3 +106,16 @@ fn a_shape_says_by_which_column() {
       hint: give the list a name of its own
     ");
 }
+
+#[test]
+fn only_an_update_is_guarded() {
+    let into = |keys: &str| refused("      key: [pk, sk]", &format!("      key: [pk, sk]\n      {keys}"));
+    assert_snapshot!(into("guarded: true"), @r"
+    m/x.yaml:38:7: `guarded` belongs to `mode: update`
+      hint: add `mode: update`, or leave `guarded` out
+    ");
+    assert_snapshot!(into("guarded: perhaps"), @r"
+    m/x.yaml:38:16: `guarded` must be true or false, not text
+      hint: write `true` or `false`, without quotes
+    ");
+}

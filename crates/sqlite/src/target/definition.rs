@@ -20,6 +20,8 @@ pub(crate) struct Definition {
     script: Option<(PathBuf, String)>,
     /// `CREATE TABLE`, from the records; `Err`: the reason why there is none.
     derived: std::result::Result<String, String>,
+    /// A column of the key that the records do not have, with those that they have.
+    unknown_key: Option<(String, Vec<String>)>,
 }
 
 impl Definition {
@@ -38,7 +40,8 @@ impl Definition {
         });
         let table = bare(&request.table);
         let derived = derived(store, request, &table, schema)?;
-        Ok(Self { store: store.clone(), table, script: script.transpose()?, derived })
+        let unknown_key = unknown_key(request, schema);
+        Ok(Self { store: store.clone(), table, script: script.transpose()?, derived, unknown_key })
     }
 
     /// Makes what is missing, in the open transaction or in a database of its own; answers with the names of the
@@ -49,6 +52,13 @@ impl Definition {
             self.run(connection, path, script)?;
         }
         if catalog::find(&self.store, connection, &self.table)?.is_none() {
+            if let Some((name, known)) = &self.unknown_key {
+                let context = format!(
+                    "the records have no column `{name}`, which is part of the key of `{}`",
+                    self.table
+                );
+                return Err(mismatch(&self.store, context).with_nearest(name, known.iter().map(String::as_str)));
+            }
             let sql = self.derived.as_ref().map_err(|reason| {
                 let context = format!("the table `{}` cannot be made: {reason}", self.table);
                 StoreError::new(StoreErrorKind::Unsupported, &self.store, context)
@@ -113,6 +123,15 @@ impl Definition {
         self.make(&connection)?;
         catalog::read(&self.store, &connection, &self.table)
     }
+}
+
+/// A column of the key that a table made for the records would not have.
+fn unknown_key(request: &WriteRequest, schema: &Schema) -> Option<(String, Vec<String>)> {
+    let fields = schema.fields().iter().map(|field| field.name());
+    let known: Vec<String> = fields.chain(request.scope.keys()).cloned().collect();
+    let is_known = |name: &String| known.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let unknown = request.key.iter().find(|name| !is_known(name))?;
+    Some((unknown.clone(), known))
 }
 
 /// `CREATE TABLE`, strict, with the columns that the records have.

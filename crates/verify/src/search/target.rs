@@ -51,7 +51,13 @@ impl Sql {
         for (at, (column, value)) in request.scope.iter().enumerate() {
             let word = if at == 0 { " WHERE" } else { " AND" };
             let value = value.replace('\'', "''");
-            let _ = write!(conditions, "{word} {} = '{value}'", quoted(column));
+            // In langchain's tables a tenant is a member of the metadata.
+            let member = column.split_once('.').filter(|_| request.collection.is_some());
+            let held = match member {
+                Some((column, key)) => format!("{} ->> '{}'", quoted(column), key.replace('\'', "''")),
+                None => quoted(column),
+            };
+            let _ = write!(conditions, "{word} {held} = '{value}'");
         }
         let cast = into.split('(').next().unwrap_or(into);
         let (id, vector, operator) = (quoted(id), quoted(vector), metric.operator());

@@ -80,6 +80,13 @@ impl Tables {
         if draft.one_store() {
             return Err(EngineError::refused("both ends are the same database", "name another target"));
         }
+        if matches!((&draft.from, &draft.into), (Place::Postgres { .. }, Place::Postgres { .. })) {
+            // Its own types (enums, domains, `varchar(n)`) would become others on the way.
+            return Err(EngineError::refused(
+                "not yet: PostgreSQL is not copied whole into PostgreSQL",
+                "make the tables with `pg_dump --schema-only`, then copy them one by one: `?table=NAME` on both sides",
+            ));
+        }
         let store = |name: &str| {
             let found = opened.stores.get(&StoreName::new(name)).cloned();
             found.ok_or_else(|| EngineError::Internal("a copy has a source and a target".to_owned()))

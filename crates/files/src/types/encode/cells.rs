@@ -199,7 +199,8 @@ impl Cells {
 fn printed(column: &ArrayRef) -> Result<StringArray, ArrowError> {
     let options = FormatOptions::default().with_display_error(false);
     let formatter = ArrayFormatter::try_new(column, &options)?;
-    // What no calendar of four-digit years holds, as PostgreSQL's infinity, is kept as the raw count of its unit.
+    // What no calendar of four-digit years holds is kept as the raw count of its unit; the infinities of PostgreSQL's
+    // dates and timestamps are the words that it reads.
     let raw = if column.data_type().is_temporal() { Some(raw_counts(column)?) } else { None };
     let value = |row: usize| {
         if column.is_null(row) {
@@ -207,11 +208,28 @@ fn printed(column: &ArrayRef) -> Result<StringArray, ArrowError> {
         }
         match (formatter.value(row).try_to_string(), &raw) {
             (Ok(text), Some(_)) if !text.starts_with(['+', '-']) => Ok(Some(text)),
-            (_, Some(raw)) => Ok(Some(raw.value(row).to_string())),
+            (_, Some(raw)) => {
+                let count = raw.value(row);
+                Ok(Some(infinity(column.data_type(), count).map_or_else(|| count.to_string(), str::to_owned)))
+            }
             (text, None) => text.map(Some),
         }
     };
     (0..column.len()).map(value).collect()
+}
+
+/// The word for a count that is one of PostgreSQL's infinities.
+fn infinity(data_type: &DataType, count: i64) -> Option<&'static str> {
+    let (least, most) = match data_type {
+        DataType::Date32 => (i32::MIN.into(), i32::MAX.into()),
+        DataType::Timestamp(..) => (i64::MIN, i64::MAX),
+        _ => return None,
+    };
+    if count == most {
+        Some("infinity")
+    } else {
+        (count == least).then_some("-infinity")
+    }
 }
 
 fn raw_counts(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
@@ -437,4 +455,28 @@ fn object(
     }
     into.push_str(if writing == Writing::DynamoDb { "}}" } else { "}" });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Date32Array, TimestampMicrosecondArray};
+
+    #[test]
+    fn infinities_are_written_as_postgresql_reads_them() {
+        let moments = TimestampMicrosecondArray::from(vec![i64::MAX, i64::MIN, 0]);
+        let columns: [ArrayRef; 3] = [
+            Arc::new(Date32Array::from(vec![i32::MAX, i32::MIN, 0])),
+            Arc::new(moments.clone()),
+            Arc::new(moments.with_timezone("UTC")),
+        ];
+        for (column, zero) in columns.iter().zip(["1970-01-01", "1970-01-01T00:00:00", "1970-01-01T00:00:00Z"]) {
+            let field = Field::new("c", column.data_type().clone(), true);
+            let cells = Cells::new(&field, column).unwrap();
+            for writing in [Writing::Json, Writing::Csv] {
+                let texts: Vec<Value> = (0..3).map(|row| cells.preview(row, writing)).collect();
+                assert_eq!(texts, ["infinity", "-infinity", zero]);
+            }
+        }
+    }
 }
