@@ -120,7 +120,7 @@ fn flows_into_one_file_agree_on_what_it_is() {
     let wrong = [
         (own, "nulls: omit", "do not both have a `shape`"),
         (own, "shape: { records_by: project }", "have different shapes"),
-        (list, own, "both write its documents"),
+        ("key: token_id, shape: { object_by: project, list: tokens }", own, "both write its documents"),
         (own, list, "both write the list `tokens`"),
         (list, "shape: { object_by: project, list: repository }", "both write the member `repository`"),
     ];

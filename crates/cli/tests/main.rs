@@ -7,6 +7,7 @@ mod cello;
 mod cello_errors;
 mod cello_repair;
 mod changed;
+mod collections;
 mod checks;
 mod chest;
 mod chroma;

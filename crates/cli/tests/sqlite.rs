@@ -194,7 +194,11 @@ fn what_a_whole_copy_cannot_do_is_said_before_anything_is_made() {
     for (arguments, code, said) in [
         (["sqlite:shop.db", "embedded:x.pg", "--key", "id"], 2, "`--key` is for one table"),
         (["sqlite:shop.db", "dynamodb://x", "--mode", "insert"], 2, "FROM names no table"),
-        (["sqlite:shop.db", "sqlite:other.db", "--mode", "insert"], 2, "not yet: it takes no whole database"),
+        (
+            ["embedded:x.pg", "embedded:y.pg", "--mode", "insert"],
+            2,
+            "not yet: PostgreSQL is not copied whole",
+        ),
         (["sqlite:empty.db", "embedded:x.pg", "--mode", "insert"], 2, "holds no tables"),
         (["sqlite:none.db", "embedded:x.pg", "--mode", "insert"], 2, "cannot open"),
     ] {
@@ -203,6 +207,27 @@ fn what_a_whole_copy_cannot_do_is_said_before_anything_is_made() {
         assert!(refused.err.contains(said), "{said}: {}", refused.err);
     }
     assert!(!place.path("none.db").exists() && !place.path("other.db").exists());
+}
+
+#[test]
+fn a_whole_database_goes_into_another_file() {
+    let place = Place::new();
+    file(&place, "shop.db", SHOP);
+    let copied = place.run(&["copy", "sqlite:shop.db", "sqlite:other.db", "--verify", "--json"]).expect(0);
+    let summary = copied.json();
+    assert_eq!((&summary["totals"]["created"], &summary["verify"]["outcome"]), (&json!(4), &json!("equal")));
+    let left = "the foreign key (first) of `items` to `order lines` is left out: its records may come before";
+    assert!(copied.err.contains(left), "{}", copied.err);
+    let other = Connection::open(place.path("other.db")).expect("the target");
+    let strict = "SELECT count(*) FROM pragma_table_list WHERE strict AND name IN ('items', 'order lines')";
+    assert_eq!(number(&other, strict), 2);
+    assert_eq!(number(&other, "SELECT seq FROM sqlite_sequence WHERE name = 'order lines'"), 9);
+    assert_eq!(number(&other, "SELECT count(*) FROM pragma_foreign_key_list('order lines')"), 1);
+    let index = "SELECT count(*) FROM pragma_index_xinfo('lines_by_item') WHERE name = 'Id' AND desc";
+    assert_eq!(number(&other, index), 1);
+    let values = "SELECT count(*) FROM items WHERE made = '2024-02-29' AND julian = '2024-02-29 18:00:00' \
+        AND zoned = '2024-02-29 10:30:00Z' AND big = -9223372036854775808 AND blob = x'00ff'";
+    assert_eq!(number(&other, values), 1);
 }
 
 /// Tables with a key and without, into another file.

@@ -394,13 +394,7 @@ impl<'a> FlowFound<'a> {
     }
 
     /// `share`: how many records of the whole each record that was read stands for.
-    fn finish(
-        self,
-        scan: &Scan,
-        share: f64,
-        limit: Option<u64>,
-        left: &BTreeSet<FlowName>,
-    ) -> FlowDryRun {
+    fn finish(self, scan: &Scan, share: f64, limit: Option<u64>, left: &BTreeSet<FlowName>) -> FlowDryRun {
         let mut notes = scan.description.notes.clone();
         notes.extend(scan.parents.as_ref().map(|parents| parents.note()));
         notes.extend(self.flow.target.notes.iter().cloned());
@@ -429,12 +423,7 @@ impl<'a> FlowFound<'a> {
             deletes: None,
             capacity: Capacity {
                 read_units: self.capacity.read_units * share
-                    + self.comparison.read_units(
-                        self.flow,
-                        scan,
-                        share,
-                        left.contains(&self.flow.plan.name),
-                    )
+                    + self.comparison.read_units(self.flow, scan, share, left.contains(&self.flow.plan.name))
                     + deletion_units,
                 write_units: self.capacity.write_units * share,
                 spared_write_units: self.capacity.spared_write_units * share,

@@ -53,7 +53,8 @@ pub(super) fn is_left(
         return Ok(false);
     }
     let known = Known::open(&path)?;
-    Ok(known.noted(TABLE)?.as_deref() == Some(table) && known.noted(FORM)? == Some(canonical::VERSION.to_string()))
+    Ok(known.noted(TABLE)?.as_deref() == Some(table)
+        && known.noted(FORM)? == Some(canonical::VERSION.to_string()))
 }
 
 /// What the run that has begun may trust.

@@ -110,6 +110,20 @@ async fn a_file_and_a_strict_table_are_made_from_the_types() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_not_made_with_a_key_that_no_column_has() {
+    let fixture = Fixture::missing();
+    let records = batch_of(vec![("user_id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]);
+    let target =
+        fixture.target(WriteRequest { key: vec!["user_ids".to_owned()], ..writing("t", Mode::Upsert) });
+    let error = target.plan(records.schema_ref()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Mismatch);
+    assert!(error.to_string().contains("no column `user_ids`, which is part of the key"), "{error}");
+    assert_eq!(error.hint(), Some("the nearest are `user_id`"));
+    let other = fixture.target(WriteRequest { key: vec!["USER_ID".to_owned()], ..writing("t", Mode::Upsert) });
+    assert_eq!(other.plan(records.schema_ref()).await.unwrap().key, ["user_id"], "SQLite's names have no case");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn values_take_the_form_that_columns_will_hold() {
     let fixture = Fixture::new(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, n NUMERIC, f BOOLEAN, d DATETIME, r REAL, j JSON, x, s VARCHAR(3))",

@@ -239,7 +239,7 @@ pub(crate) fn difference(
         (Some(_), Some(_)) => DifferenceKind::Different,
     };
     let mut attributes = attributes(source, target);
-    attributes.retain(|attribute| !flow.ignore.contains(&attribute.name));
+    attributes.retain(|attribute| differs(&flow.ignore, attribute));
     Difference { flow: Some(flow.plan.name.clone()), kind, key, attributes, since, uncertain: false }
 }
 
@@ -258,6 +258,15 @@ fn attributes(
         target: get(target, name),
     });
     pairs.filter(|pair| form(pair.source.as_ref()) != form(pair.target.as_ref())).collect()
+}
+
+/// Whether an attribute that is not the same still differs without what is left out of comparison.
+fn differs(ignore: &Ignored, attribute: &AttributeDifference) -> bool {
+    let rest = |value: &Option<Value>| {
+        let kept = ignore.prune(&attribute.name, value.clone()?);
+        form(Some(&kept))
+    };
+    !ignore.whole(&attribute.name) && rest(&attribute.source) != rest(&attribute.target)
 }
 
 /// The canonical form of a value: numbers by value, objects by sorted keys.
@@ -284,6 +293,18 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|pair| pair.name.as_str()).collect();
         assert_eq!(names, ["c", "d"]);
         assert_eq!(found[1].target, None, "an empty list is not a missing one");
+    }
+
+    #[test]
+    fn a_document_that_differs_in_what_is_ignored_alone_is_not_named() {
+        let ignore = Ignored::new(vec!["doc.seen_at".to_owned(), "at".to_owned()]);
+        let source = object(&json!({"doc": {"a": 1, "seen_at": "x"}, "at": 1, "n": {"seen_at": 1}, "m": {}}));
+        let target = object(&json!({"doc": {"a": 1.0, "seen_at": "y"}, "at": 2, "n": {"seen_at": 2}}));
+        let mut found = attributes(Some(&source), Some(&target));
+        assert_eq!(found.len(), 4);
+        found.retain(|attribute| differs(&ignore, attribute));
+        let names: Vec<&str> = found.iter().map(|pair| pair.name.as_str()).collect();
+        assert_eq!(names, ["m", "n"]);
     }
 
     /// A place for differences, with a folder for what is spilled.

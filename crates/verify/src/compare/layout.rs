@@ -1,5 +1,6 @@
 //! What is compared with what: flows, the units that their records form in a target, and the tables to read.
 
+use super::ignored::Ignored;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use whimbrel_engine::flow::FlowPlan;
@@ -16,8 +17,8 @@ pub(crate) struct Compared {
     pub scan: usize,
     /// How its records are found in the target.
     pub way: Way,
-    /// Columns that no comparison looks at.
-    pub ignore: Vec<String>,
+    /// What no comparison looks at.
+    pub ignore: Ignored,
 }
 
 /// How a flow's records are found in their target.
@@ -146,7 +147,7 @@ fn flows(migration: &Migration) -> impl Iterator<Item = (usize, &ScanFlow)> {
 
 fn compared(migration: &Migration, scan: usize, flow: &ScanFlow, way: Way) -> Compared {
     let ignore = migration.write_request(&flow.plan.name).map(|request| request.ignore).unwrap_or_default();
-    Compared { plan: Arc::clone(&flow.plan), scan, way, ignore }
+    Compared { plan: Arc::clone(&flow.plan), scan, way, ignore: Ignored::new(ignore) }
 }
 
 fn held_flow(migration: &Migration, constants: Vec<KeyPattern>, flow: &ScanFlow) -> Result<HeldFlow> {

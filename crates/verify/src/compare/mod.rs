@@ -9,6 +9,7 @@ mod confirm;
 mod differences;
 mod expected;
 mod folder;
+mod ignored;
 mod layout;
 mod matched;
 mod opened;
