@@ -73,10 +73,12 @@ pub enum Command {
     Run(RunArgs),
     /// Copies records from any store to any other, without a spec
     ///
-    /// FROM and TO are postgres://user@host/db?table=NAME, dynamodb://TABLE?region=NAME&endpoint=URL&profile=NAME, a
-    /// file (.json, .ndjson, .csv, .parquet, .arrow, .dynamodb.json, each with .gz or .zst), a folder of files, an export
-    /// of DynamoDB, s3://bucket/key, or - for standard input and output. It is a run like any other: with journal,
-    /// rejects and `resume`. Nothing that is there is overwritten unless --mode says so (docs/copy.md).
+    /// FROM and TO are postgres://user@host/db?table=NAME, dynamodb://TABLE?region=NAME&endpoint=URL&profile=NAME,
+    /// sqlite:PATH?table=NAME, a file (.parquet, .arrow; .json, .ndjson, .csv, .dynamodb.json, these also with .gz or
+    /// .zst), s3://bucket/key, or - for standard input and output; FROM may be a folder of files, an export of DynamoDB,
+    /// or chroma:PATH?collection=NAME. Without `table`, all tables of a database go into another. It is a run like any
+    /// other: with journal, rejects and `resume`. Nothing that is there is overwritten unless --mode says so
+    /// (docs/copy.md).
     Copy(Box<CopyArgs>),
     /// Goes on with a run that was interrupted, killed or stopped by a failure
     Resume {

@@ -202,6 +202,8 @@ fn standard_streams() {
     child.stdin.take().expect("its input").write_all(out.out.as_bytes()).expect("it reads");
     let ended = crate::place::ended(child.wait_with_output().expect("it ends")).expect(0);
     assert_eq!(ended.json()["totals"]["created"], 3);
+    let left = folders(&place.path(".whimbrel/runs")).into_iter().flat_map(|run| folders(&run));
+    assert!(!left.into_iter().any(|path| path.ends_with("stdin.ndjson") || path.ends_with("stdout.ndjson")));
     assert_eq!(
         items(&place)[&("a".to_owned(), "2".to_owned())],
         json!({"pk": {"S": "a"}, "sk": {"S": "2"}, "small": {"N": "2"}})
