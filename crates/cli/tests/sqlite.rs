@@ -225,7 +225,7 @@ fn a_whole_database_goes_into_another_file() {
     assert_eq!(number(&other, "SELECT count(*) FROM pragma_foreign_key_list('order lines')"), 1);
     let index = "SELECT count(*) FROM pragma_index_xinfo('lines_by_item') WHERE name = 'Id' AND desc";
     assert_eq!(number(&other, index), 1);
-    let values = "SELECT count(*) FROM items WHERE made = '2024-02-29' AND julian = '2024-02-29 18:00:00' \
+    let values = "SELECT count(*) FROM items WHERE made = '2024-02-29' AND julian = '2024-02-29 18:00:00Z' \
         AND zoned = '2024-02-29 10:30:00Z' AND big = -9223372036854775808 AND blob = x'00ff'";
     assert_eq!(number(&other, values), 1);
 }

@@ -364,3 +364,63 @@ fn what_stands_in_for_a_database_file_and_for_files_is_what_they_are() {
     let part = place.run(&["run", "lists.yaml", "--rehearse", "--only", "lines", "--json"]).expect(0).json();
     assert_eq!(part["verify"]["assertions"], json!([]), "nobody rehearsed what they are about: {part}");
 }
+
+const ODD: &str = "\
+migration: odd
+stores:
+  one: { postgres: \"embedded:one.pg\" }
+  other: { postgres: \"embedded:other.pg\" }
+flows:
+  odd: { from: { store: one, table: odd }, into: { store: other, table: odd, key: [id], ignore: [\"doc.seen_at\"] } }
+";
+
+#[test]
+fn of_a_record_that_differs_only_what_differs_is_named() {
+    let place = Place::new();
+    let source = "CREATE TABLE odd (id int PRIMARY KEY, n int, b bit(5), w varbit, bs bit(3)[], m int[][], doc jsonb, d date); \
+         INSERT INTO odd VALUES (1, 1, B'10101', B'1010', '{101}', '{{1,2},{3,4}}', '{\"a\": 1, \"seen_at\": 1}', 'infinity'), \
+         (2, 2, B'00000', B'', '{}', '[0:1][1:1]={{1},{NULL}}', '{\"seen_at\": 2}', NULL)";
+    parcels::fill(&place, "one.pg", source);
+    place.write("odd.yaml", ODD);
+    let plan = place.run(&["plan", "odd.yaml"]).expect(0);
+    assert!(plan.out.contains("integer[][]"), "{}", plan.out);
+    let run = place.run(&["run", "odd.yaml", "--create", "--verify", "--json"]).expect(0).json();
+    assert_eq!((&run["totals"]["created"], &run["verify"]["outcome"]), (&json!(2), &json!("equal")), "{run}");
+
+    let change = "UPDATE odd SET n = 7, doc = jsonb_set(doc, '{seen_at}', '9') WHERE id = 1; \
+         UPDATE odd SET doc = jsonb_set(doc, '{seen_at}', '9') WHERE id = 2";
+    parcels::fill(&place, "other.pg", change);
+    let found = place.run(&["verify", "odd.yaml", "--all", "--json"]).expect(4).json();
+    assert_eq!(figures(&found, "odd"), [0, 0, 1], "{found}");
+    let attributes = &found["differences"][0]["attributes"];
+    assert_eq!(*attributes, json!([{ "name": "n", "source": 1, "target": 7 }]), "{found}");
+
+    // What is missing is shown as PostgreSQL writes it.
+    parcels::fill(&place, "other.pg", "DELETE FROM odd WHERE id = 1");
+    let found = place.run(&["verify", "odd.yaml", "--all", "--json"]).expect(4).json();
+    let attributes = found["differences"][0]["attributes"].as_array().expect("attributes").clone();
+    let shown =
+        |name: &str| attributes.iter().find(|one| one["name"] == name).map(|one| one["source"].clone());
+    for (name, value) in [("b", json!("10101")), ("w", json!("1010")), ("bs", json!(["101"]))] {
+        assert_eq!(shown(name), Some(value), "{attributes:?}");
+    }
+    assert_eq!(shown("d"), Some(json!("infinity")));
+
+    // The same words stand in files, and PostgreSQL takes them back.
+    place.run(&["copy", "embedded:one.pg?table=odd", "odd.ndjson", "--verify"]).expect(0);
+    let lines = std::fs::read_to_string(place.path("odd.ndjson")).expect("the file");
+    assert!(lines.contains("\"infinity\""), "{lines}");
+}
+
+#[test]
+fn a_rehearsal_with_xml_says_where_there_is_xml() {
+    let place = Place::new();
+    place.write("in.ndjson", "{\"id\": 1, \"x\": \"<a/>\"}\n");
+    place.write("x.sql", "CREATE TABLE x (id int PRIMARY KEY, x xml);");
+    let spec = "migration: x\nstores:\n  files: { files: . }\n  pg: { postgres: \"embedded:x.pg\", schema: x.sql }\n\
+         flows:\n  x:\n    from: { store: files, path: in.ndjson }\n    columns: { id: integer }\n    into: { store: pg, table: x }\n";
+    place.write("x.yaml", spec);
+    let ended = place.run(&["run", "x.yaml", "--rehearse", "--json"]);
+    ended.one_error();
+    assert!(ended.err.contains("without XML") && ended.err.contains("native server"), "{}", ended.err);
+}

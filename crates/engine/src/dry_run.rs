@@ -114,6 +114,15 @@ pub struct FlowDryRun {
     pub capacity: Capacity,
 }
 
+impl FlowDryRun {
+    /// With what a run would delete, and the write units of that.
+    fn deleting(mut self, deletes: Option<u64>, write_units: f64) -> Self {
+        self.deletes = deletes;
+        self.capacity.write_units += write_units;
+        self
+    }
+}
+
 /// A partition key of a table or index whose load does not spread.
 #[derive(Debug, Serialize)]
 pub struct HotKey {
@@ -181,8 +190,9 @@ pub async fn dry_run_knowing(
         let whole = all && limit.is_none();
         for found in found {
             let deletes = if whole { found.deletes().await? } else { None };
+            let deleting = found.write_units_each() * ratio(deletes.unwrap_or(0), 1);
             let images = undo::read_units(migration, scan, found.flow);
-            let mut flow = FlowDryRun { deletes, ..found.finish(scan, share.max(1.0), limit, left) };
+            let mut flow = found.finish(scan, share.max(1.0), limit, left).deleting(deletes, deleting);
             flow.capacity.read_units += images;
             flows.push(flow);
         }
@@ -368,6 +378,12 @@ impl<'a> FlowFound<'a> {
         reached.rejects.iter().for_each(|reject| self.reasons.add(reject));
         let room = NAMED_REJECTS - self.rejects.len();
         self.rejects.extend(reached.rejects.into_iter().take(room).map(RejectShown::from));
+    }
+
+    /// What writing one record would use, on average; deleting one is taken to use as much.
+    fn write_units_each(&self) -> f64 {
+        let Capacity { write_units, spared_write_units, .. } = self.capacity;
+        (write_units + spared_write_units) / ratio(self.encoded.max(1), 1)
     }
 
     /// How many records a run would delete, once every record of the source was looked up.

@@ -22,7 +22,7 @@ pub fn has_long_number(sql: &str) -> bool {
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else { return false };
     let is_long = |text: &String| {
         let float = text.parse::<f64>().ok().filter(|float| float.is_finite());
-        text.parse::<u64>().is_err() && float.and_then(|float| of_float(float)) != Decimal::parse(text)
+        text.parse::<u64>().is_err() && float.and_then(of_float) != Decimal::parse(text)
     };
     tokens.iter().any(|token| matches!(token, Token::Number(text, _) if is_long(text)))
 }

@@ -287,9 +287,7 @@ async fn prepare_scan(
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);
     let request = read_request(flows, resolved.unmatched, batch_records, batch_bytes);
-    let own = flows.iter().map(|flow| flow.name.clone()).collect();
-    let receipts = (first.from.relation == resolved::Relation::Run)
-        .then(|| Arc::new(ReceiptSource::new(first.from.store.clone(), own)));
+    let receipts = receipts(flows);
     let (source, parents) = match &receipts {
         Some(receipts) => (Arc::clone(receipts) as Arc<dyn Source>, None),
         None => open_source(first, &**opened(stores, &first.from.store)?, request, spec).await?,
@@ -338,6 +336,13 @@ async fn prepare_scan(
         after: BTreeSet::new(),
         batch_records,
     })
+}
+
+/// What the run itself has done, for flows that read that.
+fn receipts(flows: &[&ResolvedFlow]) -> Option<Arc<ReceiptSource>> {
+    let first = flows.first().filter(|flow| flow.from.relation == resolved::Relation::Run)?;
+    let own = flows.iter().map(|flow| flow.name.clone()).collect();
+    Some(Arc::new(ReceiptSource::new(first.from.store.clone(), own)))
 }
 
 /// The source of a flow's records, and the records that hold them where they are elements.

@@ -12,6 +12,7 @@ mod within;
 pub(crate) use elements::elements_of;
 pub(crate) use meaning::Meaning;
 pub(crate) use moment::{date_text, moment_text};
+pub(crate) use vectors::plain_sparse;
 use whimbrel_model::cell;
 pub(crate) use whimbrel_model::cell::plain_type;
 pub(crate) use wire::{Form, Wire, shown};

@@ -40,7 +40,10 @@ fn from_server(store: &StoreName, doing: impl Into<String>, db: &DbError) -> Sto
     }
     let cause = ServerMessage { message, code: db.code().code().to_owned() };
     let error = StoreError::new(kind_of(db.code()), store, doing).caused_by(cause);
-    match hint_of(db.code(), db.routine(), db.file()).map(str::to_owned).or_else(|| db.hint().map(str::to_owned)) {
+    match hint_of(db.code(), db.routine(), db.file())
+        .map(str::to_owned)
+        .or_else(|| db.hint().map(str::to_owned))
+    {
         Some(hint) => error.with_hint(hint),
         None => error,
     }

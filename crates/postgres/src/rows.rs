@@ -284,7 +284,10 @@ impl ScalarBuilder {
             | Scalar::Uuid
             | Scalar::Json
             | Scalar::TextAsJson
-            | Scalar::Jsonb => Values::Text(StringBuilder::with_capacity(rows, rows)),
+            | Scalar::Jsonb
+            | Scalar::Bits
+            | Scalar::SparseVector
+            | Scalar::VectorText(_) => Values::Text(StringBuilder::with_capacity(rows, rows)),
             Scalar::Bytea => Values::Bytes(BinaryBuilder::with_capacity(rows, rows)),
         };
         Self { scalar, values }

@@ -56,6 +56,12 @@ pub(crate) enum Scalar {
     Time,
     Timestamp,
     TimestampTz,
+    /// A bit string; it is read as text, this is the form in which it is sent.
+    Bits,
+    /// A sparse vector, likewise.
+    SparseVector,
+    /// A vector that is an element of an array, likewise.
+    VectorText(Precision),
 }
 
 /// How a column is decoded.
@@ -321,7 +327,10 @@ impl Scalar {
             | Self::Uuid
             | Self::Json
             | Self::TextAsJson
-            | Self::Jsonb => DataType::Utf8,
+            | Self::Jsonb
+            | Self::Bits
+            | Self::SparseVector
+            | Self::VectorText(_) => DataType::Utf8,
             Self::Bytea => DataType::Binary,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),

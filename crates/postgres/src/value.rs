@@ -61,7 +61,52 @@ pub(crate) fn decode<'a>(
         Scalar::Numeric => numeric(bytes, scratch)?,
         Scalar::Date => Value::I32(date(i32::from_be_bytes(fixed(bytes)?))?),
         Scalar::Timestamp | Scalar::TimestampTz => Value::I64(timestamp(i64::from_be_bytes(fixed(bytes)?))?),
+        Scalar::Bits => bits(bytes, scratch)?,
+        Scalar::SparseVector => sparse_vector(bytes, scratch)?,
+        Scalar::VectorText(precision) => {
+            let floats: Vec<_> = vector(precision, bytes)?.map(|float| float.to_string()).collect();
+            scratch.clear();
+            scratch.extend(["[", &floats.join(","), "]"]);
+            Value::Text(scratch)
+        }
     })
+}
+
+/// How many bits there are, then the bits from the left.
+fn bits<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, ValueError> {
+    const WRONG: ValueError = Malformed("a bit string has another length than it says");
+    let (count, packed) = bytes.split_first_chunk::<4>().ok_or(WRONG)?;
+    let count = usize::try_from(i32::from_be_bytes(*count)).map_err(|_| WRONG)?;
+    if packed.len() != count.div_ceil(8) {
+        return Err(WRONG);
+    }
+    scratch.clear();
+    let is_set = |at: usize| packed[at / 8] & (0x80 >> (at % 8)) != 0;
+    scratch.extend((0..count).map(|at| if is_set(at) { '1' } else { '0' }));
+    Ok(Value::Text(scratch))
+}
+
+/// As `dimensions, elements, unused`, the elements' places from zero, and their floats.
+fn sparse_vector<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, ValueError> {
+    const WRONG: ValueError = Malformed("a sparse vector has another length than it says");
+    let mut words = bytes.chunks_exact(4).map(|word| word.try_into().unwrap_or_default());
+    let mut word = || words.next().map(u32::from_be_bytes).ok_or(WRONG);
+    let (dimensions, count, _unused) = (word()?, word()?, word()?);
+    let count = usize::try_from(count).map_err(|_| WRONG)?;
+    if Some(bytes.len()) != count.checked_mul(8).and_then(|size| size.checked_add(12)) {
+        return Err(WRONG);
+    }
+    let places = (0..count).map(|_| word()).collect::<Result<Vec<_>, _>>()?;
+    let floats = (0..count).map(|_| word().map(f32::from_bits)).collect::<Result<Vec<_>, _>>()?;
+    scratch.clear();
+    scratch.push_str(&sparse_text(dimensions, places.into_iter().zip(floats)));
+    Ok(Value::Text(scratch))
+}
+
+/// A sparse vector in its own notation, `{1:0.5,3:2}/5`; places are counted from zero.
+pub(crate) fn sparse_text(dimensions: u32, elements: impl IntoIterator<Item = (u32, f32)>) -> String {
+    let elements = elements.into_iter().map(|(place, float)| format!("{}:{float}", u64::from(place) + 1));
+    format!("{{{}}}/{dimensions}", elements.collect::<Vec<_>>().join(","))
 }
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError> {
@@ -288,7 +333,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Scalar; 19] = [
+    const ALL: [Scalar; 23] = [
         Scalar::Bool,
         Scalar::Int2,
         Scalar::Int4,
@@ -308,6 +353,10 @@ mod tests {
         Scalar::Time,
         Scalar::Timestamp,
         Scalar::TimestampTz,
+        Scalar::Bits,
+        Scalar::SparseVector,
+        Scalar::VectorText(Precision::Single),
+        Scalar::VectorText(Precision::Half),
     ];
 
     fn numeric_text(digits: &[u16], weight: i16, sign: u16, scale: u16) -> String {

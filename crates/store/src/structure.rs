@@ -148,6 +148,25 @@ impl TableStructure {
     }
 }
 
+/// The place of a table that refers to itself by way of others, of those the one that refers to the fewest; what only
+/// refers to a circle is not in it.
+fn in_circle(tables: &[TableStructure]) -> Option<usize> {
+    let parents = |table: &TableStructure| -> Vec<usize> {
+        let others = table.foreign_keys.iter().filter(|key| key.parent != table.name);
+        others.filter_map(|key| tables.iter().position(|other| other.name == key.parent)).collect()
+    };
+    let refers_to_itself = |start: usize| {
+        let (mut seen, mut open) = (BTreeSet::new(), parents(&tables[start]));
+        while let Some(at) = open.pop() {
+            if seen.insert(at) {
+                open.extend(parents(&tables[at]));
+            }
+        }
+        seen.contains(&start)
+    };
+    (0..tables.len()).filter(|at| refers_to_itself(*at)).min_by_key(|at| parents(&tables[*at]).len())
+}
+
 impl Structure {
     /// The table of that name.
     #[must_use]
@@ -166,8 +185,9 @@ impl Structure {
             let is_free = |table: &TableStructure| {
                 table.foreign_keys.iter().all(|key| key.parent == table.name || is_there(&key.parent))
             };
-            // In a circle any table comes first; what it refers to follows.
-            let table = waiting.remove(waiting.iter().position(is_free).unwrap_or(0));
+            // In a circle one table comes first; what it refers to follows.
+            let first = waiting.iter().position(is_free).or_else(|| in_circle(&waiting));
+            let table = waiting.remove(first.unwrap_or(0));
             let parents = table.foreign_keys.iter().map(|key| key.parent.clone());
             waits.push(parents.filter(|parent| placed.contains(parent)).collect());
             placed.insert(table.name.clone());
@@ -201,16 +221,18 @@ mod tests {
             table("b", &["x", "c"]),
             table("c", &["d"]),
             table("d", &[]),
+            table("0", &["f", "c"]),
             table("e", &["f"]),
             table("f", &["e"]),
         ];
         let mut structure = Structure { tables, notes: Vec::new() };
         let waits = structure.order_by_dependency();
         let names: Vec<_> = structure.tables.iter().map(|table| table.name.as_str()).collect();
-        assert_eq!(names, ["d", "c", "a", "b", "e", "f"]);
+        assert_eq!(names, ["d", "c", "a", "b", "e", "f", "0"]);
         let waits: Vec<Vec<_>> =
             waits.iter().map(|waits| waits.iter().map(String::as_str).collect()).collect();
-        assert_eq!(waits, [vec![], vec!["d"], vec!["c"], vec!["c"], vec![], vec!["e"]]);
+        let expected: [&[&str]; 7] = [&[], &["d"], &["c"], &["c"], &[], &["e"], &["c", "f"]];
+        assert_eq!(waits, expected);
     }
 
     #[test]

@@ -89,9 +89,12 @@ async fn type_names(store: &StoreName, lease: &Lease, found: &[Found]) -> Result
     let failed = |error| from_driver(store, "cannot read the names of types", error);
     let (oids, modifiers): (Vec<_>, Vec<_>) =
         found.iter().map(|column| (column.oid, column.modifier)).unzip();
+    // PostgreSQL's name of an array does not say with how many dimensions it was declared.
+    let more = found.iter().map(|column| "[]".repeat(usize::try_from(column.dimensions - 1).unwrap_or(0)));
     let sql = "SELECT format_type(o, m) FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS t(o, m, n) ORDER BY n";
     let rows = lease.client().query(sql, &[&oids, &modifiers]).await.map_err(failed)?;
-    rows.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+    let names = rows.iter().map(|row| row.try_get::<_, String>(0).map_err(failed));
+    names.zip(more).map(|(name, more)| Ok(name? + &more)).collect()
 }
 
 /// The catalog's types, by oid, with those they stand on.

@@ -2,6 +2,7 @@
 
 use super::elements::elements_of;
 use super::wire::{Wire, shown};
+use crate::value::sparse_text;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::{Float16Type, Float32Type};
 use bytes::{BufMut as _, BytesMut};
@@ -136,6 +137,12 @@ pub(super) fn put_sparse_vector(
         canonical.vector(&[*float]);
     }
     Ok(())
+}
+
+/// A sparse vector's text as we write it, whoever wrote it; `None`: it is none.
+pub(crate) fn plain_sparse(text: &str) -> Option<String> {
+    let (dimensions, elements) = sparse_of(text).ok()?;
+    Some(sparse_text(dimensions, elements))
 }
 
 /// The dimensions and elements of `{1:0.5,3:2}/5`, counted from zero, in order.

@@ -155,7 +155,7 @@ WITH RECURSIVE base AS ( \
   UNION ALL \
   SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.next_typmod, b.refuses_null OR t.typnotnull, t.typtypmod, greatest(b.dimensions, t.typndims) \
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
-SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) || pg_catalog.repeat('[]', a.attndims - 1), \
   pg_catalog.format_type(t.oid, b.typmod), a.attnotnull OR b.refuses_null, a.atthasdef OR t.typdefault IS NOT NULL, \
   a.attgenerated::text, a.attidentity::text, t.oid, t.typtype::text, t.typsend::pg_catalog.regproc::text, b.typmod, \
   CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.oid NOT IN (22, 30) THEN e.oid ELSE 0 END, coalesce(e.typtype, 'b')::text, \

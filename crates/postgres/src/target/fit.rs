@@ -39,6 +39,9 @@ pub(crate) fn fidelity(
         DataType::Utf8 if wire.is_cast() && !is_read_as_written(type_name) => Some(Fidelity::Lossy(
             "PostgreSQL reads the text in its own way, and rounds what it does not hold".to_owned(),
         )),
+        DataType::Utf8 if matches!(wire, Wire::Array(..)) && is_nested(field) => {
+            Some(reversible("text read as an array of one dimension; what has more is a reject"))
+        }
         DataType::Utf8 => Some(of_text(logical, wire)),
         DataType::Boolean => of_boolean(wire),
         DataType::Float32 | DataType::Float64 => of_float(wire, plain == DataType::Float64),
@@ -71,6 +74,11 @@ fn same_type(one: &str, other: &str) -> bool {
         name.rsplit('.').next().unwrap_or(name).to_owned()
     };
     one == other || (["halfvec", "sparsevec"].contains(&bare(one).as_str()) && bare(one) == bare(other))
+}
+
+/// Whether a column comes out of an array that was declared with more dimensions than one.
+fn is_nested(field: &Field) -> bool {
+    field.metadata().get(SOURCE_TYPE).is_some_and(|name| name.ends_with("[][]"))
 }
 
 /// Decimals travel as text and mean numbers.
@@ -313,6 +321,18 @@ mod tests {
         assert_eq!(fidelity(&zoned, &Wire::TimestampTz(6), None, ""), Ok(Fidelity::Exact));
         assert!(matches!(fidelity(&zoned, &Wire::Timestamp(6), None, ""), Ok(Fidelity::Reversible(_))));
         assert!(fidelity(&double, &Wire::Bytea, None, "bytea").is_err());
+    }
+
+    #[test]
+    fn an_array_of_more_dimensions_is_exact_only_where_it_fits() {
+        use crate::encode::Meaning;
+        let nested =
+            whimbrel_model::logical::with_source_type(Field::new("x", DataType::Utf8, true), "integer[][]");
+        let cast = Wire::Cast(Meaning::List(Box::new(Meaning::Text)));
+        assert_eq!(fidelity(&nested, &cast, None, "integer[][]"), Ok(Fidelity::Exact));
+        let one = Wire::Array(Box::new(Wire::Int4), 23);
+        let found = fidelity(&nested, &one, None, "integer[]").unwrap();
+        assert!(matches!(found, Fidelity::Reversible(how) if how.contains("a reject")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::catalog::Column;
 use crate::copy::Row;
-use crate::encode::{Encoder, Meaning, Rows, Wire, date_text, elements_of, moment_text};
+use crate::encode::{Encoder, Meaning, Rows, Wire, date_text, elements_of, moment_text, plain_sparse};
 use crate::rows::RowBuffer;
 use crate::types::{ColumnType, Precision, ReadAs, Scalar};
 use arrow::array::RecordBatch;
@@ -39,13 +39,15 @@ fn plain(value: Value, wire: &Wire) -> Value {
         Value::Number(_) => return out_of_calendar(value, wire),
         Value::Array(elements) => {
             let Wire::Array(element, _) = wire else { return Value::Array(elements) };
-            return elements.into_iter().map(|value| out_of_calendar(value, element)).collect();
+            return elements.into_iter().map(|value| plain_element(value, element)).collect();
         }
         other => return other,
     };
     match wire {
         Wire::Json | Wire::Jsonb => json::parse(&text).unwrap_or(Value::String(text)),
         Wire::Text { is_padded: true, .. } => Value::String(text.trim_end_matches(' ').to_owned()),
+        // PostgreSQL writes large and small floats in another way.
+        Wire::SparseVector(_) => Value::String(plain_sparse(&text).unwrap_or(text)),
         Wire::Cast(Meaning::List(_)) => match elements_of(&text) {
             Ok(elements) => {
                 elements.into_iter().map(|element| element.map_or(Value::Null, Value::String)).collect()
@@ -53,6 +55,17 @@ fn plain(value: Value, wire: &Wire) -> Value {
             Err(_) => Value::String(text),
         },
         _ => Value::String(text),
+    }
+}
+
+/// An element of an array, shown alike whichever side it is read from.
+fn plain_element(value: Value, wire: &Wire) -> Value {
+    match (value, wire) {
+        (Value::String(text), Wire::Vector(_) | Wire::HalfVector(_)) => {
+            json::parse(&text).unwrap_or(Value::String(text))
+        }
+        (Value::String(text), Wire::SparseVector(_)) => Value::String(plain_sparse(&text).unwrap_or(text)),
+        (value, wire) => out_of_calendar(value, wire),
     }
 }
 
@@ -127,18 +140,17 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
         Wire::Timestamp(_) => Scalar::Timestamp,
         Wire::TimestampTz(_) => Scalar::TimestampTz,
         Wire::Text { .. } | Wire::Enum(_) | Wire::Cast(_) => Scalar::Text,
-        Wire::Vector(_) | Wire::HalfVector(_) | Wire::SparseVector(_) | Wire::Bits(_) | Wire::Array(..) => {
-            Scalar::Bytea
-        }
+        Wire::Vector(_) => Scalar::VectorText(Precision::Single),
+        Wire::HalfVector(_) => Scalar::VectorText(Precision::Half),
+        Wire::SparseVector(_) => Scalar::SparseVector,
+        Wire::Bits(_) => Scalar::Bits,
+        // There are no arrays of arrays.
+        Wire::Array(..) => Scalar::Bytea,
     };
     let column_type = match wire {
         Wire::Vector(_) => ColumnType::Vector(Precision::Single),
         Wire::HalfVector(_) => ColumnType::Vector(Precision::Half),
-        Wire::Array(element, _) => match &**element {
-            // There are no arrays of arrays; what is in an array of vectors is shown as it was sent.
-            Wire::Vector(_) | Wire::HalfVector(_) | Wire::Array(..) => ColumnType::Scalar(Scalar::Bytea),
-            element => ColumnType::List(scalar(element)),
-        },
+        Wire::Array(element, _) => ColumnType::List(scalar(element)),
         wire => ColumnType::Scalar(scalar(wire)),
     };
     Column {
@@ -156,7 +168,57 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{ArrayRef, StringArray};
+    use bytes::{BufMut as _, BytesMut};
     use serde_json::json;
+    use whimbrel_model::canonical::Canonical;
+
+    /// What is shown of a value on its way into a column, and of what PostgreSQL writes of the same value.
+    fn both_ways(wire: &Wire, value: &ArrayRef, held: Value) -> (Value, Value) {
+        let mut bytes = BytesMut::new();
+        wire.put(value, 0, None, &mut bytes, &mut Canonical::default()).unwrap();
+        let column = as_sent("c", wire);
+        let schema = Arc::new(Schema::new(vec![column.column_type.field("c", true, "")]));
+        let mut buffer = RowBuffer::new(&schema, &[column]);
+        let mut fields = BytesMut::new();
+        fields.put_i32(i32::try_from(bytes.len()).unwrap());
+        fields.put_slice(&bytes);
+        buffer.push(&Row::of_fields(1, &fields)).unwrap();
+        let records = buffer.take().unwrap().records;
+        let shown = Shown::new(vec![("c".to_owned(), 0, wire.clone())]);
+        (shown.record(&records, 0)["c"].clone(), plain(held, wire))
+    }
+
+    #[test]
+    fn equal_values_are_shown_alike_on_both_sides() {
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let bits = Wire::Bits(Meaning::Bits { limit: None, is_varying: true });
+        let cases = [
+            (bits.clone(), "1010", json!("1010"), json!("1010")),
+            (bits.clone(), "", json!(""), json!("")),
+            (bits.clone(), "000000001", json!("000000001"), json!("000000001")),
+            (
+                Wire::SparseVector(None),
+                "{3:1e-7,1:0.5}/5",
+                json!("{1:0.5,3:1e-07}/5"),
+                json!("{1:0.5,3:0.0000001}/5"),
+            ),
+            (Wire::Array(Box::new(bits), 1562), "{101,NULL}", json!(["101", null]), json!(["101", null])),
+            (
+                Wire::Array(Box::new(Wire::HalfVector(None)), 0),
+                r#"{"[0.5,65504]"}"#,
+                json!(["[0.5,65504]"]),
+                json!([[0.5, 65504]]),
+            ),
+        ];
+        for (wire, sent, held, expected) in cases {
+            let (one, other) = both_ways(&wire, &text(sent), held);
+            assert_eq!(one, other, "{sent}");
+            assert_eq!(one.to_string(), expected.to_string());
+        }
+        let halves = both_ways(&Wire::HalfVector(None), &text("[0.5,2]"), json!([0.5, 2.0]));
+        assert_eq!(halves.0, halves.1);
+    }
 
     #[test]
     fn what_no_calendar_holds_is_shown_as_postgresql_writes_it() {

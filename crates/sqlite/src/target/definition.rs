@@ -57,7 +57,9 @@ impl Definition {
                     "the records have no column `{name}`, which is part of the key of `{}`",
                     self.table
                 );
-                return Err(mismatch(&self.store, context).with_nearest(name, known.iter().map(String::as_str)));
+                return Err(
+                    mismatch(&self.store, context).with_nearest(name, known.iter().map(String::as_str))
+                );
             }
             let sql = self.derived.as_ref().map_err(|reason| {
                 let context = format!("the table `{}` cannot be made: {reason}", self.table);

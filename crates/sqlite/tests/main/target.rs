@@ -119,8 +119,13 @@ async fn a_table_is_not_made_with_a_key_that_no_column_has() {
     assert_eq!(error.kind(), StoreErrorKind::Mismatch);
     assert!(error.to_string().contains("no column `user_ids`, which is part of the key"), "{error}");
     assert_eq!(error.hint(), Some("the nearest are `user_id`"));
-    let other = fixture.target(WriteRequest { key: vec!["USER_ID".to_owned()], ..writing("t", Mode::Upsert) });
-    assert_eq!(other.plan(records.schema_ref()).await.unwrap().key, ["user_id"], "SQLite's names have no case");
+    let other =
+        fixture.target(WriteRequest { key: vec!["USER_ID".to_owned()], ..writing("t", Mode::Upsert) });
+    assert_eq!(
+        other.plan(records.schema_ref()).await.unwrap().key,
+        ["user_id"],
+        "SQLite's names have no case"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

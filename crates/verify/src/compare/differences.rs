@@ -1,6 +1,7 @@
 //! Differences as they are found: every one in a file, the first of each kind in memory.
 
 use super::folder::{Folder, private_file};
+use super::ignored::Ignored;
 use super::layout::Compared;
 use crate::verification::{AttributeDifference, Difference, DifferenceKind, FlowVerification, Since};
 use serde_json::{Map, Value};

@@ -225,11 +225,7 @@ fn infinity(data_type: &DataType, count: i64) -> Option<&'static str> {
         DataType::Timestamp(..) => (i64::MIN, i64::MAX),
         _ => return None,
     };
-    if count == most {
-        Some("infinity")
-    } else {
-        (count == least).then_some("-infinity")
-    }
+    if count == most { Some("infinity") } else { (count == least).then_some("-infinity") }
 }
 
 fn raw_counts(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, ArrowError> {
@@ -470,7 +466,9 @@ mod tests {
             Arc::new(moments.clone()),
             Arc::new(moments.with_timezone("UTC")),
         ];
-        for (column, zero) in columns.iter().zip(["1970-01-01", "1970-01-01T00:00:00", "1970-01-01T00:00:00Z"]) {
+        for (column, zero) in
+            columns.iter().zip(["1970-01-01", "1970-01-01T00:00:00", "1970-01-01T00:00:00Z"])
+        {
             let field = Field::new("c", column.data_type().clone(), true);
             let cells = Cells::new(&field, column).unwrap();
             for writing in [Writing::Json, Writing::Csv] {
