@@ -418,7 +418,7 @@ fn a_rehearsal_with_xml_says_where_there_is_xml() {
     place.write("in.ndjson", "{\"id\": 1, \"x\": \"<a/>\"}\n");
     place.write("x.sql", "CREATE TABLE x (id int PRIMARY KEY, x xml);");
     let spec = "migration: x\nstores:\n  files: { files: . }\n  pg: { postgres: \"embedded:x.pg\", schema: x.sql }\n\
-         flows:\n  x:\n    from: { store: files, path: in.ndjson }\n    columns: { id: integer }\n    into: { store: pg, table: x }\n";
+         flows:\n  x:\n    from: { store: files, path: in.ndjson }\n    columns: { id: integer, x: text }\n    transform: SELECT id, x FROM input\n    into: { store: pg, table: x }\n";
     place.write("x.yaml", spec);
     let ended = place.run(&["run", "x.yaml", "--rehearse", "--json"]);
     ended.one_error();

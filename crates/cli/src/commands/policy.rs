@@ -84,17 +84,17 @@ async fn users(
         environment,
     };
     let wanted = drawn(workspace, args, &number, account.region());
-    let users = Users::new(&account, order).map_err(refused)?;
+    let users = Users::new(&account, order).map_err(|error| refused(&error))?;
     Ok((users, wanted))
 }
 
-fn refused(error: whimbrel_aws::UserError) -> EngineError {
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+fn refused(error: &whimbrel_aws::UserError) -> EngineError {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     EngineError::refused(format!("{error}{cause}"), error.hint())
 }
 
 async fn make(program: &Program, users: &Users, wanted: &Policy, user: &str) -> Result<Exit> {
-    let made = users.make(wanted).await.map_err(refused)?;
+    let made = users.make(wanted).await.map_err(|error| refused(&error))?;
     let mut text = String::new();
     let _ = writeln!(text, "user {user} {}", if made.is_new { "made" } else { "was there" });
     let policy = if made.policy_changed { "made or brought up to date" } else { "is as it is to be" };
@@ -122,7 +122,7 @@ async fn make(program: &Program, users: &Users, wanted: &Policy, user: &str) -> 
 }
 
 async fn remove(program: &Program, users: &Users, user: &str) -> Result<Exit> {
-    let (had_user, had_policy) = users.remove().await.map_err(refused)?;
+    let (had_user, had_policy) = users.remove().await.map_err(|error| refused(&error))?;
     let gone = |was_there| if was_there { "removed" } else { "was not there" };
     let text = format!("user {user} {}\nits policy {}\n", gone(had_user), gone(had_policy));
     program.console.print(&json!({ "user": had_user, "policy": had_policy }), text);

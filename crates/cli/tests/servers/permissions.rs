@@ -192,6 +192,16 @@ fn iam_is_asked_what_a_user_may_do() {
     let key = &made["access_key"];
     let key = (key["id"].as_str().expect("an id"), key["secret"].as_str().expect("a secret"));
     let allowed = aws.run_as(key, &["check", "walk.yaml"]).expect(0);
+    let clean_up = || {
+        aws.run(&["clean", "walk.yaml", "--confirm"]).expect(0);
+        aws.run(&["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--confirm"])
+            .expect(0);
+    };
+    // Not every emulator simulates. Then that is said, and nothing is in the way.
+    if allowed.out.contains("✓ permissions could not be asked for") {
+        assert!(allowed.out.contains("`iam:SimulatePrincipalPolicy` on arn:aws:iam::"), "{}", allowed.out);
+        return clean_up();
+    }
     assert!(
         allowed.out.contains("dynamodb:BatchWriteItem, dynamodb:Scan on arn:aws:dynamodb:"),
         "{}",
@@ -205,8 +215,7 @@ fn iam_is_asked_what_a_user_may_do() {
         "{}",
         denied.out
     );
-    aws.run(&["clean", "walk.yaml", "--confirm"]).expect(0);
-    aws.run(&["policy", "walk.yaml", "--delete-user", user, "--policy-name", user, "--confirm"]).expect(0);
+    clean_up();
 }
 
 /// Everything that goes to a server, seen on its way.

@@ -14,6 +14,9 @@ use whimbrel_store::{HeldFlow, Undone};
 
 /// Parts in which a table is read.
 const PARTS: usize = 4;
+/// A record of a bucket that differs: the hash of its content, and its key.
+type Suspect = (u128, Map<String, Value>);
+
 /// Records of buckets that differ, at most.
 const MOST_SUSPECTS: usize = 10_000;
 
@@ -44,7 +47,7 @@ impl Undo<'_> {
         if differing.is_empty() {
             return Ok(undone);
         }
-        let mut suspects: BTreeMap<usize, Vec<(u128, Map<String, Value>)>> = BTreeMap::new();
+        let mut suspects: BTreeMap<usize, Vec<Suspect>> = BTreeMap::new();
         let mut count = 0;
         self.each(flows[0], &held, |batch| {
             for (row, record) in batch.records.iter().enumerate().filter(|(_, record)| record.flow.is_some())
@@ -60,15 +63,18 @@ impl Undo<'_> {
         .await?;
         for number in differing {
             let more = sums.sum(number).wrapping_sub(expected.sum(number));
-            let found = suspects.remove(&number).unwrap_or_default();
+            let mut found = suspects.remove(&number).unwrap_or_default();
             let alone = found.iter().position(|(record, _)| *record == more);
             match alone {
-                Some(alone) => {
-                    found.into_iter().nth(alone).into_iter().for_each(|(_, key)| stranger(&mut undone, key))
-                }
-                // One of them was changed, or one that was there is gone.
+                Some(alone) => stranger(&mut undone, found.swap_remove(alone).1),
+                // One that was there is gone.
                 None if found.is_empty() => undone.conflicts += 1,
-                None => found.into_iter().for_each(|(_, key)| stranger(&mut undone, key)),
+                // One of them was changed.
+                None => {
+                    for (_, key) in found {
+                        stranger(&mut undone, key);
+                    }
+                }
             }
         }
         Ok(undone)

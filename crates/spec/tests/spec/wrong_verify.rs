@@ -159,3 +159,31 @@ fn comparisons_and_columns_with_a_mistake() {
       hint: stores of the flows: `ddb`, `pg`
     ");
 }
+
+#[test]
+fn rules_about_searches() {
+    let spec = |rule: &str| {
+        format!(
+            "migration: m\nstores:\n  pg: {{ postgres: \"postgres://h/d\" }}\n  out: {{ files: o }}\n  vec: {{ chroma: c }}\nflows:\n  \
+            f: {{ from: {{ store: vec, collection: x }}, into: {{ store: pg, table: t }} }}\n  \
+            g: {{ from: {{ store: vec, collection: y }}, into: {{ store: out, path: g.json }} }}\nverify:\n  - {rule}\n"
+        )
+    };
+    for (rule, said) in [
+        ("{ overlap: h }", "there is no flow `h`"),
+        ("{ overlap: g }", "does not write into one `postgres` store"),
+        ("{ overlap: f, average_ms: 3 }", "`average_ms` belongs to `latency`, not to `overlap`"),
+        ("{ latency: f, at_least: 0.5 }", "`at_least` belongs to `overlap`, not to `latency`"),
+        ("{ overlap: f, at_least: 1.5 }", "at_least"),
+        ("{ overlap: f, queries: [a] }", "nothing turns `queries` into vectors"),
+        ("{ overlap: f, embed: { model: m, key: k } }", "`embed` belongs to `queries`"),
+        (
+            "{ overlap: f, queries: [a], stored: 3, embed: { model: m, key: k } }",
+            "`stored` has no place beside",
+        ),
+        ("{ count: true, top: 3 }", "`top` belongs to `overlap` and `latency`, not to `count`"),
+    ] {
+        let refusal = crate::wrong::text_refused(&spec(rule));
+        assert!(refusal.contains(said), "{said}: {refusal}");
+    }
+}

@@ -21,7 +21,7 @@ pub(crate) fn define(store: &StoreName, structure: &Structure) -> Result<Definit
         let is_there = |key: &&ForeignKeyStructure| {
             !names.contains(key.parent.as_str()) || made.contains(key.parent.as_str())
         };
-        let (keys, early): (Vec<_>, Vec<_>) = table.foreign_keys.iter().partition(|key| is_there(&key));
+        let (keys, early): (Vec<_>, Vec<_>) = table.foreign_keys.iter().partition(is_there);
         definition.notes.extend(early.into_iter().map(|key| {
             let columns = key.columns.join(", ");
             let why = "its records may come before those that they refer to";
