@@ -124,7 +124,7 @@ impl Account {
         let client = aws_sdk_sts::Client::new(&self.config);
         let answer = client.get_caller_identity().send().await.map_err(|error| {
             let code = error.code().map(str::to_owned);
-            AwsError::of(STS, "who asks", error, code, &[])
+            AwsError::of(STS, "who asks", error, code.as_deref(), &[])
         })?;
         Ok(Caller { arn: answer.arn.unwrap_or_default(), account: answer.account.unwrap_or_default() })
     }
@@ -148,7 +148,7 @@ impl Account {
                 }
                 let answer = request.send().await.map_err(|error| {
                     let code = error.code().map(str::to_owned);
-                    AwsError::of(IAM, "what the caller may do", error, code, &["NoSuchEntity"])
+                    AwsError::of(IAM, "what the caller may do", error, code.as_deref(), &["NoSuchEntity"])
                 })?;
                 found.extend(answer.evaluation_results().iter().map(|result| Allowance {
                     action: result.eval_action_name().to_owned(),

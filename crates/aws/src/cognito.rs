@@ -84,7 +84,7 @@ impl CognitoUsers {
             Ok(user) => Ok(Some(user.user_attributes.unwrap_or_default())),
             Err(error) => {
                 let code = error.code().map(str::to_owned);
-                let error = AwsError::of(SERVICE, &wanted.user(), error, code, NO_USER);
+                let error = AwsError::of(SERVICE, &wanted.user(), error, code.as_deref(), NO_USER);
                 if error.kind == AwsErrorKind::Absent { Ok(None) } else { Err(error) }
             }
         }
@@ -114,7 +114,7 @@ impl CognitoUsers {
             Err(error) if error.code() == Some("UsernameExistsException") => Ok(()),
             Err(error) => {
                 let code = error.code().map(str::to_owned);
-                Err(AwsError::of(SERVICE, &wanted.user(), error, code, &[]))
+                Err(AwsError::of(SERVICE, &wanted.user(), error, code.as_deref(), &[]))
             }
         }
     }
@@ -140,7 +140,7 @@ impl CognitoUsers {
             Ok(_) => Ok(Removal::Removed),
             Err(error) => {
                 let code = error.code().map(str::to_owned);
-                let error = AwsError::of(SERVICE, &wanted.user(), error, code, NO_USER);
+                let error = AwsError::of(SERVICE, &wanted.user(), error, code.as_deref(), NO_USER);
                 if error.kind == AwsErrorKind::Absent { Ok(Removal::Absent) } else { Err(told(error)) }
             }
         }

@@ -29,7 +29,13 @@ impl Parameters {
         let answer =
             client.get_parameter().name(name).with_decryption(true).send().await.map_err(|error| {
                 let code = error.code().map(str::to_owned);
-                AwsError::of(SERVICE, name, error, code, &["ParameterNotFound", "ParameterVersionNotFound"])
+                AwsError::of(
+                    SERVICE,
+                    name,
+                    error,
+                    code.as_deref(),
+                    &["ParameterNotFound", "ParameterVersionNotFound"],
+                )
             })?;
         let parameter = answer.parameter;
         let plain = |kind: &ParameterType| *kind == ParameterType::StringList;

@@ -27,7 +27,7 @@ impl Secrets {
         let client = Client::new(self.session.config(SERVICE).await?);
         let answer = client.get_secret_value().secret_id(name).send().await.map_err(|error| {
             let code = error.code().map(str::to_owned);
-            AwsError::of(SERVICE, name, error, code, &["ResourceNotFoundException"])
+            AwsError::of(SERVICE, name, error, code.as_deref(), &["ResourceNotFoundException"])
         })?;
         let bytes = answer.secret_binary.and_then(|bytes| String::from_utf8(bytes.into_inner()).ok());
         Ok(answer.secret_string.or(bytes))

@@ -124,14 +124,14 @@ impl AwsError {
         service: &'static str,
         asked: &str,
         error: SdkError<E, R>,
-        code: Option<String>,
+        code: Option<&str>,
         absent: &[&str],
     ) -> Self
     where
         E: Error + Send + Sync + 'static,
         R: std::fmt::Debug + Send + Sync + 'static,
     {
-        let kind = match (&error, code.as_deref()) {
+        let kind = match (&error, code) {
             (_, Some(code)) if absent.contains(&code) => AwsErrorKind::Absent,
             (_, Some(code)) if UNAUTHENTICATED.contains(&code) => AwsErrorKind::Unauthenticated,
             (_, Some(code)) if DENIED.contains(&code) => AwsErrorKind::Denied,

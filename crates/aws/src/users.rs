@@ -108,7 +108,7 @@ where
         Ok(answer) => Ok(Some(answer)),
         Err(error) => {
             let code = error.code().map(str::to_owned);
-            let error = AwsError::of(IAM, asked, error, code, &["NoSuchEntity"]);
+            let error = AwsError::of(IAM, asked, error, code.as_deref(), &["NoSuchEntity"]);
             if error.kind == AwsErrorKind::Absent { Ok(None) } else { Err(error.into()) }
         }
     }

@@ -1,6 +1,8 @@
 //! Values from AWS: of answers in the services' own form, from a listener in this process, and, where
 //! `WHIMBREL_TEST_AWS_ENDPOINT` names one, of a server that speaks the whole API.
 
+#![expect(clippy::unwrap_used, reason = "what a test is made of must be there")]
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -96,7 +98,7 @@ async fn session(endpoint: &str) -> Session {
     Session::of(config(endpoint).await)
 }
 
-fn told(error: ProviderError) -> String {
+fn told(error: &ProviderError) -> String {
     let absent = if error.absent { " (absent)" } else { "" };
     format!("{error}{absent}; {}", error.hint)
 }
@@ -123,16 +125,16 @@ async fn parameters_are_decrypted_and_secret() {
     assert_eq!(asked, [json!({ "Name": "/collections/dev/database-url", "WithDecryption": true })]);
     assert!(!parameters.lookup("/list").await.unwrap().unwrap().secret);
     assert_eq!(
-        told(parameters.lookup("/none").await.unwrap_err()),
+        told(&parameters.lookup("/none").await.unwrap_err()),
         "SSM Parameter Store: there is no `/none` (absent); check its name, the region and the account"
     );
     assert_eq!(
-        told(parameters.lookup("/hidden").await.unwrap_err()),
+        told(&parameters.lookup("/hidden").await.unwrap_err()),
         "SSM Parameter Store: reading `/hidden` is not allowed; allow the action `ssm:GetParameter (and kms:Decrypt \
          on its key)` to these credentials"
     );
-    assert!(told(parameters.lookup("/old").await.unwrap_err()).contains("wrong or expired"));
-    assert!(told(parameters.lookup("").await.unwrap_err()).starts_with("a parameter has no name"));
+    assert!(told(&parameters.lookup("/old").await.unwrap_err()).contains("wrong or expired"));
+    assert!(told(&parameters.lookup("").await.unwrap_err()).starts_with("a parameter has no name"));
 }
 
 #[tokio::test]
@@ -141,7 +143,7 @@ async fn a_server_that_is_not_there_is_no_missing_value() {
     let parameters = Parameters::new(session(&format!("http://{closed}")).await);
     let error = parameters.lookup("/a").await.unwrap_err();
     assert!(!error.absent);
-    assert!(told(error).contains("AWS is not reached"));
+    assert!(told(&error).contains("AWS is not reached"));
 }
 
 #[tokio::test]

@@ -358,12 +358,7 @@ fn a_plan_shows_what_before_images_cost() {
     );
     // What a run cannot keep it does not write over.
     let spec = std::fs::read_to_string(place.path("parcels.yaml")).expect("the spec");
-    place.write(
-        "parcels.yaml",
-        &spec
-            .replace("from: { table: parcels, where", "from: { table: parcels, where")
-            .replace("mode: upsert }", "mode: update }"),
-    );
+    place.write("parcels.yaml", &spec.replace("mode: upsert }", "mode: update }"));
     let held = parcels::items(&place);
     refused(
         &run_on(&place, &["--only", "parcels"]).expect(2),
