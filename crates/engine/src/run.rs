@@ -165,7 +165,9 @@ impl<'a> Run<'a> {
             });
         let mut tally = Tally::of(self.journal, &self.record)?;
         if let Some(budget) = &self.budget {
-            tally.keep_unaccounted(&folder, budget.taken())?;
+            // Why the run stopped matters more than a few units that a full disk does not take.
+            let kept = tally.keep_unaccounted(&folder, budget.taken());
+            error = error.or(kept.err());
         }
         if error.is_none() {
             error = self.check(&tally, &rejects).err();

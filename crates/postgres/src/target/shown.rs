@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(one, other, "{sent}");
             assert_eq!(one.to_string(), expected.to_string());
         }
-        let halves = both_ways(&Wire::HalfVector(None), &text("[0.5,2]"), json!([0.5, 2.0]));
+        let halves = both_ways(&Wire::HalfVector(None), &text("[0.5,2]"), json!([0.5, 2]));
         assert_eq!(halves.0, halves.1);
     }
 

@@ -152,7 +152,7 @@ fn unknown_keys_name_the_nearest_one() {
 fn wrong_types() {
     assert_snapshot!(refused("  from: { store: pg }", "  from: pg"), @r"
     m/x.yaml:18:9: `from` must be a mapping, not text
-      hint: its keys: `store`, `table`, `query`, `collection`, `path`, `where`, `slice_by`, `each`, `key_as`
+      hint: its keys: `store`, `table`, `query`, `collection`, `path`, `run`, `where`, `slice_by`, `each`, `key_as`
     ");
     assert_snapshot!(refused("limits: { retry_for: 5m, max_reject_rate: 0.05 }", "limits: [5m]"), @r"
     m/x.yaml:49:9: `limits` must be a mapping, not a list
@@ -160,7 +160,7 @@ fn wrong_types() {
     ");
     assert_snapshot!(refused("  user_id: \"42\"", "  user_id: [42]"), @r"
     m/x.yaml:4:12: `user_id` must be text, a number, true or false or a mapping, not a list
-      hint: its keys: `default`, `oneof`, `secret`, `description`
+      hint: its keys: `default`, `oneof`, `secret`, `description`, `cognito`
     ");
     assert_snapshot!(refused("default: true", "default: \"yes\""), @r"
     m/x.yaml:7:20: `default` must be true or false, not text
@@ -308,7 +308,7 @@ fn stores() {
     ");
     assert_snapshot!(refused("      region: us-east-1\n", "      region: us-east-1\n      schema: x.sql\n"), @r"
     m/x.yaml:16:7: unknown key `schema` in a store's `dynamodb`
-      hint: keys: `region`, `endpoint`, `profile`, `consistent_reads`, `tables`
+      hint: keys: `region`, `endpoint`, `profile`, `consistent_reads`, `tables`, `capacity`
     ");
     assert_snapshot!(refused("  ddb:\n    dynamodb:", "  ddb:\n    schema: x.sql\n    dynamodb:"), @r"
     m/x.yaml:14:5: `schema` belongs to a `postgres` or `sqlite` store
@@ -520,11 +520,11 @@ fn text_that_is_no_spec() {
     ");
     assert_snapshot!(text_refused("- a\n- b\n"), @r"
     m/x.yaml:1:1: the spec must be a mapping, not a list
-      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`
+      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`, `undo`
     ");
     assert_snapshot!(text_refused("just text\n"), @r"
     m/x.yaml:1:1: the spec must be a mapping, not text
-      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`
+      hint: its keys: `migration`, `variables`, `environments`, `stores`, `defaults`, `flows`, `unmatched`, `verify`, `limits`, `prices`, `undo`
     ");
     assert_snapshot!(refused("  user_id: \"42\"", "\tuser_id: \"42\""), @r"
     m/x.yaml:4:2: not valid YAML: tabs disallowed within this context (block indentation)
@@ -743,31 +743,10 @@ fn collections_belong_to_chroma() {
 }
 
 #[test]
-fn stores_and_sources_that_are_not_built_yet() {
+fn stores_that_are_not_built_yet() {
     assert_snapshot!(not_yet("    postgres: \"${database}\"", "    chroma: { url: \"http://x\" }"), @r"
     m/x.yaml:11:15: not yet: `url` in a store's `chroma` is part of the language and not built yet
       hint: name the server's persistent directory with `path`, which holds more exact embeddings than a server gives
-    ");
-
-    assert_snapshot!(not_yet("      table: users\n", "      run: flows\n"), @r"
-    m/x.yaml:23:7: not yet: `run` in a flow's `from` is part of the language and not built yet
-      hint: read a `table` or a `query`
-    ");
-}
-
-#[test]
-fn rules_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: { default: a, cognito: { create: true } }"), @r"
-    m/x.yaml:4:26: not yet: `cognito` in a variable is part of the language and not built yet
-      hint: leave it out; give the value with `--set`
-    ");
-    assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: \"${ssm:/a/b}\""), @r"
-    m/x.yaml:4:13: not yet: the provider `ssm` is part of the language and not built yet
-      hint: use `env`, `file`, `prompt` or `credentials`, or give the value with `--set`
-    ");
-    assert_snapshot!(not_yet("  user_id: \"42\"", "  user_id: \"${env:X:-${cdk:out.json#Key}}\""), @r"
-    m/x.yaml:4:22: not yet: the provider `cdk` is part of the language and not built yet
-      hint: use `env`, `file`, `prompt` or `credentials`, or give the value with `--set`
     ");
 }
 

@@ -106,7 +106,7 @@ fn references() {
     ");
     assert_snapshot!(refused("${env:SHOP_TABLE:-shop}", "${vault:SHOP_TABLE}"), @r"
     m/x.yaml:3:11: there is no provider `vault`
-      hint: providers: `env`, `file`, `prompt`, `credentials`
+      hint: providers: `env`, `file`, `prompt`, `credentials`, `cdk`, `ssm`, `secret`, `cognito`
     ");
     assert_snapshot!(refused("${env:SHOP_TABLE:-shop}", "${env}"), @r"
     m/x.yaml:3:11: there is no variable `env`
