@@ -454,7 +454,7 @@ async fn vectors_come_back_bit_for_bit() {
                 ("h", list([0.5, -1.5, 0.0], 2)),
             ])
             .expect("a batch");
-            let request = request("v", Mode::Upsert);
+            let request = WriteRequest { allow_lossy: vec!["h".to_owned()], ..request("v", Mode::Upsert) };
             let target = target(fixture, request.clone());
             comes_back(fixture, request.clone(), &records).await;
             target.plan(records.schema_ref()).await.expect("a plan");
