@@ -180,12 +180,8 @@ impl Provider for CredentialsFile {
         match self.value(argument).await {
             Ok(value) => Ok(Some(Found { value, secret: true })),
             Err(error) => {
-                let (message, hint) = (error.to_string(), error.hint());
-                let failure = match error.is_absent() {
-                    true => ProviderError::absent(message, hint),
-                    false => ProviderError::new(message, hint),
-                };
-                Err(failure.caused_by(error))
+                let (hint, is_absent) = (error.hint(), error.is_absent());
+                Err(crate::told(error, hint, is_absent))
             }
         }
     }

@@ -179,11 +179,7 @@ impl AwsError {
 
     /// As a provider says it: a value that is not there lets a default take its place.
     pub(crate) fn for_provider(self, action: &str) -> ProviderError {
-        let (message, hint) = (self.to_string(), self.hint(action));
-        let error = match self.kind {
-            AwsErrorKind::Absent => ProviderError::absent(message, hint),
-            _ => ProviderError::new(message, hint),
-        };
-        error.caused_by(self)
+        let (hint, is_absent) = (self.hint(action), self.kind == AwsErrorKind::Absent);
+        crate::told(self, hint, is_absent)
     }
 }

@@ -116,6 +116,12 @@ impl DynamoTarget {
         Encoder::new(schema, &self.request, &self.ignore, layout, &context.fingerprint_key)
     }
 
+    /// Single requests to the table, measured and limited as the target's others are.
+    fn conditional<'a>(&'a self, table: &'a Table, context: &'a RunContext) -> writer::Conditional<'a> {
+        let (connector, pacer, request) = (&*self.connector, &*self.pacer, &*self.request);
+        writer::Conditional { connector, pacer, request, layout: &table.layout, context }
+    }
+
     async fn existing(&self, made: bool) -> Result<Table> {
         let table = match self.catalog().ready(&self.request.table, made).await? {
             Some(table) => table,
@@ -474,10 +480,7 @@ impl Target for DynamoTarget {
 
     async fn delete(&self, doomed: &[Doomed], context: &RunContext) -> Result<Deleted> {
         let table = self.existing(false).await?;
-        let (connector, pacer) = (&*self.connector, &*self.pacer);
-        writer::Deletion { connector, pacer, request: &self.request, layout: &table.layout, context }
-            .of(doomed)
-            .await
+        writer::Deletion(self.conditional(&table, context)).of(doomed).await
     }
 
     fn undoing(&self) -> Undoing {
@@ -497,10 +500,7 @@ impl Target for DynamoTarget {
 
     async fn undo(&self, images: &Arc<dyn BeforeImages>, act: bool, context: &RunContext) -> Result<Undone> {
         let table = self.existing(false).await?;
-        let (connector, pacer, request) = (&*self.connector, &*self.pacer, &*self.request);
-        writer::Restoring { connector, pacer, request, layout: &table.layout, context }
-            .undo(images, act)
-            .await
+        writer::Restoring(self.conditional(&table, context)).undo(images, act).await
     }
 
     async fn create(&self) -> Result<Creation> {

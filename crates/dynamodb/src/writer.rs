@@ -3,6 +3,7 @@
 mod aside;
 mod before;
 mod compare;
+mod conditional;
 mod delete;
 mod delivery;
 mod read_back;
@@ -10,6 +11,7 @@ mod request;
 mod undo;
 mod update;
 
+pub(crate) use conditional::Conditional;
 pub(crate) use delete::Deletion;
 pub(crate) use undo::Restoring;
 

@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod ids;
 pub mod json;
 pub mod logical;
+pub mod place;
 pub mod record;
 pub mod reject;
 pub mod slice;

@@ -1,20 +1,12 @@
 //! What is left out of comparison: whole attributes, and places within them.
 //!
-//! A path names an attribute, then fields with a point, `[*]` for each element of a list, `[2]` for one of
-//! them: `updated_at`, `questions[*].updated_at`, `meta.counts[0]`.
+//! Its paths are those of [`whimbrel_model::place`].
 
 use super::value::canonical;
 use aws_sdk_dynamodb::types::AttributeValue;
 use std::collections::{HashMap, HashSet};
 use whimbrel_model::canonical::Canonical;
-
-/// A step from a value to what lies in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Field(String),
-    Each,
-    Element(usize),
-}
+use whimbrel_model::place::{self, Step, below};
 
 /// The attributes and places that are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +37,7 @@ impl Ignore {
 
     /// The attribute that a path begins with.
     pub(crate) fn attribute(path: &str) -> &str {
-        &path[..path.find(['.', '[']).unwrap_or(path.len())]
+        place::split(path).0
     }
 
     /// Whether the whole attribute is left out.
@@ -71,34 +63,8 @@ impl Ignore {
 }
 
 fn parse(path: &str) -> Option<(&str, Vec<Step>)> {
-    let attribute = Ignore::attribute(path);
-    let mut rest = &path[attribute.len()..];
-    let mut steps = Vec::new();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            steps.push(Step::Field(after.get(..end).filter(|field| !field.is_empty())?.to_owned()));
-            rest = &after[end..];
-        } else {
-            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-            steps.push(if index == "*" { Step::Each } else { Step::Element(index.parse().ok()?) });
-            rest = after;
-        }
-    }
-    Some((attribute, steps)).filter(|(attribute, _)| !attribute.is_empty())
-}
-
-/// What remains of the paths below a child; `None` where the child itself is left out.
-fn below<'p>(paths: &[&'p [Step]], is_child: impl Fn(&Step) -> bool) -> Option<Vec<&'p [Step]>> {
-    let mut rest = Vec::new();
-    for path in paths {
-        match path {
-            [step] if is_child(step) => return None,
-            [step, more @ ..] if is_child(step) => rest.push(more),
-            _ => {}
-        }
-    }
-    Some(rest)
+    let (attribute, rest) = place::split(path);
+    Some((attribute, place::steps(rest)?)).filter(|(attribute, _)| !attribute.is_empty())
 }
 
 fn canonical_without(into: &mut Canonical, value: &AttributeValue, paths: &[&[Step]]) {
@@ -106,7 +72,7 @@ fn canonical_without(into: &mut Canonical, value: &AttributeValue, paths: &[&[St
         _ if paths.is_empty() => canonical(into, value),
         AttributeValue::M(map) => {
             let kept = |(name, value): (&String, _)| {
-                let paths = below(paths, |step| matches!(step, Step::Field(field) if field == name))?;
+                let paths = below(paths, |step| step.is_field(name))?;
                 Some((name.clone(), value, paths))
             };
             let mut entries: Vec<(String, &AttributeValue, _)> = map.iter().filter_map(kept).collect();
@@ -118,14 +84,7 @@ fn canonical_without(into: &mut Canonical, value: &AttributeValue, paths: &[&[St
             }
         }
         AttributeValue::L(values) => {
-            let kept = |(position, value)| {
-                let is_element = |step: &Step| match step {
-                    Step::Each => true,
-                    Step::Element(wanted) => *wanted == position,
-                    Step::Field(_) => false,
-                };
-                Some((value, below(paths, is_element)?))
-            };
+            let kept = |(position, value)| Some((value, below(paths, |step| step.is_element(position))?));
             let elements: Vec<(&AttributeValue, _)> = values.iter().enumerate().filter_map(kept).collect();
             into.list(elements.len());
             for (value, paths) in elements {

@@ -1,33 +1,22 @@
 //! Deleting items, each only where it still is what was read: `DeleteItem` under a condition.
 
-use crate::client::{Connection, Connector};
-use crate::error::{Failure, Fault};
-use crate::gets::{Tally, units};
+use super::conditional::{Conditional, REQUESTS, Sent, Unchanged, size, used};
+use crate::client::Connection;
+use crate::error::Fault;
+use crate::gets::Tally;
 use crate::limits;
-use crate::pacing::{Impatience, Pacer, Patience, persistently};
+use crate::pacing::Impatience;
 use crate::types::read::Attribute;
-use crate::types::row::{Item, Layout, write_units};
+use crate::types::row::Item;
 use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use whimbrel_model::Capacity;
-use whimbrel_store::{Deleted, Doomed, Result, RunContext, StoreError, StoreErrorKind, WriteRequest};
-
-/// How many requests are under way at once.
-const REQUESTS: usize = 16;
-/// How many attributes an expression can compare: it holds 300 operators, and each takes one and an `AND`.
-const MOST_GUARDS: usize = 140;
+use whimbrel_store::{Deleted, Doomed, Result, StoreError, StoreErrorKind};
 
 /// Deletes items of one table.
-pub(crate) struct Deletion<'a> {
-    pub(crate) connector: &'a Connector,
-    pub(crate) pacer: &'a Pacer,
-    pub(crate) request: &'a WriteRequest,
-    pub(crate) layout: &'a Layout,
-    pub(crate) context: &'a RunContext,
-}
+pub(crate) struct Deletion<'a>(pub(crate) Conditional<'a>);
 
 /// An item that is to go, as it was read.
 struct Guarded {
@@ -44,7 +33,7 @@ impl Deletion<'_> {
     pub(crate) async fn of(&self, doomed: &[Doomed]) -> Result<Deleted> {
         let items = doomed.iter().map(|one| self.guarded(one).ok_or_else(|| self.foreign()));
         let items = items.collect::<Result<Vec<Guarded>>>()?;
-        let connection = self.connector.connection().await?;
+        let connection = self.0.connector.connection().await?;
         let tally = Tally::default();
         let requests = items.iter().map(|item| self.one(connection, item, &tally).boxed());
         let requests: Vec<_> = requests.collect();
@@ -68,10 +57,10 @@ impl Deletion<'_> {
         let (mut key, mut rest) = (Item::new(), Item::new());
         for (name, raw) in attributes {
             let value = serde_json::from_str::<Attribute<'_>>(raw.get()).ok()?.value().ok()?;
-            let is_key = self.layout.key.iter().any(|attribute| attribute.name == name);
+            let is_key = self.0.layout.key.iter().any(|attribute| attribute.name == name);
             if is_key { &mut key } else { &mut rest }.insert(name, value);
         }
-        (key.len() == self.layout.key.len()).then_some(Guarded { key, rest })
+        (key.len() == self.0.layout.key.len()).then_some(Guarded { key, rest })
     }
 
     /// Deletes one item; why it stays, if it does.
@@ -81,48 +70,22 @@ impl Deletion<'_> {
         item: &Guarded,
         tally: &Tally,
     ) -> std::result::Result<Option<String>, Impatience> {
-        if item.rest.len() > MOST_GUARDS {
+        let Some(unchanged) = Unchanged::of(&item.rest) else {
             let attributes = item.rest.len();
             return Ok(Some(format!("it has {attributes} attributes, more than one condition can compare")));
-        }
-        let context = self.context;
-        let mut patience =
-            Patience::new(Some(self.pacer), context.retry_for, &context.stop, Some(&context.meter));
-        let size = |item: &Item| {
-            item.iter().map(|(name, value)| limits::bytes(name.len()) + limits::size(value)).sum::<u64>()
         };
         let units = limits::write_units(size(&item.key) + size(&item.rest));
-        let estimate = write_units(units * limits::bytes(1 + self.layout.indexes.len()));
-        let permit = self.pacer.acquire(estimate.write_units, &context.stop, &context.stop).await;
-        let permit = permit.ok_or(Impatience::Stopped)?;
-        context.budget.reserve(estimate).map_err(Impatience::Spent)?;
-        let answer = persistently(&mut patience, || self.delete(connection, item).boxed()).await;
-        let used = match &answer {
-            Ok((_, used)) => used.unwrap_or(estimate),
-            Err(_) => Capacity::default(),
-        };
-        tally.settle(context, estimate, used);
-        permit.used(used.write_units);
-        let (is_gone, _) = answer?;
-        permit.answered(1);
-        patience.progressed();
+        let units = units * limits::bytes(1 + self.0.layout.indexes.len());
+        let is_gone = self.0.send(units, tally, || self.delete(connection, item, &unchanged).boxed()).await?;
         Ok((!is_gone).then(|| "it was changed after it was read".to_owned()))
     }
 
     /// Sends one request: whether the item is there no more, and what that used.
-    async fn delete(
-        &self,
-        connection: &Connection,
-        item: &Guarded,
-    ) -> std::result::Result<(bool, Option<Capacity>), Failure> {
-        let request = connection.client.delete_item().table_name(&self.request.table);
-        let request = condition(request.set_key(Some(item.key.clone())), item);
+    async fn delete(&self, connection: &Connection, item: &Guarded, unchanged: &Unchanged) -> Sent {
+        let request = connection.client.delete_item().table_name(&self.0.request.table);
+        let request = condition(request.set_key(Some(item.key.clone())), item, unchanged);
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
-            Ok(output) => {
-                let consumed = output.consumed_capacity;
-                let used = Capacity { write_units: units(consumed.as_slice()), ..Capacity::default() };
-                Ok((true, consumed.map(|_| used)))
-            }
+            Ok(output) => Ok((true, used(output.consumed_capacity))),
             Err(error) => {
                 let failure = connection.failure(error).await;
                 // A refused one costs what carrying it out would.
@@ -132,28 +95,27 @@ impl Deletion<'_> {
     }
 
     fn foreign(&self) -> StoreError {
-        let table = &self.request.table;
+        let table = &self.0.request.table;
         let context = format!("an item that is to be deleted is none of table \"{table}\"");
-        StoreError::new(StoreErrorKind::Internal, self.connector.name(), context)
+        StoreError::new(StoreErrorKind::Internal, self.0.connector.name(), context)
     }
 
     fn failed(&self, impatience: Impatience) -> StoreError {
-        let doing = format!("cannot delete from table \"{}\"", self.request.table);
-        impatience.into_error(self.connector.name(), doing)
+        let doing = format!("cannot delete from table \"{}\"", self.0.request.table);
+        impatience.into_error(self.0.connector.name(), doing)
     }
 }
 
 /// Only where every attribute that was read still holds what it held; where there is no item, nothing is left to do.
-fn condition(request: DeleteItemFluentBuilder, item: &Guarded) -> DeleteItemFluentBuilder {
+fn condition(
+    request: DeleteItemFluentBuilder,
+    item: &Guarded,
+    unchanged: &Unchanged,
+) -> DeleteItemFluentBuilder {
     let Some(key) = item.key.keys().next().filter(|_| !item.rest.is_empty()) else { return request };
-    let mut request = request.expression_attribute_names("#k", key);
-    let mut conditions = Vec::with_capacity(item.rest.len());
-    for (number, (name, value)) in item.rest.iter().enumerate() {
-        conditions.push(format!("#{number}=:{number}"));
-        request = request
-            .expression_attribute_names(format!("#{number}"), name)
-            .expression_attribute_values(format!(":{number}"), value.clone());
-    }
-    let same = conditions.join(" AND ");
-    request.condition_expression(format!("attribute_not_exists(#k) OR ({same})"))
+    request
+        .set_expression_attribute_names(Some(unchanged.names.clone()))
+        .set_expression_attribute_values(Some(unchanged.values.clone()))
+        .expression_attribute_names("#k", key)
+        .condition_expression(format!("attribute_not_exists(#k) OR ({})", unchanged.condition))
 }

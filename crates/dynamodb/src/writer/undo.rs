@@ -1,40 +1,27 @@
 //! Bringing items back: each is as it was before a run, where it still is what the run has left.
 
 use super::before::text;
+use super::conditional::{Conditional, REQUESTS, Sent, Unchanged, size, used};
 use super::delete::Deletion;
-use crate::client::{Connection, Connector};
-use crate::error::{Failure, Fault};
-use crate::gets::{Gets, Tally, units};
+use crate::client::Connection;
+use crate::error::Fault;
+use crate::gets::{Gets, Tally};
 use crate::limits::{self, BATCH_GETS};
-use crate::pacing::{Impatience, Pacer, Patience, persistently};
+use crate::pacing::{Impatience, Patience};
 use crate::types::ignore::Ignore;
 use crate::types::read::Attribute;
-use crate::types::row::{Item, Layout, write_units};
+use crate::types::row::Item;
 use crate::types::value::preview;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use whimbrel_model::Capacity;
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{
-    BeforeImage, BeforeImages, Doomed, Result, RunContext, StoreError, StoreErrorKind, Undone, WriteRequest,
-};
-
-/// How many requests are under way at once.
-const REQUESTS: usize = 16;
-/// How many attributes a condition compares; of an item with more the others are not looked at again.
-const MOST_GUARDS: usize = 140;
+use whimbrel_store::{BeforeImage, BeforeImages, Doomed, Result, StoreError, StoreErrorKind, Undone};
 
 /// Undoes one run in one table.
-pub(crate) struct Restoring<'a> {
-    pub(crate) connector: &'a Connector,
-    pub(crate) pacer: &'a Pacer,
-    pub(crate) request: &'a WriteRequest,
-    pub(crate) layout: &'a Layout,
-    pub(crate) context: &'a RunContext,
-}
+pub(crate) struct Restoring<'a>(pub(crate) Conditional<'a>);
 
 /// An item that is to be put back in the place of what was just read.
 struct Return {
@@ -49,7 +36,7 @@ impl Restoring<'_> {
     /// # Errors
     /// The store fails, or an image cannot be read; some items may have been brought back.
     pub(crate) async fn undo(&self, images: &Arc<dyn BeforeImages>, act: bool) -> Result<Undone> {
-        let connection = self.connector.connection().await?;
+        let connection = self.0.connector.connection().await?;
         let mut undone = Undone { nothing_kept: true, ..Undone::default() };
         let mut after = None;
         loop {
@@ -69,7 +56,7 @@ impl Restoring<'_> {
         undone: &mut Undone,
     ) -> Result<()> {
         let (table, layout, context, tally) =
-            (self.request.table.as_str(), self.layout, self.context, &Tally::default());
+            (self.0.request.table.as_str(), self.0.layout, self.0.context, &Tally::default());
         let keys = images.iter().map(|image| self.item(&image.key_text)).collect::<Result<Vec<_>>>()?;
         let mut patience = Patience::new(None, context.retry_for, &context.stop, Some(&context.meter));
         let gets = Gets { connection, table, layout, context, tally };
@@ -97,8 +84,7 @@ impl Restoring<'_> {
         if !act {
             return Ok(());
         }
-        let Self { connector, pacer, request, .. } = *self;
-        let deleted = Deletion { connector, pacer, request, layout, context }.of(&gone).await?;
+        let deleted = Deletion(self.0).of(&gone).await?;
         for (place, _) in deleted.left {
             undone.removed -= 1;
             gone.get(place).into_iter().for_each(|doomed| conflict(undone, doomed.key.clone()));
@@ -125,13 +111,13 @@ impl Restoring<'_> {
             attributes.into_iter().map(attribute).collect::<Option<Item>>()
         };
         parse().ok_or_else(|| {
-            let context = format!("a before-image of table \"{}\" cannot be read", self.request.table);
-            StoreError::new(StoreErrorKind::Internal, self.connector.name(), context)
+            let context = format!("a before-image of table \"{}\" cannot be read", self.0.request.table);
+            StoreError::new(StoreErrorKind::Internal, self.0.connector.name(), context)
         })
     }
 
     fn print(&self, item: &Item) -> u128 {
-        self.layout.fingerprint(item, &Ignore::default(), &self.context.fingerprint_key).record
+        self.0.layout.fingerprint(item, &Ignore::default(), &self.0.context.fingerprint_key).record
     }
 
     /// Puts one item back; its key, where it was changed in the meantime.
@@ -141,55 +127,31 @@ impl Restoring<'_> {
         one: &Return,
         tally: &Tally,
     ) -> std::result::Result<Option<Map<String, Value>>, Impatience> {
-        let context = self.context;
-        let mut patience =
-            Patience::new(Some(self.pacer), context.retry_for, &context.stop, Some(&context.meter));
+        // What cannot be compared whole could be somebody's by now: it stays as it is.
+        let Some(unchanged) = Unchanged::of(&one.now) else { return Ok(Some(shown(&one.key))) };
         let units = limits::write_units(size(&one.item).max(size(&one.now)));
-        let estimate = write_units(units * limits::bytes(1 + 2 * self.layout.indexes.len()));
-        let permit = self.pacer.acquire(estimate.write_units, &context.stop, &context.stop).await;
-        let permit = permit.ok_or(Impatience::Stopped)?;
-        context.budget.reserve(estimate).map_err(Impatience::Spent)?;
-        let answer = persistently(&mut patience, || self.send(connection, one).boxed()).await;
-        let used = match &answer {
-            Ok((_, used)) => used.unwrap_or(estimate),
-            Err(_) => Capacity::default(),
-        };
-        tally.settle(context, estimate, used);
-        permit.used(used.write_units);
-        let (is_back, _) = answer?;
-        permit.answered(1);
+        let units = units * limits::bytes(1 + 2 * self.0.layout.indexes.len());
+        let is_back = self.0.send(units, tally, || self.send(connection, one, &unchanged).boxed()).await?;
         Ok((!is_back).then(|| shown(&one.key)))
     }
 
     /// Sends one request: whether the item is back, and what that used.
-    async fn send(
-        &self,
-        connection: &Connection,
-        one: &Return,
-    ) -> std::result::Result<(bool, Option<Capacity>), Failure> {
-        let mut request = connection.client.put_item().table_name(&self.request.table);
-        request = request.set_item(Some(one.item.clone()));
-        let mut conditions = Vec::new();
-        for (number, (name, value)) in one.now.iter().take(MOST_GUARDS).enumerate() {
-            conditions.push(format!("#{number}=:{number}"));
-            request = request
-                .expression_attribute_names(format!("#{number}"), name)
-                .expression_attribute_values(format!(":{number}"), value.clone());
-        }
-        request = request.condition_expression(conditions.join(" AND "));
+    async fn send(&self, connection: &Connection, one: &Return, unchanged: &Unchanged) -> Sent {
+        let request = connection.client.put_item().table_name(&self.0.request.table);
+        let request = request
+            .set_item(Some(one.item.clone()))
+            .set_expression_attribute_names(Some(unchanged.names.clone()))
+            .set_expression_attribute_values(Some(unchanged.values.clone()))
+            .condition_expression(&unchanged.condition);
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
-            Ok(output) => {
-                let consumed = output.consumed_capacity;
-                let used = Capacity { write_units: units(consumed.as_slice()), ..Capacity::default() };
-                Ok((true, consumed.map(|_| used)))
-            }
+            Ok(output) => Ok((true, used(output.consumed_capacity))),
             Err(error) => {
                 let failure = connection.failure(error).await;
                 if failure.fault != Fault::Exists {
                     return Err(failure);
                 }
                 // An earlier request, whose answer was lost, may have done it.
-                let get = connection.client.get_item().table_name(&self.request.table);
+                let get = connection.client.get_item().table_name(&self.0.request.table);
                 let get = get.set_key(Some(one.key.clone())).consistent_read(true).send().await;
                 match get {
                     Ok(output) => {
@@ -204,13 +166,9 @@ impl Restoring<'_> {
     }
 
     fn failed(&self, impatience: Impatience) -> StoreError {
-        let doing = format!("cannot undo what was written into table \"{}\"", self.request.table);
-        impatience.into_error(self.connector.name(), doing)
+        let doing = format!("cannot undo what was written into table \"{}\"", self.0.request.table);
+        impatience.into_error(self.0.connector.name(), doing)
     }
-}
-
-fn size(item: &Item) -> u64 {
-    item.iter().map(|(name, value)| limits::bytes(name.len()) + limits::size(value)).sum()
 }
 
 fn shown(key: &Item) -> Map<String, Value> {

@@ -5,28 +5,13 @@
 
 use crate::template::literal;
 use serde_json::Value;
-
-/// A step from a value to what lies in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Field(String),
-    Each,
-    Element(usize),
-}
+use whimbrel_model::place::{self, Step, below};
 
 /// The places within one column, as paths of at least one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Within(Vec<Vec<Step>>);
 
 type Paths<'a> = Vec<&'a [Step]>;
-
-/// What becomes of a child.
-enum Below<'a> {
-    /// It is left out itself.
-    LeftOut,
-    /// Places within it are.
-    Paths(Paths<'a>),
-}
 
 impl Within {
     /// The places that paths name within a column. A path that is a column's whole name means that column.
@@ -40,14 +25,14 @@ impl Within {
         });
         let steps = inside.map(|(path, rest)| {
             let message = || format!("\"{path}\" is no path; write `name`, `name.field` or `name[*].field`");
-            parse(rest).ok_or_else(message)
+            place::steps(rest).ok_or_else(message)
         });
         steps.collect::<Result<_, _>>().map(Self)
     }
 
     /// The column that a path is about.
     pub(crate) fn column(path: &str) -> &str {
-        &path[..path.find(['.', '[']).unwrap_or(path.len())]
+        place::split(path).0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,7 +45,7 @@ impl Within {
 
     /// A document without these places.
     pub(crate) fn prune(&self, document: Value) -> Value {
-        prune(document, &self.paths())
+        place::prune(document, &self.paths())
     }
 
     /// An expression for a document without these places; `document` is one of a `jsonb`.
@@ -69,71 +54,8 @@ impl Within {
     }
 }
 
-fn parse(mut rest: &str) -> Option<Vec<Step>> {
-    let mut steps = Vec::new();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            steps.push(Step::Field(after.get(..end).filter(|field| !field.is_empty())?.to_owned()));
-            rest = &after[end..];
-        } else {
-            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-            steps.push(if index == "*" { Step::Each } else { Step::Element(index.parse().ok()?) });
-            rest = after;
-        }
-    }
-    Some(steps)
-}
-
-fn below<'p>(paths: &Paths<'p>, is_child: impl Fn(&Step) -> bool) -> Below<'p> {
-    let mut rest = Vec::new();
-    for path in paths {
-        match path {
-            [step] if is_child(step) => return Below::LeftOut,
-            [step, more @ ..] if is_child(step) => rest.push(more),
-            _ => {}
-        }
-    }
-    Below::Paths(rest)
-}
-
-fn element(position: usize) -> impl Fn(&Step) -> bool {
-    move |step| match step {
-        Step::Each => true,
-        Step::Element(wanted) => *wanted == position,
-        Step::Field(_) => false,
-    }
-}
-
-fn prune(value: Value, paths: &Paths<'_>) -> Value {
-    if paths.is_empty() {
-        return value;
-    }
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.into_iter().filter_map(|(name, value)| {
-                match below(paths, |step| matches!(step, Step::Field(field) if *field == name)) {
-                    Below::LeftOut => None,
-                    Below::Paths(rest) => Some((name, prune(value, &rest))),
-                }
-            });
-            Value::Object(kept.collect())
-        }
-        Value::Array(values) => {
-            let kept = values.into_iter().enumerate().filter_map(|(position, value)| {
-                match below(paths, element(position)) {
-                    Below::LeftOut => None,
-                    Below::Paths(rest) => Some(prune(value, &rest)),
-                }
-            });
-            Value::Array(kept.collect())
-        }
-        value => value,
-    }
-}
-
 /// Each level names its document, so that the expression is as long as the paths are.
-fn sql(document: &str, paths: &Paths<'_>, depth: usize) -> String {
+fn sql(document: &str, paths: &[&[Step]], depth: usize) -> String {
     if paths.is_empty() {
         return document.to_owned();
     }
@@ -146,7 +68,7 @@ fn sql(document: &str, paths: &Paths<'_>, depth: usize) -> String {
     )
 }
 
-fn object(x: &str, paths: &Paths<'_>, depth: usize) -> String {
+fn object(x: &str, paths: &[&[Step]], depth: usize) -> String {
     let mut names: Vec<&str> = paths
         .iter()
         .filter_map(
@@ -159,9 +81,9 @@ fn object(x: &str, paths: &Paths<'_>, depth: usize) -> String {
     for name in names {
         // A document holds no U+0000, nor a name of a field in it.
         let Some(quoted) = literal(name) else { continue };
-        made = match below(paths, |step| matches!(step, Step::Field(field) if field == name)) {
-            Below::LeftOut => format!("({made} - {quoted}::pg_catalog.text)"),
-            Below::Paths(rest) => {
+        made = match below(paths, |step| step.is_field(name)) {
+            None => format!("({made} - {quoted}::pg_catalog.text)"),
+            Some(rest) => {
                 let inner = sql(&format!("({x} -> {quoted})"), &rest, depth + 1);
                 format!(
                     "CASE WHEN {x} -> {quoted} IS NULL THEN {made} \
@@ -173,8 +95,8 @@ fn object(x: &str, paths: &Paths<'_>, depth: usize) -> String {
     made
 }
 
-fn array(x: &str, paths: &Paths<'_>, depth: usize) -> String {
-    if matches!(below(paths, |step| *step == Step::Each), Below::LeftOut) {
+fn array(x: &str, paths: &[&[Step]], depth: usize) -> String {
+    if below(paths, |step| *step == Step::Each).is_none() {
         return "'[]'::pg_catalog.jsonb".to_owned();
     }
     let mut numbers: Vec<usize> = paths
@@ -183,16 +105,15 @@ fn array(x: &str, paths: &Paths<'_>, depth: usize) -> String {
         .collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let each = |is_child: &dyn Fn(&Step) -> bool| match below(paths, is_child) {
-        Below::LeftOut => None,
-        Below::Paths(rest) => Some(sql(&format!("e{depth}.v"), &rest, depth + 1)),
+    let each = |is_child: &dyn Fn(&Step) -> bool| {
+        below(paths, is_child).map(|rest| sql(&format!("e{depth}.v"), &rest, depth + 1))
     };
     let rest = each(&|step| *step == Step::Each).unwrap_or_default();
     let (mut cases, mut left_out) = (String::new(), Vec::new());
     for number in numbers {
         // Numbers count from 1 there.
         let at = number + 1;
-        match each(&element(number)) {
+        match each(&|step| step.is_element(number)) {
             None => left_out.push(at.to_string()),
             Some(one) => cases += &format!(" WHEN e{depth}.n = {at} THEN {one}"),
         }

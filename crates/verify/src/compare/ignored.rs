@@ -1,24 +1,7 @@
 //! What `ignore` leaves out of records as people are shown them: columns, and places within documents.
 
-use serde_json::{Map, Value};
-
-/// A step from a value to what lies in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Field(String),
-    Each,
-    Element(usize),
-}
-
-impl Step {
-    fn is_field(&self, name: &str) -> bool {
-        matches!(self, Self::Field(field) if field == name)
-    }
-
-    fn is_element(&self, position: usize) -> bool {
-        matches!(self, Self::Each) || *self == Self::Element(position)
-    }
-}
+use serde_json::Value;
+use whimbrel_model::place::{self, Step};
 
 /// The paths under `ignore` of a flow: `updated_at`, `questions[*].updated_at`, `meta.counts[0]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +15,9 @@ impl Ignored {
     /// Of the spec's paths; what cannot be read the target has refused.
     pub(crate) fn new(paths: Vec<String>) -> Self {
         let within = paths.iter().filter_map(|path| {
-            let (column, rest) = path.split_at(path.find(['.', '['])?);
-            Some((column.to_owned(), steps(rest)?))
+            let (column, rest) = place::split(path);
+            let steps = place::steps(rest).filter(|steps| !steps.is_empty())?;
+            Some((column.to_owned(), steps))
         });
         Self { within: within.collect(), columns: paths }
     }
@@ -46,57 +30,7 @@ impl Ignored {
     /// A column's value without what is left out within it.
     pub(crate) fn prune(&self, column: &str, value: Value) -> Value {
         let paths = self.within.iter().filter(|(name, _)| name == column);
-        prune(value, &paths.map(|(_, steps)| steps.as_slice()).collect::<Vec<_>>())
-    }
-}
-
-fn steps(mut rest: &str) -> Option<Vec<Step>> {
-    let mut steps = Vec::new();
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(['.', '[']).unwrap_or(after.len());
-            steps.push(Step::Field(after.get(..end).filter(|field| !field.is_empty())?.to_owned()));
-            rest = &after[end..];
-        } else {
-            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-            steps.push(if index == "*" { Step::Each } else { Step::Element(index.parse().ok()?) });
-            rest = after;
-        }
-    }
-    Some(steps)
-}
-
-/// What remains of the paths below a child; `None` where the child itself is left out.
-fn below<'p>(paths: &[&'p [Step]], is_child: impl Fn(&Step) -> bool) -> Option<Vec<&'p [Step]>> {
-    let mut rest = Vec::new();
-    for path in paths {
-        match path {
-            [step] if is_child(step) => return None,
-            [step, more @ ..] if is_child(step) => rest.push(more),
-            _ => {}
-        }
-    }
-    Some(rest)
-}
-
-fn prune(value: Value, paths: &[&[Step]]) -> Value {
-    match value {
-        value if paths.is_empty() => value,
-        Value::Object(fields) => {
-            let kept = fields.into_iter().filter_map(|(name, value)| {
-                let rest = below(paths, |step| step.is_field(&name))?;
-                Some((name, prune(value, &rest)))
-            });
-            Value::Object(kept.collect::<Map<_, _>>())
-        }
-        Value::Array(values) => {
-            let kept = values.into_iter().enumerate().filter_map(|(position, value)| {
-                let rest = below(paths, |step| step.is_element(position))?;
-                Some(prune(value, &rest))
-            });
-            Value::Array(kept.collect())
-        }
-        value => value,
+        place::prune(value, &paths.map(|(_, steps)| steps.as_slice()).collect::<Vec<_>>())
     }
 }
 
