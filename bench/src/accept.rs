@@ -131,7 +131,7 @@ fn wants_capacity(body: &str) -> bool {
 }
 
 /// One unit for each put: items are smaller than 1 KB.
-fn batch_written(body: &str) -> String {
+pub(crate) fn batch_written(body: &str) -> String {
     if !wants_capacity(body) {
         return r#"{"UnprocessedItems":{}}"#.to_owned();
     }
@@ -145,7 +145,7 @@ fn batch_written(body: &str) -> String {
 }
 
 /// A success for each statement, and a unit.
-fn statements_executed(body: &str) -> String {
+pub(crate) fn statements_executed(body: &str) -> String {
     let count = body.matches("\"Statement\":\"").count();
     let list = |entry: &str| vec![entry; count].join(",");
     let mut answer = format!("{{\"Responses\":[{}]", list("{}"));

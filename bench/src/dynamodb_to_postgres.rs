@@ -38,9 +38,9 @@ impl DynamoDbToPostgres {
         let outcome = self.run(bench, &served.url).await?;
         load::remove(server).await?;
         let limits = vec![
-            Limit { what: "pages to a bare client", records_per_second: scanned.items_per_second },
-            Limit { what: "COPY of a bare client", records_per_second: loaded },
-            Limit { what: "both at once", records_per_second: both },
+            Limit::part("pages to a bare client", scanned.items_per_second),
+            Limit::part("COPY of a bare client", loaded),
+            Limit::part("both at once", both),
         ];
         Ok(Measurement { route: self.name(), outcome, limits })
     }

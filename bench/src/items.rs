@@ -20,7 +20,8 @@ pub(crate) const TRANSFORM: &str = "SELECT 'FEED#' || id AS pk, 'METADATA' AS sk
 /// The columns, as they are read raw.
 pub(crate) const COLUMNS: &str = "id, author_id, created_at, title, html_contents";
 
-const SCHEMA: &str = "CREATE TABLE items (id bigint PRIMARY KEY, author_id bigint NOT NULL, \
+/// What makes the table of rows.
+pub(crate) const SCHEMA: &str = "CREATE TABLE items (id bigint PRIMARY KEY, author_id bigint NOT NULL, \
                       created_at bigint NOT NULL, title text NOT NULL, html_contents text NOT NULL)";
 
 /// Connects to the database with the rows; its errors end the client's requests.

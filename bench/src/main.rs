@@ -6,13 +6,19 @@
 //! little.
 
 mod accept;
+mod changed;
+mod chroma_to_postgres;
 mod connection;
 mod copy;
 mod dynamodb_to_postgres;
 mod hammer;
 mod items;
 mod load;
+mod pace;
+mod partitions;
+mod peer;
 mod postgres_to_dynamodb;
+mod postgres_to_file;
 mod process;
 mod program;
 mod replay;
@@ -109,7 +115,13 @@ fn run(arguments: Run) -> Result<()> {
     }
     let whimbrel = arguments.whimbrel.canonicalize();
     let whimbrel = whimbrel.map_err(|error| format!("{}: {error}", arguments.whimbrel.display()))?;
-    let mut bench = Bench { rows: arguments.rows, whimbrel, postgres: arguments.postgres, source: None };
+    let mut bench = Bench {
+        rows: arguments.rows,
+        whimbrel,
+        postgres: arguments.postgres,
+        source: None,
+        full_write: None,
+    };
     // Processes are started by this thread alone: they end with it, see `process`.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let measured = runtime.block_on(async {

@@ -61,8 +61,8 @@ impl PostgresToDynamoDb {
         let served = Served::start(self.server, 0)?;
         let outcome = self.run(bench, &served.url).await?;
         let limits = vec![
-            Limit { what: "COPY to a bare client", records_per_second: source },
-            Limit { what: "requests of a bare client", records_per_second: target },
+            Limit::part("COPY to a bare client", source),
+            Limit::part("requests of a bare client", target),
         ];
         Ok(Measurement { route: self.name(), outcome, limits })
     }

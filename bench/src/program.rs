@@ -68,6 +68,15 @@ pub(crate) fn judge(watched: &Watched, rows: u64) -> Result<Outcome> {
     }))
 }
 
+/// The counts of a run.
+///
+/// # Errors
+/// Its summary cannot be read.
+pub(crate) fn totals(watched: &Watched) -> Result<Value> {
+    let mut summary: Value = serde_json::from_str(&watched.out)?;
+    Ok(summary["totals"].take())
+}
+
 /// The error that whimbrel has said, in one line.
 pub(crate) fn last_error(err: &str) -> String {
     let error = err.lines().rev().find_map(|line| line.strip_prefix("error: "));

@@ -3,9 +3,9 @@
 //! The table holds as many items as it is told to, and takes no room: every page is made out of one that is prepared,
 //! with keys that grow. It answers what a scan asks, and refuses what it would have to look into items for.
 //!
-//! It is as fast as it can be, or as fast as so many of DynamoDB's partitions: each gives 3,000 read units a second, a
-//! unit being 8 KB where reads need not be consistent.
+//! It is as fast as it can be, or as fast as so many of DynamoDB's partitions.
 
+use crate::pace::{Pace, READ_UNITS_PER_SECOND, read_units};
 use crate::template::{FIRST, Template};
 use crate::{Result, items};
 use axum::Router;
@@ -15,32 +15,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::ListenerExt as _;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 
 /// Items of a page: as many as fit into the 1 MB that DynamoDB reads at a time.
 pub(crate) const PAGE_ITEMS: u64 = 3_500;
 /// As DynamoDB counts an item.
-const ITEM_BYTES: u64 = 299;
+pub(crate) const ITEM_BYTES: u64 = 299;
 
 /// What an error has for its code and message.
-type Refused = (&'static str, String);
-
-/// Items that a partition gives a second.
-const PARTITION_ITEMS_PER_SECOND: u64 = 3_000 * 8_192 / ITEM_BYTES;
+pub(crate) type Refused = (&'static str, String);
 
 struct Table {
     items: u64,
     page: Template,
     pace: Option<Pace>,
-}
-
-/// When the next page may be given, and how long each item delays the one behind it.
-struct Pace {
-    next: Mutex<Instant>,
-    an_item: Duration,
 }
 
 /// Serves for ever; `partitions`: not faster than so many.
@@ -57,13 +46,19 @@ pub(crate) async fn serve(listener: TcpListener, items: u64, partitions: Option<
 async fn respond(State(table): State<Arc<Table>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
-    let (status, body) = match table.answer(operation, &body) {
-        Ok((body, items)) => {
-            if let Some(pace) = &table.pace {
-                tokio::time::sleep_until(pace.due(items)).await;
-            }
-            (StatusCode::OK, body)
-        }
+    let answer = table.answer(operation, &body);
+    if let (Ok((_, items)), Some(pace)) = (&answer, &table.pace)
+        && *items > 0
+    {
+        tokio::time::sleep_until(pace.due(read_units(items * ITEM_BYTES, false))).await;
+    }
+    reply(answer.map(|(body, _)| body))
+}
+
+/// What is sent: an answer's body or an error.
+pub(crate) fn reply(answer: std::result::Result<Vec<u8>, Refused>) -> Response {
+    let (status, body) = match answer {
+        Ok(body) => (StatusCode::OK, body),
         Err((code, message)) => {
             let kind = format!("com.amazonaws.dynamodb.v20120810#{code}");
             (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message}).to_string().into_bytes())
@@ -72,15 +67,23 @@ async fn respond(State(table): State<Arc<Table>>, headers: HeaderMap, body: Byte
     (status, [(header::CONTENT_TYPE, "application/x-amz-json-1.0")], body).into_response()
 }
 
+/// A table of so many items, as `DescribeTable` has it.
+pub(crate) fn description(items: u64) -> Value {
+    let name = items::TABLE;
+    json!({
+        "TableName": name, "TableStatus": "ACTIVE", "ItemCount": items, "TableSizeBytes": items * ITEM_BYTES,
+        "TableArn": format!("arn:aws:dynamodb:us-east-1:000000000000:table/{name}"),
+        "TableId": "00000000-0000-4000-8000-000000000000",
+        "CreationDateTime": 1_735_689_600,
+        "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
+        "KeySchema": items::key_schema(), "AttributeDefinitions": items::attribute_definitions(),
+    })
+}
+
 impl Table {
     fn new(items: u64, partitions: Option<u32>) -> Self {
         let make = |number| format!("{},", items::item(number)).into_bytes();
-        let pace = partitions.map(|partitions| Pace {
-            next: Mutex::new(Instant::now()),
-            an_item: Duration::from_secs(1)
-                / partitions
-                / u32::try_from(PARTITION_ITEMS_PER_SECOND).unwrap_or(1),
-        });
+        let pace = partitions.map(|partitions| Pace::new(partitions * READ_UNITS_PER_SECOND));
         Self { items, page: Template::new(PAGE_ITEMS, make), pace }
     }
 
@@ -94,23 +97,10 @@ impl Table {
             "DescribeTable" | "Scan" if request["TableName"] != items::TABLE => {
                 Err(("ResourceNotFoundException", "Requested resource not found".to_owned()))
             }
-            "DescribeTable" => Ok((json!({ "Table": self.description() }).to_string().into_bytes(), 0)),
+            "DescribeTable" => Ok((json!({ "Table": description(self.items) }).to_string().into_bytes(), 0)),
             "Scan" => self.scan(&request),
             other => Err(("UnknownOperationException", format!("{other} is not answered here"))),
         }
-    }
-
-    fn description(&self) -> Value {
-        let name = items::TABLE;
-        json!({
-            "TableName": name, "TableStatus": "ACTIVE",
-            "ItemCount": self.items, "TableSizeBytes": self.items * ITEM_BYTES,
-            "TableArn": format!("arn:aws:dynamodb:us-east-1:000000000000:table/{name}"),
-            "TableId": "00000000-0000-4000-8000-000000000000",
-            "CreationDateTime": 1_735_689_600,
-            "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
-            "KeySchema": items::key_schema(), "AttributeDefinitions": items::attribute_definitions(),
-        })
     }
 
     fn scan(&self, request: &Value) -> std::result::Result<(Vec<u8>, u64), Refused> {
@@ -138,8 +128,7 @@ impl Table {
             // The comma behind the last item.
             page.pop();
         }
-        #[expect(clippy::cast_precision_loss, reason = "a page holds few items")]
-        let units = (count * ITEM_BYTES).div_ceil(4096) as f64 / 2.0;
+        let units = read_units(count * ITEM_BYTES, false);
         let mut rest = json!({
             "Count": count, "ScannedCount": count,
             "ConsumedCapacity": {"TableName": items::TABLE, "CapacityUnits": units},
@@ -150,15 +139,6 @@ impl Table {
         page.extend_from_slice(b"],");
         page.extend_from_slice(&rest.to_string().as_bytes()[1..]);
         (page, count)
-    }
-}
-
-impl Pace {
-    /// When a page of so many items may be given. Time in which nobody asked is lost.
-    fn due(&self, items: u64) -> Instant {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = (*next).max(Instant::now()) + self.an_item * u32::try_from(items).unwrap_or(u32::MAX);
-        *next
     }
 }
 
@@ -217,18 +197,5 @@ mod tests {
         assert_eq!(refused.0, "ValidationException");
         let other = table.answer("DescribeTable", br#"{"TableName": "other"}"#).unwrap_err();
         assert_eq!(other.0, "ResourceNotFoundException");
-    }
-
-    #[test]
-    fn pages_are_given_at_the_pace_of_their_partitions() {
-        let pace = Table::new(1, Some(2)).pace.unwrap();
-        let (first, second) = (pace.due(PAGE_ITEMS), pace.due(2 * PAGE_ITEMS));
-        let asked =
-            Duration::from_secs(2 * PAGE_ITEMS) / (2 * u32::try_from(PARTITION_ITEMS_PER_SECOND).unwrap());
-        assert!(
-            (second - first).abs_diff(asked) < Duration::from_millis(1),
-            "{:?} {asked:?}",
-            second - first
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! What was measured, as a table and as JSON.
 
-use crate::route::{Figures, Limit, Measurement, Outcome};
+use crate::route::{Clock, Figures, Limit, Measurement, Outcome};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,12 +20,17 @@ fn cpu_us(rows: u64, figures: &Figures) -> Option<f64> {
 
 /// How near whimbrel comes to a limit.
 fn ratio(rows: u64, figures: &Figures, limit: &Limit) -> f64 {
-    rate(rows, figures.run) / limit.records_per_second.max(1e-9)
+    let time = match limit.by {
+        Clock::Run => figures.run,
+        Clock::Wall => figures.wall,
+    };
+    rate(rows, time) / limit.records_per_second.max(1e-9)
 }
 
-/// The least of the limits.
+/// The least of the limits, which peers are not.
 fn least(measured: &Measurement) -> Option<&Limit> {
-    measured.limits.iter().min_by(|one, other| one.records_per_second.total_cmp(&other.records_per_second))
+    let limits = measured.limits.iter().filter(|limit| !limit.is_peer);
+    limits.min_by(|one, other| one.records_per_second.total_cmp(&other.records_per_second))
 }
 
 /// One JSON object.
@@ -37,7 +42,10 @@ pub(crate) fn json(rows: u64, measured: &[Measurement]) -> Value {
         };
         let limit = |limit: &Limit| {
             let of = figures.map(|figures| ratio(rows, figures, limit));
-            json!({"what": limit.what, "records_per_second": limit.records_per_second, "reached": of})
+            json!({
+                "what": limit.what, "records_per_second": limit.records_per_second, "reached": of,
+                "is_peer": limit.is_peer,
+            })
         };
         let limits: Vec<_> = measured.limits.iter().map(limit).collect();
         let mut route = json!({"route": measured.route, "limits": limits});
@@ -139,10 +147,8 @@ mod tests {
     use super::*;
 
     fn measured(outcome: Outcome) -> Measurement {
-        let limits = vec![
-            Limit { what: "reading", records_per_second: 1e6 },
-            Limit { what: "writing", records_per_second: 5e4 },
-        ];
+        let limits =
+            vec![Limit::part("reading", 1e6), Limit::part("writing", 5e4), Limit::process("a peer", 1e4)];
         Measurement { route: "a-b".to_owned(), outcome, limits }
     }
 
@@ -163,6 +169,7 @@ mod tests {
         assert_eq!(route["cpu_us_per_record"], json!(20.0));
         assert_eq!(route["of_limit"], json!(0.5));
         assert_eq!(route["limits"][0]["reached"], json!(0.025));
+        assert_eq!(route["limits"][2]["reached"], json!(2.0), "whole processes are compared");
     }
 
     #[test]
@@ -171,10 +178,13 @@ mod tests {
         let text = table(1_234_567, &rows);
         assert!(
             text.starts_with("1,234,567 records")
-                && text.contains("a-b: not yet; reading 1,000,000/s, writing 50,000/s"),
+                && text.contains("a-b: not yet; reading 1,000,000/s, writing 50,000/s, a peer 10,000/s"),
             "{text}"
         );
         assert!(text.contains("308,642") && text.contains("refused"), "{text}");
-        assert!(text.contains("reading 1,000,000/s (31 %), writing 50,000/s (617 %)"), "{text}");
+        assert!(
+            text.contains("reading 1,000,000/s (31 %), writing 50,000/s (617 %), a peer 10,000/s (2469 %)"),
+            "{text}"
+        );
     }
 }

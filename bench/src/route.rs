@@ -1,9 +1,12 @@
 //! The routes that are measured, and what is known of one afterwards.
 
 use crate::Result;
+use crate::changed::{Changed, Compare};
+use crate::chroma_to_postgres::{ChromaToPostgres, Tables};
 use crate::dynamodb_to_postgres::DynamoDbToPostgres;
 use crate::load::Shape;
 use crate::postgres_to_dynamodb::{Mode, PostgresToDynamoDb};
+use crate::postgres_to_file::PostgresToFile;
 use crate::serve::Kind;
 use crate::sqlite_to_postgres::SqliteToPostgres;
 use futures::future::BoxFuture;
@@ -24,7 +27,14 @@ pub(crate) const TABLE: &[&dyn Route] = &[
     &DynamoDbToPostgres { server: Kind::Replay, shape: Shape::Derived },
     &DynamoDbToPostgres { server: Kind::OnePartition, shape: Shape::Derived },
     &DynamoDbToPostgres { server: Kind::TwoPartitions, shape: Shape::Derived },
+    &PostgresToFile { format: "parquet" },
+    &PostgresToFile { format: "ndjson" },
+    &PostgresToFile { format: "csv" },
     &SqliteToPostgres,
+    &ChromaToPostgres { tables: Tables::Plain },
+    &ChromaToPostgres { tables: Tables::Langchain },
+    &Changed { compare: Compare::Target },
+    &Changed { compare: Compare::Journal },
 ];
 
 /// From somewhere to somewhere, in some mode.
@@ -46,6 +56,8 @@ pub(crate) struct Bench {
     pub(crate) postgres: String,
     /// Rows a second that PostgreSQL can give at most, as soon as it is filled and measured.
     pub(crate) source: Option<f64>,
+    /// Records a second that whimbrel writes into a table of DynamoDB's pace, as soon as that is measured.
+    pub(crate) full_write: Option<f64>,
 }
 
 /// A route that was measured.
@@ -55,11 +67,41 @@ pub(crate) struct Measurement {
     pub(crate) limits: Vec<Limit>,
 }
 
-/// What a part of the way allows when nothing else is done.
+/// What whimbrel is compared with: what a part of the way allows when nothing else is done, or another program.
 pub(crate) struct Limit {
     /// What was done, in a few words.
     pub(crate) what: &'static str,
     pub(crate) records_per_second: f64,
+    /// What is measured of whimbrel beside it.
+    pub(crate) by: Clock,
+    /// Another program that moves the records, or another way for whimbrel to do so, not a limit.
+    pub(crate) is_peer: bool,
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The moving of the records.
+    Run,
+    /// A process from start to end.
+    Wall,
+}
+
+impl Limit {
+    /// What a part of the way allows.
+    pub(crate) fn part(what: &'static str, records_per_second: f64) -> Self {
+        Self { what, records_per_second, by: Clock::Run, is_peer: false }
+    }
+
+    /// A peer, by the clock of the moving alone.
+    pub(crate) fn peer(what: &'static str, records_per_second: f64) -> Self {
+        Self { what, records_per_second, by: Clock::Run, is_peer: true }
+    }
+
+    /// A peer, by the time of its process.
+    pub(crate) fn process(what: &'static str, records_per_second: f64) -> Self {
+        Self { what, records_per_second, by: Clock::Wall, is_peer: true }
+    }
 }
 
 /// What became of whimbrel.

@@ -1,7 +1,7 @@
 //! Servers with the DynamoDB API, each in a process of its own.
 
 use crate::process::{Bound, bound_to_us};
-use crate::{Result, accept, answer, items, replay, template};
+use crate::{Result, accept, answer, items, partitions, replay, template};
 use dynoxide::{Database, ImportOptions};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader};
@@ -25,7 +25,12 @@ pub(crate) enum Kind {
     OnePartition,
     /// The same, as fast as two of them
     TwoPartitions,
+    /// A table that gives pages and items as fast as eight of them, takes every write at their pace, and keeps none
+    EightPartitions,
 }
+
+/// How many of DynamoDB's partitions [`Kind::EightPartitions`] is as fast as.
+pub(crate) const PARTITIONS: u32 = 8;
 
 impl Kind {
     /// What it is called here and on the command line.
@@ -36,6 +41,7 @@ impl Kind {
             Self::Replay => "replay",
             Self::OnePartition => "one-partition",
             Self::TwoPartitions => "two-partitions",
+            Self::EightPartitions => "eight-partitions",
         }
     }
 }
@@ -47,6 +53,7 @@ impl Kind {
             Self::Dynoxide | Self::Accept | Self::Replay => None,
             Self::OnePartition => Some(1),
             Self::TwoPartitions => Some(2),
+            Self::EightPartitions => Some(PARTITIONS),
         }
     }
 }
@@ -75,6 +82,10 @@ pub(crate) fn serve(kind: Kind, port: u16, items: u64) -> Result<()> {
                 Kind::Replay | Kind::OnePartition | Kind::TwoPartitions => {
                     answer(&url);
                     replay::serve(listener, items, kind.partitions()).await
+                }
+                Kind::EightPartitions => {
+                    answer(&url);
+                    partitions::serve(listener, items, PARTITIONS).await
                 }
             }
         };

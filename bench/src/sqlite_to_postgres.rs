@@ -1,9 +1,11 @@
-//! SQLite → PostgreSQL: a file copied whole, beside a bare COPY of the same rows and, where it is there, pgloader.
+//! SQLite → PostgreSQL: a file copied whole, beside COPY of the same rows and, where they are
+//! there, ADBC's drivers and pgloader.
 
+use crate::peer::{self, per_second};
 use crate::process::{bound_to_us, watch};
 use crate::program::{self, judge};
 use crate::route::{Bench, Limit, Measurement, Outcome, Route};
-use crate::{Result, load};
+use crate::{Result, load, say};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, SinkExt as _, TryStreamExt as _};
 use rusqlite::Connection;
@@ -11,7 +13,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_postgres::Client;
 
 /// The table's name.
@@ -44,18 +46,18 @@ impl SqliteToPostgres {
         let outcome = judge(&watched, bench.rows)?;
         let mut limits = Vec::new();
         if let Outcome::Done(_) = outcome {
-            let (rows, definition) = keep(bench, &folder.path().join("rows.bin")).await?;
+            let rows_path = folder.path().join("rows.bin");
+            let (rows, definition) = keep(bench, &rows_path).await?;
             if rows != bench.rows {
                 let said = format!("{} rows were to arrive, the table holds {rows}", bench.rows);
                 return Ok(Measurement { route: self.name(), outcome: Outcome::Failed(said), limits });
             }
-            let what = "COPY of the same rows from a file, one connection";
-            let records_per_second = bare(bench, &folder.path().join("rows.bin"), &definition).await?;
-            limits.push(Limit { what, records_per_second });
+            let rate = bare(bench, &rows_path, &definition).await?;
+            limits.push(Limit::part("COPY of the same rows from a file, one connection", rate));
+            limits.extend(psql(bench, folder.path(), &definition).await?);
         }
-        if let Some(records_per_second) = pgloader(bench, folder.path(), &path).await? {
-            limits.push(Limit { what: "pgloader, the whole process", records_per_second });
-        }
+        limits.extend(adbc(bench, folder.path(), &path).await?);
+        limits.extend(pgloader(bench, folder.path(), &path).await?);
         load::remove(&bench.postgres).await?;
         Ok(Measurement { route: self.name(), outcome, limits })
     }
@@ -94,7 +96,6 @@ async fn keep(bench: &Bench, path: &Path) -> Result<(u64, String)> {
 }
 
 /// Rows a second of a client that only sends the file, as `psql` does with `\copy`.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn bare(bench: &Bench, path: &Path, definition: &str) -> Result<f64> {
     load::clear(&bench.postgres).await?;
     let client: Client = load::open(&bench.postgres, true).await?;
@@ -117,14 +118,34 @@ async fn bare(bench: &Bench, path: &Path, definition: &str) -> Result<f64> {
     if written != bench.rows {
         return Err(format!("{written} rows arrived of {}", bench.rows).into());
     }
-    Ok(written as f64 / taken.as_secs_f64())
+    Ok(per_second(written, taken.as_secs_f64()))
 }
 
-/// Rows a second of pgloader; `None` where it is not there or does not get to the end.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-async fn pgloader(bench: &Bench, folder: &Path, source: &Path) -> Result<Option<f64>> {
-    let mut asked = std::process::Command::new("pgloader");
-    if !asked.arg("--version").output().is_ok_and(|said| said.status.success()) {
+/// `psql` with the same file.
+async fn psql(bench: &Bench, folder: &Path, definition: &str) -> Result<Option<Limit>> {
+    load::clear(&bench.postgres).await?;
+    load::open(&bench.postgres, true).await?.batch_execute(definition).await?;
+    let asked = format!("\\copy {TABLE} from 'rows.bin' (format binary)");
+    let took = peer::psql(folder, &load::url(&bench.postgres)?, &asked).await?;
+    let rate = took.map(|took| per_second(bench.rows, took.as_secs_f64()));
+    Ok(rate.map(|rate| {
+        Limit::process("psql \\copy from a binary file of the same rows, the whole process", rate)
+    }))
+}
+
+/// ADBC's drivers, which make no key and lose numerics.
+async fn adbc(bench: &Bench, folder: &Path, source: &Path) -> Result<Option<Limit>> {
+    load::clear(&bench.postgres).await?;
+    let url = load::url(&bench.postgres)?;
+    let arguments = [&*source.to_string_lossy(), TABLE, &url];
+    let rate = peer::ADBC.rate(folder, bench.rows, &arguments).await?;
+    Ok(rate.map(|rate| Limit::peer("ADBC's drivers, without the key, imports not counted", rate)))
+}
+
+/// pgloader, where it is there and gets to the end.
+async fn pgloader(bench: &Bench, folder: &Path, source: &Path) -> Result<Option<Limit>> {
+    if !peer::is_there("pgloader") {
+        say("left out: pgloader is not there");
         return Ok(None);
     }
     load::clear(&bench.postgres).await?;
@@ -134,8 +155,13 @@ async fn pgloader(bench: &Bench, folder: &Path, source: &Path) -> Result<Option<
     let client = load::open(&bench.postgres, true).await?;
     let held = client.query_one(&format!("SELECT count(*) FROM {TABLE}"), &[]).await;
     let held = held.map(|row| row.get::<_, i64>(0)).ok().and_then(|held| u64::try_from(held).ok());
-    let seconds = watched.wall.max(Duration::from_millis(1)).as_secs_f64();
-    Ok(held.filter(|held| *held == bench.rows).map(|held| held as f64 / seconds))
+    if held != Some(bench.rows) {
+        say(&format!("left out: pgloader has moved {held:?} rows: {}", watched.err.trim()));
+        return Ok(None);
+    }
+    say(&format!("pgloader's memory: {} MB", watched.peak_bytes.unwrap_or(0) >> 20));
+    let rate = per_second(bench.rows, watched.wall.as_secs_f64());
+    Ok(Some(Limit::process("pgloader, the whole process", rate)))
 }
 
 #[cfg(test)]

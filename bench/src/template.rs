@@ -47,13 +47,28 @@ impl Template {
 
     /// Appends up to `count` records, numbered on from `first`; answers with how many they are.
     pub(crate) fn append(&self, page: &mut Vec<u8>, first: u64, count: u64) -> u64 {
-        let count = count.min(self.len());
-        let records = self.records.iter().take(usize::try_from(count).unwrap_or(usize::MAX));
-        let end = records.clone().next_back().map_or(0, |last| last.range.end);
-        let start = page.len();
-        page.extend_from_slice(&self.text[..end]);
-        for (record, number) in records.zip(first..) {
-            let begin = start + record.range.start;
+        self.append_from(0, page, first, count)
+    }
+
+    /// The same, where a number's record is always made of the same prepared one: what it has follows from its number.
+    /// Appends no further than the prepared records go.
+    pub(crate) fn append_in_place(&self, page: &mut Vec<u8>, first: u64, count: u64) -> u64 {
+        self.append_from(self.place(first), page, first, count)
+    }
+
+    /// Which of the prepared records a number's is made of.
+    fn place(&self, number: u64) -> usize {
+        usize::try_from((number - FIRST - 1) % self.len().max(1)).unwrap_or_default()
+    }
+
+    fn append_from(&self, at: usize, page: &mut Vec<u8>, first: u64, count: u64) -> u64 {
+        let records = self.records.get(at..).unwrap_or_default();
+        let records = &records[..records.len().min(usize::try_from(count).unwrap_or(usize::MAX))];
+        let (Some(head), Some(last)) = (records.first(), records.last()) else { return 0 };
+        let (from, start) = (head.range.start, page.len());
+        page.extend_from_slice(&self.text[from..last.range.end]);
+        for (record, number) in records.iter().zip(first..) {
+            let begin = start + record.range.start - from;
             let digits = digits(number);
             for at in &record.digits {
                 page[begin + at..begin + at + DIGITS].copy_from_slice(&digits);
@@ -62,7 +77,7 @@ impl Template {
                 page[begin + at..begin + at + 8].copy_from_slice(&number.to_be_bytes());
             }
         }
-        count
+        records.len() as u64
     }
 }
 
@@ -94,5 +109,17 @@ mod tests {
         assert_eq!(page, [b"[".to_vec(), make(9_999_999_998), make(9_999_999_999)].concat());
         assert_eq!(template.append(&mut page, FIRST + 1, 100), 3, "a page holds no more");
         assert_eq!(template.append(&mut page, FIRST + 1, 0), 0);
+    }
+    #[test]
+    fn in_its_place_a_number_has_always_the_same_record() {
+        let template = Template::new(3, |number| format!("{number}{};", (number - FIRST) % 3).into_bytes());
+        let page = |first, count| {
+            let mut page = Vec::new();
+            template.append_in_place(&mut page, first, count);
+            String::from_utf8(page).unwrap()
+        };
+        assert_eq!(page(FIRST + 8, 9), "10000000082;10000000090;", "to the end of what is prepared");
+        assert_eq!(page(FIRST + 9, 1), "10000000090;");
+        assert_eq!(page(FIRST + 9, 0), "");
     }
 }

@@ -60,7 +60,7 @@ const AWS: Target =
 
 const PASSES: &[Pass] = &[
     Pass {
-        servers: &["postgres-16", "dynamodb-local", "moto"],
+        servers: &["postgres-16", "dynamodb-local", "moto", "chroma", "ministack"],
         targets: &[POSTGRES, DYNAMODB, PROGRAM, AWS],
     },
     Pass { servers: &["postgres-18"], targets: &[POSTGRES] },

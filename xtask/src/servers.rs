@@ -4,8 +4,10 @@
 //! A server that a task starts for itself ends with the task, however that ends. One that `cargo xtask servers start`
 //! has started goes on until `cargo xtask servers stop`, and tasks use it in the meantime.
 
+mod chroma;
 mod dynamodb_local;
 mod home;
+mod ministack;
 mod moto;
 mod packages;
 mod postgres;
@@ -25,6 +27,8 @@ pub(crate) const TABLE: &[&dyn Server] = &[
     &postgres::Postgres { major: 18 },
     &dynamodb_local::DynamoDbLocal,
     &moto::Moto,
+    &ministack::MiniStack,
+    &chroma::Chroma,
 ];
 
 /// A server that can be installed and started.

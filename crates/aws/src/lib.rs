@@ -16,7 +16,7 @@ pub use cognito::{CognitoUsers, Removal};
 pub use credentials::{CredentialsError, CredentialsFile};
 pub use outputs::{CdkOutputs, OutputsError};
 pub use parameters::Parameters;
-pub use policy::{Placed, Policy, Purpose, Statement, policy};
+pub use policy::{Placed, Policy, Purpose, Statement, notes, policy};
 pub use secrets::Secrets;
 pub use session::{AwsError, AwsErrorKind, Session};
 pub use users::{AccessKey, MadeUser, UserError, UserOrder, Users};

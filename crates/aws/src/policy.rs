@@ -1,12 +1,18 @@
 //! The least that a spec needs of AWS: an IAM policy with the actions that whimbrel calls, on the resources that the
 //! spec names, each purpose by itself. Made without asking AWS anything.
 
+mod dynamodb;
+mod notes;
+mod values;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use whimbrel_model::StoreName;
 use whimbrel_spec::Resolved;
-use whimbrel_spec::resolved::{Relation, ResolvedStore, StoreKind, WriteMode};
+use whimbrel_spec::resolved::StoreKind;
+
+pub use notes::notes;
 
 /// What somebody is to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,21 +21,42 @@ pub enum Purpose {
     Create,
     /// `run`, `resume`, `retry` and `plan`: reading sources, writing targets.
     Run,
+    /// `run --backup`: what it takes beside a run.
+    Backup,
     /// `verify`: reading both.
     Verify,
+    /// `verify --repair`: writing the records that differ once more, and all of `verify`.
+    Repair,
+    /// `undo`: bringing targets back to what they were.
+    Undo,
     /// `clean`: removing tables.
     Clean,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Create, Self::Run, Self::Verify, Self::Clean];
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Run, Self::Backup, Self::Verify, Self::Repair, Self::Undo, Self::Clean];
+
+    /// Those that a spec asks for by itself: what only a flag of a command wants is asked for by name.
+    #[must_use]
+    pub fn usual(resolved: &Resolved) -> Vec<Self> {
+        let is_usual = |purpose: &Self| match purpose {
+            Self::Create | Self::Run | Self::Verify | Self::Clean => true,
+            Self::Undo => resolved.undo,
+            Self::Backup | Self::Repair => false,
+        };
+        Self::ALL.into_iter().filter(is_usual).collect()
+    }
 
     fn sid(self) -> &'static str {
         match self {
             Self::Create => "Create",
             Self::Run => "Run",
+            Self::Backup => "Backup",
             Self::Verify => "Verify",
+            Self::Repair => "Repair",
+            Self::Undo => "Undo",
             Self::Clean => "Clean",
         }
     }
@@ -44,6 +71,8 @@ pub struct Placed {
     pub regions: BTreeMap<StoreName, String>,
     /// The region where values are looked up.
     pub region: String,
+    /// The KMS key of each table whose definition names one: a key's id, its ARN, or an alias.
+    pub keys: BTreeMap<(StoreName, String), String>,
 }
 
 impl Placed {
@@ -113,9 +142,13 @@ struct Drawn<'a> {
 }
 
 impl Drawn<'_> {
+    fn sid(&self, what: &str) -> String {
+        format!("{}{what}", self.purpose.sid())
+    }
+
     /// Adds to the statement of that name.
     fn allow(&mut self, what: &str, actions: &[&str], resource: String) {
-        let sid = format!("{}{what}", self.purpose.sid());
+        let sid = self.sid(what);
         let actions = actions.iter().map(|action| (*action).to_owned());
         match self.statements.iter_mut().find(|statement| statement.sid == sid) {
             Some(known) => known.resource.push(resource),
@@ -138,170 +171,30 @@ impl Drawn<'_> {
         self.statements
     }
 
-    fn dynamodb(&mut self, resolved: &Resolved) {
-        let of = |name: &StoreName| resolved.stores.get(name).filter(|s| s.kind == StoreKind::DynamoDb);
-        if !resolved.stores.values().any(|store| store.kind == StoreKind::DynamoDb) {
-            return;
-        }
-        // No store is used whose answer has not been heard: each command lists tables first. There is no ARN for it.
-        self.allow("ListTables", &["dynamodb:ListTables"], "*".to_owned());
-        for flow in &resolved.flows {
-            if let (Some(store), Relation::Table(table)) = (of(&flow.from.store), &flow.from.relation) {
-                let arn = self.table(store, table);
-                self.source(&arn, flow.from.filter.is_some());
-            }
-            if let Some(store) = of(&flow.into.store) {
-                let arn = self.table(store, &flow.into.table);
-                self.target(&arn, flow.into.mode, flow.into.delete_missing);
-            }
-        }
-    }
-
-    fn table(&self, store: &ResolvedStore, table: &str) -> String {
-        if table.starts_with("arn:") {
-            return table.to_owned();
-        }
-        self.placed.arn("dynamodb", self.placed.region(&store.name), &format!("table/{table}"))
-    }
-
-    fn source(&mut self, arn: &str, is_filtered: bool) {
-        // Every command looks at the tables; only two read them.
-        self.allow("Describe", &["dynamodb:DescribeTable"], arn.to_owned());
-        if matches!(self.purpose, Purpose::Run | Purpose::Verify) {
-            self.allow("Read", &["dynamodb:Scan"], arn.to_owned());
-            if is_filtered {
-                // A condition on the key is asked for instead of read past.
-                self.allow("Query", &["dynamodb:Query"], arn.to_owned());
-            }
-        }
-    }
-
-    fn target(&mut self, arn: &str, mode: WriteMode, deletes: bool) {
-        let arn = || arn.to_owned();
-        self.allow("Describe", &["dynamodb:DescribeTable"], arn());
-        // Whose a table is, and whether it can be brought back. Without these a run goes on, and protects less.
-        let safeguards = &["dynamodb:DescribeContinuousBackups", "dynamodb:ListTagsOfResource"];
-        match self.purpose {
-            Purpose::Create => {
-                self.allow("Tables", &["dynamodb:CreateTable", "dynamodb:TagResource"], arn());
-                self.allow("Safeguards", safeguards, arn());
-            }
-            Purpose::Clean => {
-                self.allow("Tables", &["dynamodb:DeleteTable"], arn());
-                self.allow("Safeguards", safeguards, arn());
-            }
-            Purpose::Verify => {
-                self.allow("ReadBack", &["dynamodb:BatchGetItem", "dynamodb:Scan"], arn());
-                self.allow("Safeguards", &safeguards[..1], arn());
-            }
-            Purpose::Run => {
-                self.allow("Safeguards", safeguards, arn());
-                let (what, actions) = writing(mode);
-                self.allow(what, actions, arn());
-                if deletes {
-                    self.allow("Delete", &["dynamodb:DeleteItem"], arn());
-                }
-            }
-        }
-    }
-
-    /// Files in S3.
+    /// Files in S3. Every command looks at what there is and at how it begins.
     fn files(&mut self, resolved: &Resolved) {
-        let reads = matches!(self.purpose, Purpose::Run | Purpose::Verify);
         for store in resolved.stores.values().filter(|store| store.kind == StoreKind::Files) {
             let root = store.config.as_str().or_else(|| store.config.get("path")?.as_str());
             let Some(rest) = root.and_then(|root| root.strip_prefix("s3://")) else { continue };
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             let world = partition(self.placed.region(&store.name));
-            let (bucket, objects) =
-                (format!("arn:{world}:s3:::{bucket}"), format!("arn:{world}:s3:::{bucket}/{prefix}*"));
+            let below = format!("arn:{world}:s3:::{bucket}/{prefix}");
+            let bucket = format!("arn:{world}:s3:::{bucket}");
             let is_written = resolved.flows.iter().any(|flow| flow.into.store == store.name);
-            if !reads {
-                continue;
-            }
             self.allow(&format!("List{}", title(store.name.as_str())), &["s3:ListBucket"], bucket);
             if let Some(list) = self.statements.last_mut().filter(|_| !prefix.is_empty()) {
                 list.condition = Some(json!({ "StringLike": { "s3:prefix": format!("{prefix}*") } }));
             }
-            self.allow("ReadObjects", &["s3:GetObject"], objects.clone());
-            if is_written && self.purpose == Purpose::Run {
-                self.allow("WriteObjects", &["s3:AbortMultipartUpload", "s3:PutObject"], objects);
+            self.allow("ReadObjects", &["s3:GetObject"], format!("{below}*"));
+            if is_written && matches!(self.purpose, Purpose::Run | Purpose::Repair) {
+                let actions = &["s3:AbortMultipartUpload", "s3:PutObject"];
+                self.allow("WriteObjects", actions, format!("{below}*"));
+                // What a killed run left there of a part is removed before the part goes on.
+                let parts = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+                self.allow("RemoveParts", &["s3:DeleteObject"], format!("{below}{parts}.whimbrel-parts/*"));
             }
         }
     }
-
-    /// Values that the spec looks up; every command needs them.
-    fn values(&mut self, text: &str) {
-        let region = self.placed.region.clone();
-        for (provider, argument) in asked(text) {
-            match provider {
-                "ssm" => {
-                    let name = argument.split(':').next().unwrap_or_default().trim_start_matches('/');
-                    let arn = self.value("ssm", &region, &argument, &format!("parameter/{name}"));
-                    self.allow("Parameters", &["ssm:GetParameter"], arn);
-                }
-                "secret" => {
-                    let name = argument.split('#').next().unwrap_or_default();
-                    // A secret's ARN ends with six characters of its own.
-                    let arn = self.value("secretsmanager", &region, name, &format!("secret:{name}-??????"));
-                    self.allow("Secrets", &["secretsmanager:GetSecretValue"], arn);
-                }
-                _ => {
-                    let pool = argument.split('/').next().unwrap_or_default();
-                    let arn = self.placed.arn("cognito-idp", &region, &format!("userpool/{pool}"));
-                    self.allow("Users", &["cognito-idp:AdminGetUser"], arn.clone());
-                    match self.purpose {
-                        Purpose::Run if makes_users(text) => {
-                            self.allow("MakeUsers", &["cognito-idp:AdminCreateUser"], arn);
-                        }
-                        Purpose::Clean if makes_users(text) => {
-                            self.allow("RemoveUsers", &["cognito-idp:AdminDeleteUser"], arn);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drawn<'_> {
-    /// The ARN of a value, which may be named by its ARN.
-    fn value(&self, service: &str, region: &str, name: &str, rest: &str) -> String {
-        if name.starts_with("arn:") { name.to_owned() } else { self.placed.arn(service, region, rest) }
-    }
-}
-
-/// What writing in a mode calls. Every mode asks whether the table is empty, by a scan of one item.
-fn writing(mode: WriteMode) -> (&'static str, &'static [&'static str]) {
-    match mode {
-        WriteMode::Upsert => ("Upsert", &["dynamodb:BatchWriteItem", "dynamodb:Scan"]),
-        WriteMode::Insert | WriteMode::SkipExisting => (
-            "Insert",
-            &["dynamodb:BatchGetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem", "dynamodb:Scan"],
-        ),
-        WriteMode::Update => (
-            "Update",
-            &["dynamodb:BatchGetItem", "dynamodb:PartiQLUpdate", "dynamodb:Scan", "dynamodb:UpdateItem"],
-        ),
-        WriteMode::Changed => (
-            "Changed",
-            &[
-                "dynamodb:BatchGetItem",
-                "dynamodb:PartiQLInsert",
-                "dynamodb:PartiQLUpdate",
-                "dynamodb:PutItem",
-                "dynamodb:Scan",
-                "dynamodb:UpdateItem",
-            ],
-        ),
-    }
-}
-
-/// Whether the spec has users made that are not there.
-fn makes_users(text: &str) -> bool {
-    let mut places = text.match_indices("create:").map(|(at, word)| text[at + word.len()..].trim_start());
-    text.contains("cognito:") && places.any(|rest| rest.starts_with("true"))
 }
 
 /// A name as a part of a Sid, which takes letters and digits only.
@@ -311,61 +204,9 @@ fn title(name: &str) -> String {
     first.into_iter().chain(letters).collect()
 }
 
-/// `${provider:argument}` of the providers on AWS. What stands for something else within an argument is any text.
-fn asked(text: &str) -> BTreeSet<(&'static str, String)> {
-    let mut found = BTreeSet::new();
-    for provider in ["ssm", "secret", "cognito"] {
-        let opening = format!("${{{provider}:");
-        for (at, _) in text.match_indices(&opening) {
-            if text[..at].ends_with('$') {
-                continue;
-            }
-            found.insert((provider, argument(&text[at + opening.len()..])));
-        }
-    }
-    found
-}
-
-/// The argument of a reference, up to its end or its default.
-fn argument(text: &str) -> String {
-    let mut argument = String::new();
-    let mut depth = 0;
-    for (at, c) in text.char_indices() {
-        let rest = &text[at..];
-        match c {
-            '$' if rest.starts_with("${") => {
-                depth += 1;
-                if depth == 1 {
-                    argument.push('*');
-                }
-            }
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ':' if depth == 0 && rest.starts_with(":-") => break,
-            _ if depth == 0 => argument.push(c),
-            _ => {}
-        }
-    }
-    argument
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_found_in_the_spec_s_text() {
-        let text = "a: ${ssm:/app/${stage:-x}/url:-none}, b: $${ssm:/no}, c: ${secret:db#password} ${env:X:-${cognito:pool/ann#sub}}";
-        let found: Vec<_> = asked(text).into_iter().collect();
-        let found: Vec<(&str, &str)> = found.iter().map(|(p, a)| (*p, a.as_str())).collect();
-        assert_eq!(found, [("cognito", "pool/ann#sub"), ("secret", "db#password"), ("ssm", "/app/*/url")]);
-    }
-
-    #[test]
-    fn users_are_made_where_the_spec_says_so() {
-        assert!(makes_users("user: { default: x, cognito: { create: true, email: a@b } }"));
-        assert!(!makes_users("user: ${cognito:pool/ann#sub}, cognito: { create: false }"));
-    }
 
     #[test]
     fn names_become_parts_of_a_sid() {
@@ -374,13 +215,5 @@ mod tests {
             (partition("cn-north-1"), partition("us-gov-west-1"), partition("eu-west-1")),
             ("aws-cn", "aws-us-gov", "aws")
         );
-    }
-
-    #[test]
-    fn every_mode_that_looks_before_it_writes_may_look() {
-        for mode in [WriteMode::Insert, WriteMode::SkipExisting, WriteMode::Update, WriteMode::Changed] {
-            assert!(writing(mode).1.contains(&"dynamodb:BatchGetItem"), "{mode:?}");
-        }
-        assert!(!writing(WriteMode::Upsert).1.contains(&"dynamodb:BatchGetItem"));
     }
 }

@@ -28,6 +28,8 @@ pub struct UserOrder {
     pub path: String,
     /// The account's number, for the policy's ARN.
     pub account: String,
+    /// AWS's world that the account is in: `aws`, `aws-cn`, `aws-us-gov`.
+    pub partition: String,
     /// Written on both.
     pub migration: String,
     /// Written on both; empty where the spec has no environments.
@@ -131,7 +133,8 @@ impl Users {
     }
 
     fn policy_arn(&self) -> String {
-        format!("arn:aws:iam::{}:policy{}{}", self.order.account, self.order.path, self.order.policy)
+        let UserOrder { partition, account, path, policy, .. } = &self.order;
+        format!("arn:{partition}:iam::{account}:policy{path}{policy}")
     }
 
     fn tags(&self) -> Vec<Tag> {

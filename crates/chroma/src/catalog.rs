@@ -119,7 +119,9 @@ pub(crate) fn find(connection: &Connection, config: &ChromaConfig, name: &str) -
     };
     let mut all = collections(connection)?;
     let is_it = |one: &Collection| one.tenant == tenant && one.database == database && one.name == own;
-    match all.iter().position(is_it) {
+    // A tenant or database may have a slash in its name, too.
+    let is_whole = |one: &Collection| one.full_name() == name;
+    match all.iter().position(is_it).or_else(|| all.iter().position(is_whole)) {
         Some(place) => Ok(all.swap_remove(place)),
         None => Err(missing(&all, &format!("{tenant}/{database}/{own}"), own)),
     }

@@ -10,7 +10,7 @@ use crate::config::ChromaConfig;
 use crate::error::{Fault, Outcome};
 use crate::records::Prepared;
 use rusqlite::{Connection, OpenFlags};
-use scratch::Scratch;
+pub(crate) use scratch::Scratch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

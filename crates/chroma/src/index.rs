@@ -63,7 +63,12 @@ impl Layout {
         let data_bytes = label_offset.checked_sub(data_offset).filter(|bytes| bytes % 4 == 0);
         let dimension =
             data_bytes.map(|bytes| bytes / 4).filter(|floats| (1..=MOST_DIMENSIONS).contains(floats));
-        let ends_within = label_offset.checked_add(8).is_some_and(|end| end <= element_bytes);
+        // An element is its links, its floats and its label, and nothing else. The first number of links is as in the
+        // header, a number of four bytes stands before them.
+        let ends_within = label_offset.checked_add(8) == Some(element_bytes);
+        let begins_behind =
+            word(68).checked_mul(4).and_then(|links| links.checked_add(4)) == Some(data_offset);
+        let ends_within = ends_within && begins_behind && elements <= word(12);
         let fits = elements.checked_mul(element_bytes).is_some_and(|bytes| i64::try_from(bytes).is_ok());
         match dimension.and_then(|floats| usize::try_from(floats).ok()) {
             Some(dimension) if ends_within && fits => {
@@ -168,21 +173,37 @@ impl Index {
     }
 
     /// Where each label's element is. An element that is not marked as deleted goes before one that is.
+    ///
+    /// # Errors
+    /// Two elements have one label: the header counts elements that were never written, and what lies there is chance.
     pub(crate) fn slots(&self) -> Outcome<HashMap<u64, u32>> {
         let mut slots = HashMap::with_capacity(usize::try_from(self.present).unwrap_or(0));
         let too_many =
             || Fault::mismatch(format!("{}: more elements than an index holds", self.data.path.display()));
         for slot in 0..self.present {
-            let at = slot * self.layout.element_bytes;
-            let (mut head, mut label) = ([0; 4], [0; 8]);
-            self.data.read(at, &mut head)?;
-            self.data.read(at + self.layout.label_offset, &mut label)?;
-            let (is_deleted, label) = (head[2] & 1 == 1, u64::from_le_bytes(label));
-            if !is_deleted || !slots.contains_key(&label) {
-                slots.insert(label, u32::try_from(slot).map_err(|_| too_many())?);
+            let mut label = [0; 8];
+            self.data.read(slot * self.layout.element_bytes + self.layout.label_offset, &mut label)?;
+            let label = u64::from_le_bytes(label);
+            let number = u32::try_from(slot).map_err(|_| too_many())?;
+            let Some(other) = slots.insert(label, number) else { continue };
+            match (self.is_deleted(other.into())?, self.is_deleted(slot)?) {
+                (false, false) => return Err(self.twice(label)),
+                (_, true) => drop(slots.insert(label, other)),
+                (true, false) => {}
             }
         }
         Ok(slots)
+    }
+
+    fn is_deleted(&self, slot: u64) -> Outcome<bool> {
+        let mut head = [0; 4];
+        self.data.read(slot * self.layout.element_bytes, &mut head)?;
+        Ok(head[2] & 1 == 1)
+    }
+
+    fn twice(&self, label: u64) -> Fault {
+        let path = self.data.path.display();
+        Fault::mismatch(format!("{path}: two elements have the label {label}, as its header counts too many"))
     }
 
     /// The embedding of an element as a client would get it: as it was given, but for a metric that normalises. There
@@ -209,10 +230,12 @@ impl Index {
 mod tests {
     use super::*;
 
+    /// A header with room for a thousand elements, and 32 links in each.
     fn header(elements: u64, element_bytes: u64, label_offset: u64, data_offset: u64) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[0] = 1;
-        for (at, value) in [(20, elements), (28, element_bytes), (36, label_offset), (44, data_offset)] {
+        let numbers = [(20, elements), (28, element_bytes), (36, label_offset), (44, data_offset)];
+        for (at, value) in [(12, 1000), (68, 32)].into_iter().chain(numbers) {
             header[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
         header
@@ -227,6 +250,9 @@ mod tests {
             header(7, 172, 132, 132),
             header(7, 172, 131, 132),
             header(7, 172, 165, 132),
+            header(7, 176, 164, 132),
+            header(7, 168, 160, 128),
+            header(1001, 172, 164, 132),
             header(u64::MAX, 172, 164, 132),
             header(1, u64::MAX, u64::MAX - 7, 3),
             [0; HEADER_BYTES],

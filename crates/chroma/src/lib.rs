@@ -1,4 +1,5 @@
-//! Chroma as a store: a persistent directory of any chromadb from 0.4 on, read without chromadb.
+//! Chroma as a store: a persistent directory of any chromadb from 0.4 on, read without chromadb, or a running server,
+//! read over HTTP ([`server`]).
 //!
 //! The directory is never written to and its database never opened: a copy is, with the journal that a crash may have
 //! left. Records exist where Chroma's table of records says so; their embeddings are where the index or the log of
@@ -10,6 +11,7 @@ pub mod config;
 mod error;
 mod index;
 mod records;
+mod server;
 mod source;
 pub mod types;
 
@@ -19,6 +21,7 @@ use async_trait::async_trait;
 use catalog::Collection;
 use client::{Client, DATABASE};
 use error::{Fault, Outcome};
+use server::{Server, ServerSource};
 use source::ChromaSource;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,18 +34,26 @@ use whimbrel_store::{
 /// How many collections `check` lists.
 const COLLECTIONS_SHOWN: usize = 20;
 
-/// A Chroma directory. Its database is copied when it is first asked for something.
+/// A Chroma directory, whose database is copied when it is first asked for something, or a server.
 pub struct ChromaStore {
     name: StoreName,
-    client: Arc<Client>,
+    place: Place,
+}
+
+enum Place {
+    Directory(Arc<Client>),
+    Server(Arc<Server>),
 }
 
 impl ChromaStore {
-    /// The directory that a configuration names. Does no I/O.
+    /// The directory or server that a configuration names. Does no I/O.
     #[must_use]
     pub fn new(name: StoreName, config: ChromaConfig) -> Self {
-        let client = Arc::new(Client::new(&name, config));
-        Self { name, client }
+        let place = match config.server().cloned() {
+            None => Place::Directory(Arc::new(Client::new(&name, config))),
+            Some(address) => Place::Server(Arc::new(Server::new(&name, config, &address))),
+        };
+        Self { name, place }
     }
 }
 
@@ -104,16 +115,26 @@ impl Store for ChromaStore {
     }
 
     fn location(&self) -> String {
-        self.client.config.to_string()
+        match &self.place {
+            Place::Directory(client) => client.config.to_string(),
+            Place::Server(server) => server.config.to_string(),
+        }
     }
 
     async fn identity(&self) -> Result<Identity> {
-        self.client.blocking("cannot say what it is", identity).await.map(Identity::new)
+        let identity = match &self.place {
+            Place::Directory(client) => client.blocking("cannot say what it is", identity).await,
+            Place::Server(server) => server.identity().await,
+        };
+        identity.map(Identity::new)
     }
 
     async fn check(&self) -> Vec<Finding> {
         let doing = format!("cannot read {}", self.location());
-        let found = self.client.blocking(&doing, findings).await;
+        let found = match &self.place {
+            Place::Directory(client) => client.blocking(&doing, findings).await,
+            Place::Server(server) => server.findings().await,
+        };
         found.unwrap_or_else(|error| vec![Finding::bad(&error)])
     }
 
@@ -122,11 +143,20 @@ impl Store for ChromaStore {
             client.begin_epoch();
             Ok(())
         };
-        self.client.blocking("cannot begin to read", begin).await
+        match &self.place {
+            Place::Directory(client) => client.blocking("cannot begin to read", begin).await,
+            Place::Server(server) => {
+                server.begin_epoch().await;
+                Ok(())
+            }
+        }
     }
 
     fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(ChromaSource::new(&self.client, request)?))
+        Ok(match &self.place {
+            Place::Directory(client) => Arc::new(ChromaSource::new(client, request)?),
+            Place::Server(server) => Arc::new(ServerSource::new(server, request)?),
+        })
     }
 
     fn target(&self, _request: WriteRequest) -> Result<Arc<dyn Target>> {
@@ -135,6 +165,9 @@ impl Store for ChromaStore {
     }
 
     async fn close(&self) {
-        self.client.close();
+        match &self.place {
+            Place::Directory(client) => client.close(),
+            Place::Server(server) => server.close().await,
+        }
     }
 }

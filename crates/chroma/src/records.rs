@@ -100,7 +100,7 @@ impl Prepared {
         let (index, index_seq) = places::load_index(&transaction, epoch, &copy, &collection, &mut tally)?;
         let reached = Reached { metadata, index: index_seq };
         replay::metadata(&transaction, reached.metadata)?;
-        replay::embeddings(&transaction, reached.index)?;
+        replay::embeddings(&transaction, reached.index, tally.damage.is_some())?;
         places::rescue(&transaction)?;
         places::tally(&transaction, reached.index, &mut tally)?;
         transaction.commit()?;
@@ -169,9 +169,10 @@ impl Prepared {
             ));
         }
         if tally.stale > 0 {
+            let cause =
+                if tally.damage.is_some() { "the index is damaged" } else { "Chroma has lost the log of it" };
             notes.push(format!(
-                "{} embeddings may be older than what was written last, as Chroma has lost the log of it \
-                 (`vector_state` is `stale`): {}",
+                "{} embeddings may be others than what was written last, as {cause} (`vector_state` is `stale`): {}",
                 tally.stale,
                 listed(&tally.stale_ids, tally.stale)
             ));

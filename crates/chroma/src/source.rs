@@ -5,10 +5,11 @@ mod part;
 mod reading;
 mod sides;
 
+use crate::catalog::Metric;
 use crate::client::{Client, Epoch};
-use crate::error::Fault;
+use crate::error::{Fault, Outcome};
 use crate::records::Prepared;
-use crate::types::{self, Column};
+use crate::types::{self, Column, Described};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -39,6 +40,24 @@ pub(crate) struct Known {
     pub(crate) schema: SchemaRef,
 }
 
+impl Described for Prepared {
+    fn full_name(&self) -> String {
+        self.collection.full_name()
+    }
+
+    fn dimension(&self) -> Option<usize> {
+        self.dimension
+    }
+
+    fn metric(&self) -> &Metric {
+        &self.collection.metric
+    }
+
+    fn keys(&self) -> Outcome<Vec<String>> {
+        Self::keys(self)
+    }
+}
+
 impl ChromaSource {
     /// # Errors
     /// The request asks for what Chroma does not have.
@@ -64,8 +83,8 @@ impl ChromaSource {
         let known = move |client: &Client| {
             let epoch: Arc<Epoch> = client.epoch()?;
             let prepared = epoch.prepared(&client.config, &name)?;
-            let columns = types::columns(&request, &prepared)?;
-            let schema = types::schema(&columns, &prepared);
+            let columns = types::columns(&request, &*prepared)?;
+            let schema = types::schema(&columns, &*prepared);
             Ok(Known { prepared, columns, schema })
         };
         self.client.blocking(&self.doing(), known).await

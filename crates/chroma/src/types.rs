@@ -5,7 +5,7 @@
 //! | `id` | text | the id; it names a record within its collection |
 //! | `document` | text | the document; NULL where there is none, which an empty text is not |
 //! | `uri` | text | the URI |
-//! | `metadata` | json | an object of all metadata, names sorted, `{}` where there is none: texts, integers, floats (always with a point or an exponent), truth values, arrays of them; a float that JSON does not hold is a reject |
+//! | `metadata` | json | an object of all metadata, names sorted, `{}` where there is none: texts, integers, floats (always with a point or an exponent), truth values, arrays of them; a float that JSON does not hold is a reject, unless it has a column of its own |
 //! | `embedding` | list of 32-bit floats | bit for bit; `vector(N)` with the metric in the field's metadata |
 //! | `vector_state` | text | only where it is asked for: `exact`, `rebuilt` (normalised by the index and multiplied again), `stale` (older, perhaps, than what was written last), `lost` |
 //! | any name of metadata | as declared, text where it is not | the value alone, by the table of [`whimbrel_model::attribute`] |
@@ -14,8 +14,8 @@ mod metadata;
 
 pub(crate) use metadata::{Entry, Metadata};
 
+use crate::catalog::Metric;
 use crate::error::{Fault, Outcome};
-use crate::records::Prepared;
 use arrow::array::{ArrayRef, Float32Array, ListArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -92,9 +92,20 @@ pub(crate) struct Record {
 /// A value that its column does not hold: the column, why, and the value.
 pub(crate) type Refused = (String, String, Vec<u8>);
 
+/// What the columns of a collection depend on.
+pub(crate) trait Described {
+    /// The name by which it can always be read.
+    fn full_name(&self) -> String;
+    /// How many floats every embedding has; `None`: there is none.
+    fn dimension(&self) -> Option<usize>;
+    fn metric(&self) -> &Metric;
+    /// The names of metadata that are known to be there.
+    fn keys(&self) -> Outcome<Vec<String>>;
+}
+
 /// The columns that a request asks for. A record has no fixed columns but its own: whatever else is asked for is
 /// metadata, and must be declared or be there.
-pub(crate) fn columns(request: &ReadRequest, prepared: &Prepared) -> Outcome<Vec<Column>> {
+pub(crate) fn columns(request: &ReadRequest, collection: &dyn Described) -> Outcome<Vec<Column>> {
     let unsupported = |what: String| Fault::found(StoreErrorKind::Unsupported, what);
     let is_own = |name: &str| name == STATE || OWN.iter().any(|(own, _)| *own == name);
     if let Some((name, word)) = request.columns.iter().find(|(name, word)| {
@@ -117,7 +128,7 @@ pub(crate) fn columns(request: &ReadRequest, prepared: &Prepared) -> Outcome<Vec
         None => request.columns.keys().filter(|name| !is_own(name)).collect(),
         Some(wanted) => wanted.iter().filter(|name| !is_own(name)).collect(),
     };
-    refuse_unknown(&entries, request, prepared)?;
+    refuse_unknown(&entries, request, collection)?;
     for name in entries {
         let word = request.columns.get(name).map_or("text", String::as_str);
         let reading = Reading::declared(word).ok_or_else(|| {
@@ -129,19 +140,19 @@ pub(crate) fn columns(request: &ReadRequest, prepared: &Prepared) -> Outcome<Vec
 }
 
 /// A name that is neither declared nor anywhere in the metadata is a slip of the pen.
-fn refuse_unknown(entries: &[&String], request: &ReadRequest, prepared: &Prepared) -> Outcome<()> {
+fn refuse_unknown(entries: &[&String], request: &ReadRequest, collection: &dyn Described) -> Outcome<()> {
     if entries.iter().all(|name| request.columns.contains_key(*name)) {
         return Ok(());
     }
     let keys: BTreeSet<String> =
-        prepared.keys()?.into_iter().filter(|key| !key.starts_with("chroma:")).collect();
+        collection.keys()?.into_iter().filter(|key| !key.starts_with("chroma:")).collect();
     let unknown = entries.iter().find(|name| !request.columns.contains_key(**name) && !keys.contains(**name));
     let Some(unknown) = unknown else { return Ok(()) };
     let own = OWN.iter().map(|(name, _)| *name).chain([STATE]);
     let known: Vec<&str> = own.chain(keys.iter().map(String::as_str)).take(40).collect();
     let what = format!(
         "the collection {} has no column or metadata `{unknown}`; there are {}",
-        prepared.collection.full_name(),
+        collection.full_name(),
         known.join(", ")
     );
     Err(Fault::found(StoreErrorKind::NotFound, what)
@@ -149,27 +160,27 @@ fn refuse_unknown(entries: &[&String], request: &ReadRequest, prepared: &Prepare
 }
 
 /// The fields of batches.
-pub(crate) fn schema(columns: &[Column], prepared: &Prepared) -> SchemaRef {
+pub(crate) fn schema(columns: &[Column], collection: &dyn Described) -> SchemaRef {
     let fields = columns.iter().map(|column| {
         let text = || Field::new(&column.name, DataType::Utf8, true);
         match column.what {
             What::Id | What::Document | What::Uri | What::State => text(),
             What::Metadata => Logical::Json.field(&column.name, true),
-            What::Embedding => embedding_field(&column.name, prepared),
+            What::Embedding => embedding_field(&column.name, collection),
             What::Entry(reading) => reading.field(&column.name, true),
         }
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn embedding_field(name: &str, prepared: &Prepared) -> Field {
+fn embedding_field(name: &str, collection: &dyn Described) -> Field {
     let field = Field::new(name, DataType::List(element()), true);
-    let field = match prepared.dimension {
+    let field = match collection.dimension() {
         Some(dimension) => with_source_type(field, &format!("vector({dimension})")),
         None => with_source_type(field, "vector"),
     };
     let mut metadata = field.metadata().clone();
-    metadata.insert(METRIC.to_owned(), prepared.collection.metric.to_string());
+    metadata.insert(METRIC.to_owned(), collection.metric().to_string());
     field.with_metadata(metadata)
 }
 
@@ -274,7 +285,9 @@ impl Rows {
                 What::Uri => builder.append_text(record.uri.as_deref()),
                 What::State => builder.append_text(Some(record.state.as_str())),
                 What::Embedding => builder.append_embedding(record.embedding.as_deref()),
-                What::Metadata => match metadata::object(&record.metadata) {
+                What::Metadata => match metadata::object(&record.metadata, |name| {
+                    self.columns.iter().any(|own| own.name == name)
+                }) {
                     Ok(text) => {
                         self.bytes += text.len();
                         builder.append_text(Some(&text));

@@ -76,9 +76,9 @@ pub enum Command {
     /// FROM and TO are postgres://user@host/db?table=NAME, dynamodb://TABLE?region=NAME&endpoint=URL&profile=NAME,
     /// sqlite:PATH?table=NAME, a file (.parquet, .arrow; .json, .ndjson, .csv, .dynamodb.json, these also with .gz or
     /// .zst), s3://bucket/key, or - for standard input and output; FROM may be a folder of files, an export of DynamoDB,
-    /// or chroma:PATH?collection=NAME. Without `table`, all tables of a database go into another. It is a run like any
-    /// other: with journal, rejects and `resume`. Nothing that is there is overwritten unless --mode says so
-    /// (docs/copy.md).
+    /// or chroma:PATH?collection=NAME, where PATH may be a server's URL. Without `table`, all tables of a database go
+    /// into another. It is a run like any other: with journal, rejects and `resume`. Nothing that is there is
+    /// overwritten unless --mode says so (docs/copy.md).
     Copy(Box<CopyArgs>),
     /// Goes on with a run that was interrupted, killed or stopped by a failure
     Resume {
@@ -195,7 +195,8 @@ pub struct CreateArgs {
 pub struct PolicyArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Only what these commands need, comma between them [default: all]
+    /// Only what these commands need, comma between them [default: create, run, verify, clean, and undo where the spec
+    /// says so]
     #[arg(long = "for", value_name = "COMMAND", value_enum, value_delimiter = ',')]
     pub purposes: Vec<PolicyFor>,
     /// The account's number in the ARNs [default: *; with --create-user the caller's]
@@ -222,8 +223,14 @@ pub enum PolicyFor {
     Create,
     /// Running, resuming, planning
     Run,
+    /// What run --backup takes beside a run
+    Backup,
     /// Comparing
     Verify,
+    /// Comparing, and writing what differs once more
+    Repair,
+    /// Taking a run back
+    Undo,
     /// Removing tables
     Clean,
 }

@@ -2,6 +2,7 @@
 
 use crate::args::Values;
 use crate::workspace::embedded_path;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use whimbrel_aws::{Placed, Reach};
 use whimbrel_model::StoreName;
@@ -56,7 +57,21 @@ pub fn placed(resolved: &Resolved, values: &Values, account: &str, known: Option
         is_on_aws.then(|| (store.name.clone(), region))
     };
     let regions: BTreeMap<StoreName, String> = resolved.stores.values().filter_map(of).collect();
-    Placed { account: account.to_owned(), regions, region }
+    let keys = resolved.stores.values().flat_map(table_keys).collect();
+    Placed { account: account.to_owned(), regions, region, keys }
+}
+
+/// The KMS keys that the definitions of a store's tables name, by table. A file that cannot be read is told of where
+/// the store is opened.
+fn table_keys(store: &ResolvedStore) -> Vec<((StoreName, String), String)> {
+    let tables = store.config.get("tables").and_then(Value::as_object).into_iter().flatten();
+    let key = |(table, definition): (&String, &Value)| {
+        let text = std::fs::read_to_string(definition.get("file")?.as_str()?).ok()?;
+        let definition: Value = serde_json::from_str(&text).ok()?;
+        let key = definition.get("SSESpecification")?.get("KMSMasterKeyId")?.as_str()?;
+        Some(((store.name.clone(), table.clone()), key.to_owned()))
+    };
+    tables.filter_map(key).collect()
 }
 
 #[cfg(test)]

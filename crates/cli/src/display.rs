@@ -134,6 +134,7 @@ impl Display {
             rejected: flows.iter().map(|flow| flow.counts.rejected).sum(),
             retries: meter.retries(),
             throttles: meter.throttles(),
+            step: meter.step(),
         }
     }
 

@@ -166,6 +166,12 @@ impl Metrics {
             ends.flatten().map(|(bound, time)| (vec![("bound", bound.to_owned())], time.as_secs_f64())),
         )?;
         page.gauge("whimbrel_idle_seconds", "How long nothing has moved", idle)?;
+        let step = self.meter.step().and_then(|step| Some((step.share()?, step.phase)));
+        page.gauges(
+            "whimbrel_step_ratio",
+            "The share of what a store does behind the load, an index that it makes, that is done",
+            step.map(|(share, phase)| (vec![("phase", phase)], share)),
+        )?;
         page.gauge("whimbrel_slices", "Slices in all", whole(all))?;
         page.gauge("whimbrel_slices_done", "Slices complete", whole(done))
     }
@@ -378,6 +384,7 @@ mod tests {
     use std::collections::BTreeSet;
     use whimbrel_engine::activity::Reading;
     use whimbrel_model::{Capacity, SliceId, StoreName};
+    use whimbrel_store::StepExtent;
 
     /// A run in its middle: everything that may be served is.
     fn served() -> (String, Arc<Progress>) {
@@ -401,6 +408,7 @@ mod tests {
         progress.pace(began + Duration::from_secs(2));
         running.complete();
         meter.throttled();
+        meter.step_at(Some(StepExtent { phase: "loading tuples".to_owned(), done: 1, all: 4 }));
         let metrics = Metrics::new("m", &RunId::new("r1"), PathBuf::from("."), Arc::clone(&progress), meter);
         let _waits = running.reads();
         let mut text = String::new();
@@ -441,6 +449,7 @@ mod tests {
             format!(r#"whimbrel_write_duration_seconds_count{{{common},store="main"}} 1"#),
             format!(r#"whimbrel_slice_duration_seconds_bucket{{{common},le="+Inf"}} 1"#),
             format!("whimbrel_throttles_total{{{common}}} 1.0"),
+            format!(r#"whimbrel_step_ratio{{{common},phase="loading tuples"}} 0.25"#),
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }

@@ -89,6 +89,7 @@ impl<'a> Proof<'a> {
         let environment = resolved.environment.as_deref();
         let evidence = opened.hide(evidence::of_migration(journal, &resolved.migration, environment))?;
         let (evidence, notes) = opened.hide(of_these_stores(evidence, journal, &migration).await)?;
+        whimbrel_engine::costs::check_limit(&migration)?;
         let limit = UnitLimit {
             read: resolved.limits.max_read_units,
             write: resolved.limits.max_write_units,

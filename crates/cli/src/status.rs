@@ -5,6 +5,7 @@ use whimbrel_engine::activity::{Doing, SliceSnapshot};
 use whimbrel_engine::pace::{Rate, TimeLeft};
 use whimbrel_engine::progress::Extent;
 use whimbrel_report::figures::{bytes, count, seconds, share, units};
+use whimbrel_store::StepExtent;
 
 /// A slice that has taken no longer than this is not worth a word.
 const WORTH_A_WORD: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub struct Status {
     pub retries: u64,
     /// Answers that asked for patience in this process.
     pub throttles: u64,
+    /// How far a store is with what it does behind the load.
+    pub step: Option<StepExtent>,
 }
 
 impl Status {
@@ -52,9 +55,15 @@ impl Status {
             }
             _ => format!("{} records", count(scanned)),
         }];
-        parts.extend(self.left.map(left));
-        parts.push(format!("{}/s", units(self.rate.records_per_s)));
-        parts.extend(self.waits_for.as_ref().map(|doing| waits_for(doing, self.throttled)));
+        match &self.step {
+            // All records are there: what they did last is of no interest.
+            Some(step) => parts.insert(0, phase(step)),
+            None => {
+                parts.extend(self.left.map(left));
+                parts.push(format!("{}/s", units(self.rate.records_per_s)));
+                parts.extend(self.waits_for.as_ref().map(|doing| waits_for(doing, self.throttled)));
+            }
+        }
         if self.rejected > 0 {
             parts.push(format!("{} rejected", count(self.rejected)));
         }
@@ -88,6 +97,12 @@ impl Status {
         }
         console::truncate_str(&line, columns.max(1), "…").into_owned()
     }
+}
+
+/// What a store does behind the load, and how much of that is done.
+fn phase(step: &StepExtent) -> String {
+    let phase = shown(&step.phase);
+    step.share().map_or(phase.clone(), |part| format!("{phase} {}", share(part)))
 }
 
 /// What a slice waits for, in words.
@@ -158,6 +173,7 @@ mod tests {
             rejected: 17,
             retries: 2,
             throttles: 9,
+            step: None,
         }
     }
 
@@ -189,6 +205,7 @@ mod tests {
             rejected: 0,
             retries: 0,
             throttles: 0,
+            step: None,
         };
         insta::assert_snapshot!(status.line(100), @"0 records, 0/s");
         status.extent.share = Some(0.25);
@@ -196,6 +213,16 @@ mod tests {
         status.read = 5_000;
         status.left = Some(TimeLeft { least: Duration::from_secs(90), most: None });
         insta::assert_snapshot!(status.line(100), @"5,000 records, 25.0 % of the slices, at least 1 min 30 s left, 0/s, slices 2 of 8");
+    }
+
+    #[test]
+    fn an_index_that_is_made_stands_in_front_of_what_is_over() {
+        let phase = "building index: loading tuples".to_owned();
+        let step = Some(StepExtent { phase, done: 84_000, all: 200_000 });
+        let over = Status { rate: Rate::default(), oldest: None, retries: 0, throttles: 0, step, ..busy() };
+        insta::assert_snapshot!(over.line(400), @"building index: loading tuples 42.0 %, 24,310 of 100,000 records (24.3 %), 17 rejected, slices 3 of 20");
+        let step = Some(StepExtent { phase: "initializing".to_owned(), done: 0, all: 0 });
+        insta::assert_snapshot!(Status { step, ..over }.line(30), @"initializing, 17 rejected");
     }
 
     #[test]

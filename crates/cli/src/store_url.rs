@@ -30,9 +30,9 @@ pub enum Place {
         /// The table; `None`: the whole database.
         table: Option<String>,
     },
-    /// A collection of a Chroma folder.
+    /// A collection of a Chroma folder or server.
     Chroma {
-        /// The folder.
+        /// The folder, or the server's URL.
         path: String,
         /// The collection.
         collection: String,
@@ -133,11 +133,9 @@ impl Place {
         if text.is_empty() {
             return wrong("the place is empty", format!("write {POSTGRES}, {DYNAMODB}, a path, or `-`"));
         }
-        if ["chroma:http://", "chroma:https://"].iter().any(|server| text.starts_with(server)) {
-            return wrong(
-                "a Chroma server cannot be read yet",
-                "name its persistent directory, `chroma:PATH?collection=NAME`, which holds more exact vectors",
-            );
+        let server = text.strip_prefix("chroma:").or_else(|| text.strip_prefix("chroma+"));
+        if let Some(server) = server.filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+            return chroma_server(server);
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             return match scheme.to_ascii_lowercase().as_str() {
@@ -380,6 +378,15 @@ fn chroma(rest: &str) -> Result<Place> {
     Ok(Place::Chroma { path: path.to_owned(), collection })
 }
 
+/// A collection of a server.
+fn chroma_server(url: &str) -> Result<Place> {
+    if url.split('?').next().is_some_and(|address| address.contains('@')) {
+        let hint = "put a token into the environment, as CHROMA_TOKEN; a user and a password belong into a spec";
+        return wrong("the URL of a Chroma server holds a name or a password", hint);
+    }
+    chroma(url)
+}
+
 /// An object of a bucket, or all below a prefix.
 fn object(scheme: &str, rest: &str) -> Result<Place> {
     let (path, mut parameters) = parameters(rest);
@@ -482,6 +489,14 @@ mod tests {
             (
                 "chroma:data/c?collection=x",
                 Place::Chroma { path: "data/c".to_owned(), collection: "x".to_owned() },
+            ),
+            (
+                "chroma:http://h:8000?collection=t/d/x",
+                Place::Chroma { path: "http://h:8000".to_owned(), collection: "t/d/x".to_owned() },
+            ),
+            (
+                "chroma+https://h/c?collection=x",
+                Place::Chroma { path: "https://h/c".to_owned(), collection: "x".to_owned() },
             ),
             ("dump.json", file(".", "dump.json")),
             ("/var/a b?.csv.gz", file("/var", "a b?.csv.gz")),

@@ -77,7 +77,9 @@ fn what_a_killed_run_has_raised_is_put_back_by_the_next() {
     assert!(status.out.contains("`whimbrel resume` puts it back"), "{}", status.out);
     // Killed twice: what it was first is what counts.
     killed(&["--new"]);
-    place.run(&["resume", "--max-cost", "0.00001"]).expect(5);
+    let resumed = place.run(&["resume", "--max-cost", "0.00001", "--json"]).expect(5);
     assert_eq!(capacity(&place), json!([5, 400]));
+    // What was on its way when it was killed nobody has counted, and the bill says so.
+    assert_eq!(resumed.json()["cost_usd"]["at_least"], true, "{}", resumed.out);
     assert!(!place.run(&["status"]).expect(0).out.contains("still raised"));
 }

@@ -172,7 +172,7 @@ fn what_is_no_collection_or_no_directory_is_one_error_with_what_there_is() {
         ("chroma:db?collection=docs_l3", "the nearest name is `docs_l2`"),
         ("chroma:db?collection=cos_big", "write `collection: acme-tenant/prod-db/cos_big`"),
         ("chroma:nowhere?collection=x", "nowhere"),
-        ("chroma:http://localhost:8000?collection=x", "a Chroma server cannot be read yet"),
+        ("chroma:http://me:hush@localhost:8000?collection=x", "CHROMA_TOKEN"),
     ] {
         let refused = place.run(&["copy", from, "out.json"]).expect(2);
         refused.one_error();

@@ -142,6 +142,34 @@ fn csv_of_other_programs() {
 }
 
 #[test]
+fn csv_that_is_separated_by_something_else() {
+    let place = Place::new();
+    let expected = [json!({"id": "1", "b": "x,y"}), json!({"id": "2", "b": "a;b\tc|d\n"}), json!({"id": "3"})];
+    for (separator, named) in [(";", "`;`"), ("\t", "tab"), ("|", "`|`")] {
+        let text = "id_b\r\n1_x,y\r\n\"2\"_\"a;b\tc|d\n\"\r\n3_\r\n".replace('_', separator);
+        place.write("in.csv", &text);
+        place.run(&["copy", "in.csv", "out.ndjson", "--mode", "upsert"]).expect(0);
+        assert_eq!(lines(&place, "out.ndjson"), expected, "{named}");
+        place.write("m.yaml", "migration: m\nstores: { disk: { files: . } }\nflows: { f: { from: { store: disk, path: in.csv }, into: { store: disk, path: o.json } } }");
+        let planned = place.run(&["plan", "m.yaml"]).expect(0);
+        assert!(planned.out.contains(&format!("{named} separates the fields")), "{}", planned.out);
+    }
+    // More than one stretch of one file, and a file of another separator beside it.
+    let many: String = (0..60_000).map(|id| format!("{id};\"a;{id}\"\n")).collect();
+    place.write("many/a.csv", &format!("id;b\n{many}"));
+    place.write("many/b.csv", "id,b\n60000,\"a;60000\"\n");
+    place.run(&["copy", "many", "many.ndjson", "--mode", "upsert"]).expect(0);
+    let read = lines(&place, "many.ndjson");
+    assert_eq!(read.len(), 60_001);
+    assert!(read.iter().all(|line| line["b"] == format!("a;{}", line["id"].as_str().expect("a text"))));
+    // Lines that no newline ends would all be one header, and no record.
+    place.write("old.csv", "id,b\r1,x\r2,y\r");
+    let refused = place.run(&["copy", "old.csv", "old.ndjson"]).expect(1);
+    refused.one_error();
+    assert!(refused.err.contains("carriage return"), "{}", refused.err);
+}
+
+#[test]
 fn lines_that_are_torn_are_rejects_and_the_rest_arrives() {
     let place = Place::new();
     place.write("in.ndjson", "{\"id\": 1}\n{\"id\": 2, \n{\"id\": 3}\n{\"id\": 4");

@@ -148,3 +148,16 @@ fn a_plan_foretells_what_comparing_costs() {
         assert_eq!((number(&plan[name]), number(&run[name])), (0.0, 0.0), "{plan} {run}");
     }
 }
+
+#[test]
+fn a_limit_in_dollars_wants_prices_that_are_known() {
+    let place = with("limits: { retry_for: 2s }");
+    let elsewhere = |more: &[&str]| place.run(&[RUN, &["--region", "af-south-1"], more].concat());
+    let refused = elsewhere(&["--max-cost", "1"]).expect(2);
+    assert!(refused.err.contains("the prices of af-south-1 are not known"), "{}", refused.err);
+    assert!(refused.err.contains("write_usd_per_million"), "{}", refused.err);
+    refused.one_error();
+    let run = elsewhere(&[]).expect(0).json();
+    let prices = run["cost_usd"]["prices"].as_str().expect("a text");
+    assert!(prices.contains("those of af-south-1 are not known, give them under `prices`"), "{prices}");
+}

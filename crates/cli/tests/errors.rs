@@ -165,3 +165,24 @@ fn a_wrong_spec() {
     let ended = place.run(&["check", "parcels.yaml", "--env", "demo"]).expect(2);
     assert_error("no_such_kind_of_store", &ended);
 }
+
+#[test]
+fn a_key_of_a_column_that_no_record_has() {
+    for target in ["postgres: \"embedded:t.pg\"", "sqlite: t.db"] {
+        let place = Place::new();
+        place.write("in.csv", "id,name\n1,a\n");
+        place.write(
+            "m.yaml",
+            &format!(
+                "migration: m\nstores: {{ disk: {{ files: . }}, t: {{ {target} }} }}\n\
+                 flows: {{ f: {{ from: {{ store: disk, path: in.csv }}, into: {{ store: t, table: people, key: [nmae] }} }} }}\n"
+            ),
+        );
+        for command in [&["plan", "m.yaml"][..], &["run", "m.yaml", "--create"]] {
+            let refused = place.run(command).expect(2);
+            refused.one_error();
+            assert!(refused.err.contains("nmae") && refused.err.contains("`name`"), "{target}: {}", refused.err);
+            assert!(!refused.err.contains("CREATE TABLE"), "{}", refused.err);
+        }
+    }
+}

@@ -76,7 +76,8 @@ fn a_run_serves_its_figures_while_it_goes_on() {
     assert_eq!(page(address), None, "nothing is served when the run is over");
 }
 
-fn page(address: SocketAddr) -> Option<String> {
+/// What is served there; `None`: nothing.
+pub fn page(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;

@@ -30,6 +30,7 @@ mod parcels;
 mod pgvector;
 mod place;
 mod pni;
+mod policy;
 mod query;
 mod redaction;
 mod rejects;

@@ -79,7 +79,7 @@ impl Place {
     /// Frees any command of that, and lets it work in this folder.
     pub fn bare(&self, command: &mut Command) {
         let ours = |name: &str| {
-            ["AWS_", "PG", "DATABASE_", "DYNAMODB_", "WHIMBREL_"]
+            ["AWS_", "CHROMA_", "PG", "DATABASE_", "DYNAMODB_", "WHIMBREL_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
         };

@@ -20,7 +20,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+mod allowed;
+mod chroma;
 mod faults;
+mod gate;
+mod indexes;
 mod kills;
 mod modes;
 mod oddities;
@@ -28,6 +32,7 @@ mod permissions;
 mod refusals;
 mod shipped;
 mod sqlite;
+mod undoing;
 mod verify;
 
 const POSTGRES: &str = "WHIMBREL_TEST_POSTGRES_URL";

@@ -4,6 +4,10 @@ use crate::parcels::{self, fill};
 use crate::place::{Ended, Place};
 use serde_json::Value;
 
+mod deleting;
+mod sqlite;
+mod whole;
+
 const ROWS: u64 = 600;
 
 /// Two tables of PostgreSQL, the second referring to the first.
@@ -356,13 +360,4 @@ fn a_plan_shows_what_before_images_cost() {
         "{}",
         plan.out
     );
-    // What a run cannot keep it does not write over.
-    let spec = std::fs::read_to_string(place.path("parcels.yaml")).expect("the spec");
-    place.write("parcels.yaml", &spec.replace("mode: upsert }", "mode: update }"));
-    let held = parcels::items(&place);
-    refused(
-        &run_on(&place, &["--only", "parcels"]).expect(2),
-        "`mode: update` into DynamoDB keeps no before-images",
-    );
-    crate::items::assert_same(&parcels::items(&place), &held);
 }

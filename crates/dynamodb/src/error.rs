@@ -167,9 +167,7 @@ impl Failure {
         let error = StoreError::new(self.kind, store, context).caused_by(self.source);
         match self.kind {
             StoreErrorKind::Unauthenticated => error.with_hint(CREDENTIALS_HINT),
-            StoreErrorKind::Forbidden => {
-                error.with_hint("the identity lacks a permission that the message names")
-            }
+            StoreErrorKind::Forbidden => error.with_hint(FORBIDDEN_HINT),
             StoreErrorKind::Unreachable => {
                 error.with_hint("look at `endpoint` and `region` of the store, and at the network")
             }
@@ -177,6 +175,9 @@ impl Failure {
         }
     }
 }
+
+/// What to do where an action is not allowed.
+const FORBIDDEN_HINT: &str = "the identity lacks a permission that the message names; `whimbrel policy SPEC` prints all that a spec needs";
 
 /// What to do where credentials are missing, wrong or expired.
 pub(crate) const CREDENTIALS_HINT: &str = "set AWS_PROFILE or --aws-profile, or `profile` of the store, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; log in again where they expired";

@@ -16,14 +16,13 @@ use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use whimbrel_model::logical::type_name;
 use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::{
     BeforeImages, Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, HotKeyColumn,
     KeyPattern, LookedUp, Mode, Nulls, Owner, ReadBackCost, Refusal, Removal, Result, RunContext, StoreError,
-    StoreErrorKind, Target, TargetPlan, TargetState, Undoing, Undone, WriteRequest, Writer,
+    StoreErrorKind, Target, TargetPlan, TargetState, UndoStep, Undoing, Undone, WriteRequest, Writer,
 };
 
 /// A table as the target of one flow.
@@ -35,8 +34,6 @@ pub(crate) struct DynamoTarget {
     ignore: Arc<Ignore>,
     /// Where the keys lie, as soon as somebody has looked.
     layout: RwLock<Option<Arc<Layout>>>,
-    /// Whether the records are whole items, as far as was planned.
-    has_items: AtomicBool,
     /// Takes before-images.
     images: RwLock<Option<Arc<dyn BeforeImages>>>,
 }
@@ -56,7 +53,6 @@ impl DynamoTarget {
             request,
             ignore,
             layout: RwLock::default(),
-            has_items: AtomicBool::new(false),
             images: RwLock::default(),
         }
     }
@@ -392,8 +388,6 @@ impl Target for DynamoTarget {
         };
         self.check_scope(&layout)?;
         let conversions = self.conversions(schema)?;
-        let has_items = schema.fields().iter().any(|field| item::is_item(field));
-        self.has_items.store(has_items, Ordering::Relaxed);
         if self.request.mode == Mode::Update && conversions.keys().all(|name| layout.is_key(name)) {
             let context = format!("an update of table \"{}\" has nothing to set", self.request.table);
             return Err(self
@@ -480,16 +474,11 @@ impl Target for DynamoTarget {
 
     async fn delete(&self, doomed: &[Doomed], context: &RunContext) -> Result<Deleted> {
         let table = self.existing(false).await?;
-        writer::Deletion(self.conditional(&table, context)).of(doomed).await
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner).clone();
+        writer::Deletion { requests: self.conditional(&table, context), images }.of(doomed).await
     }
 
     fn undoing(&self) -> Undoing {
-        if self.request.mode == Mode::Update {
-            return Undoing::Unable("not yet: `mode: update` into DynamoDB keeps no before-images");
-        }
-        if self.has_items.load(Ordering::Relaxed) {
-            return Undoing::Unable("not yet: whole items are written without before-images");
-        }
         Undoing::HandedOver
     }
 
@@ -498,9 +487,15 @@ impl Target for DynamoTarget {
         Ok(())
     }
 
-    async fn undo(&self, images: &Arc<dyn BeforeImages>, act: bool, context: &RunContext) -> Result<Undone> {
+    async fn undo(
+        &self,
+        images: &Arc<dyn BeforeImages>,
+        step: UndoStep,
+        context: &RunContext,
+    ) -> Result<Undone> {
         let table = self.existing(false).await?;
-        writer::Restoring(self.conditional(&table, context)).undo(images, act).await
+        // No item refers to another: nothing need be put back before the rest.
+        writer::Restoring(self.conditional(&table, context)).undo(images, step == UndoStep::All).await
     }
 
     async fn create(&self) -> Result<Creation> {

@@ -1,7 +1,7 @@
 //! What a run costs: its units in dollars, beside what writing every record would cost.
 
 use crate::changed::{self, Changing, Way};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::migration::{Migration, Scan, ScanFlow};
 use crate::price::Prices;
 use arrow::array::RecordBatch;
@@ -20,6 +20,9 @@ pub struct Cost {
     /// Of which prices; empty where nothing is metered.
     #[serde(default)]
     pub prices: String,
+    /// Whether more may have been used: what was on its way when a process was killed is not counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
 }
 
 impl Cost {
@@ -172,6 +175,24 @@ impl Comparison {
     }
 }
 
+/// Refuses a limit in dollars where it is not known what a unit costs: it might be passed.
+///
+/// # Errors
+/// There is one, and a store is in a region without a price.
+pub fn check_limit(migration: &Migration) -> Result<()> {
+    let unknown = Prices::unknown_regions(migration);
+    match (migration.resolved.limits.max_cost_usd, unknown.first()) {
+        (Some(_), Some(region)) => Err(EngineError::refused(
+            format!("the prices of {region} are not known, and the run is to cost no more than so many dollars"),
+            format!(
+                "give them: `prices: {{ {region}: {{ write_usd_per_million: …, read_usd_per_million: … }} }}`, or \
+                 limit the units by `limits: max_write_units`"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What a run's units may cost in all, as the spec limits it; `None`: as much as they do.
 #[must_use]
 pub fn limit(migration: &Migration) -> Option<CostLimit> {
@@ -184,7 +205,7 @@ mod tests {
 
     #[test]
     fn savings_are_a_share_of_writing_all() {
-        let cost = Cost { all: 0.25, actual: 0.0713, prices: String::new() };
+        let cost = Cost { all: 0.25, actual: 0.0713, ..Cost::default() };
         assert_eq!(format!("{:.4} {:.3}", cost.saved(), cost.saved_share().unwrap()), "0.1787 0.715");
         assert_eq!(Cost::default().saved_share(), None);
     }

@@ -45,12 +45,8 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
             Returns::Plain(DataType::Boolean),
             instants::is_iso_timestamp,
         ),
-        RowFunction::new("from_epoch_s", vec![DataType::Int64], instant(), |a| {
-            instants::from_epoch(a, 1_000_000)
-        }),
-        RowFunction::new("from_epoch_ms", vec![DataType::Int64], instant(), |a| {
-            instants::from_epoch(a, 1_000)
-        }),
+        RowFunction::of_numbers("from_epoch_s", instant(), |a| instants::from_epoch(a, 6)),
+        RowFunction::of_numbers("from_epoch_ms", instant(), |a| instants::from_epoch(a, 3)),
         RowFunction::new("epoch_s", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000_000)),
         RowFunction::new("epoch_ms", timestamp(), Returns::Plain(DataType::Int64), |a| epoch(a, 1_000)),
         RowFunction::new(
@@ -122,6 +118,8 @@ struct RowFunction {
     arguments: Option<Vec<DataType>>,
     /// Whether a timestamp, as it is, is as good as text.
     takes_timestamps: bool,
+    /// Whether a number's text, as exact numbers have it, is as good as an integer.
+    takes_numbers: bool,
     signature: Signature,
     returns: Returns,
     evaluate: Evaluate,
@@ -145,7 +143,20 @@ impl Hash for RowFunction {
 impl RowFunction {
     fn new(name: &'static str, arguments: Vec<DataType>, returns: Returns, evaluate: Evaluate) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Self { name, arguments: Some(arguments), takes_timestamps: false, signature, returns, evaluate }
+        Self {
+            name,
+            arguments: Some(arguments),
+            takes_timestamps: false,
+            takes_numbers: false,
+            signature,
+            returns,
+            evaluate,
+        }
+    }
+
+    /// A function of an integer or of the text of a number.
+    fn of_numbers(name: &'static str, returns: Returns, evaluate: Evaluate) -> Self {
+        Self { takes_numbers: true, ..Self::new(name, vec![DataType::Int64], returns, evaluate) }
     }
 
     /// A function of a time, in text or as a timestamp, and a number of digits.
@@ -157,7 +168,7 @@ impl RowFunction {
 
     fn any(name: &'static str, returns: Returns, evaluate: Evaluate) -> Self {
         let signature = Signature::variadic_any(Volatility::Immutable);
-        Self { name, arguments: None, takes_timestamps: false, signature, returns, evaluate }
+        Self { arguments: None, signature, ..Self::new(name, Vec::new(), returns, evaluate) }
     }
 }
 
@@ -192,6 +203,7 @@ impl ScalarUDFImpl for RowFunction {
         for (given, wanted) in given.iter().zip(&wanted) {
             let fits = match wanted {
                 DataType::Utf8 if self.takes_timestamps && matches!(given, DataType::Timestamp(..)) => true,
+                DataType::Int64 if self.takes_numbers && given.is_string() => true,
                 DataType::Int64 => given.is_integer() || given.is_null(),
                 DataType::Timestamp(..) => given.is_temporal() || given.is_null(),
                 DataType::Utf8 => given.is_string() || given.is_null(),
@@ -203,6 +215,7 @@ impl ScalarUDFImpl for RowFunction {
         }
         let keep_zone = |(given, wanted): (&DataType, DataType)| match given {
             DataType::Timestamp(..) if self.takes_timestamps => given.clone(),
+            given if self.takes_numbers && given.is_string() => DataType::Utf8,
             DataType::Timestamp(_, Some(zone)) => {
                 DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
             }

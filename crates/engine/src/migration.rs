@@ -319,7 +319,7 @@ async fn prepare_scan(
             })?;
         }
         if resolved.undo {
-            target.notes.extend(undo::notes(&plan, &target, description.records));
+            target.notes.extend(undo::notes(&plan, &target, description.records).await?);
         }
         scan_flows.push(ScanFlow { plan: Arc::new(plan), store: flow.into.store.clone(), target });
     }

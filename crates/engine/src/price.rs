@@ -1,7 +1,8 @@
 //! What capacity units cost: a dated table by region, and what a spec puts in its place.
 //!
-//! DynamoDB's prices of request units on demand, standard table class, as of November 2024, when they were halved.
-//! What is provisioned is paid by the hour instead; its units are priced as if they were on demand.
+//! DynamoDB's prices of request units on demand, standard table class, as of November 2024, when they were halved. Each
+//! was found in what others quote of AWS's price list after that; a region of which none was found is not in it, since a
+//! price that is half of the old one is not always the new one. What is provisioned is paid by the hour instead; its units are priced as if they were on demand.
 
 use crate::migration::Migration;
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,17 @@ const FALLBACK: &str = "us-east-1";
 const ANY_REGION: &str = "default";
 
 /// Region, dollars for a million write units, dollars for a million read units.
-const LIST: [(&str, f64, f64); 4] = [
+const LIST: [(&str, f64, f64); 10] = [
     ("us-east-1", 0.625, 0.125),
     ("us-east-2", 0.625, 0.125),
     ("us-west-2", 0.625, 0.125),
-    ("eu-west-1", 0.70675, 0.1415),
+    ("eu-central-1", 0.7625, 0.1525),
+    ("eu-north-1", 0.67, 0.1345),
+    ("eu-west-1", 0.705, 0.1415),
+    ("ap-northeast-1", 0.715, 0.1425),
+    ("ap-northeast-2", 0.68, 0.1355),
+    ("ap-south-1", 0.71, 0.1425),
+    ("ap-southeast-2", 0.71, 0.1425),
 ];
 
 /// What a store's units cost.
@@ -41,6 +48,12 @@ pub struct StorePrice {
 pub struct Prices(BTreeMap<StoreName, StorePrice>);
 
 impl StorePrice {
+    /// Whether the price in a region is known: from the spec, or from the table.
+    fn is_known(region: &str, given: &BTreeMap<String, Price>) -> bool {
+        let has = |name: &str| given.contains_key(name);
+        has(region) || has(ANY_REGION) || LIST.iter().any(|(known, ..)| *known == region)
+    }
+
     /// The price in a region: the spec's, else the table's.
     fn of(region: &str, given: &BTreeMap<String, Price>) -> Self {
         let listed = |name: &str| LIST.iter().find(|(known, ..)| *known == name);
@@ -79,6 +92,13 @@ impl Prices {
             .iter()
             .filter_map(|(name, store)| Some((name.clone(), StorePrice::of(&store.price_region()?, given))));
         Self(priced.collect())
+    }
+
+    /// The regions of a migration's stores whose prices are not known, by name.
+    #[must_use]
+    pub fn unknown_regions(migration: &Migration) -> BTreeSet<String> {
+        let regions = migration.stores.values().filter_map(|store| store.price_region());
+        regions.filter(|region| !StorePrice::is_known(region, &migration.resolved.prices)).collect()
     }
 
     /// The prices that stand for those of a store of which nothing is known.
@@ -149,10 +169,11 @@ mod tests {
     fn a_spec_goes_before_the_table_and_unknown_regions_say_so() {
         let none = BTreeMap::new();
         assert_eq!(million(&StorePrice::of("us-east-1", &none)), (0.625, 0.125));
-        assert_eq!(million(&StorePrice::of("eu-west-1", &none)), (0.70675, 0.1415));
+        assert_eq!(million(&StorePrice::of("eu-west-1", &none)), (0.705, 0.1415));
         let unknown = StorePrice::of("mars-north-1", &none);
         assert_eq!(million(&unknown), (0.625, 0.125));
         assert!(unknown.from.contains("those of mars-north-1 are not known"), "{}", unknown.from);
+        assert!(StorePrice::is_known("ap-south-1", &none) && !StorePrice::is_known("mars-north-1", &none));
         let price = |write, read| Price { write_usd_per_million: write, read_usd_per_million: read };
         let given = BTreeMap::from([
             ("eu-west-1".to_owned(), price(2.0, 1.0)),
@@ -160,6 +181,7 @@ mod tests {
         ]);
         assert_eq!(million(&StorePrice::of("eu-west-1", &given)), (2.0, 1.0));
         assert_eq!(million(&StorePrice::of("us-east-1", &given)), (4.0, 3.0));
+        assert!(StorePrice::is_known("mars-north-1", &given));
     }
 
     #[test]
@@ -172,7 +194,7 @@ mod tests {
         let limit = prices.limit(1.0);
         let near =
             |usd: f64, wanted: f64| assert!((usd - wanted).abs() < wanted * 1e-9, "{usd}, not {wanted}");
-        near(limit.usd_per_write_unit, 0.70675e-6);
+        near(limit.usd_per_write_unit, 0.705e-6);
         near(limit.usd_per_read_unit, 0.1415e-6);
         near(prices.writes_usd(&StoreName::new("a"), 1e6), 0.625);
         assert_eq!(prices.writes_usd(&StoreName::new("other"), 1e6), 0.0);

@@ -16,6 +16,7 @@ use crate::runner::{Runner, RunnerSettings};
 use crate::spill::SpillSource;
 use crate::steps;
 use crate::summary::{RejectSummary, RunOutcome, Summary, Tally};
+use crate::unaccounted;
 use crate::undo;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +127,9 @@ impl<'a> Run<'a> {
         }
         same_stores(&journal.stores(&record.id)?, &identities(&migration).await?)?;
         same_flows(&migration, journal, record)?;
+        if record.planned && record.outcome.is_none() {
+            unaccounted::note_kill(&journal.run_folder(&record.id))?;
+        }
         journal.continue_run(&record.id, &migration.resolved.digest, &shape)?;
         let record = found(journal, &record.id)?;
         Ok(Self { migration: Arc::new(migration), journal, record, settings, budget: None })
@@ -449,7 +453,9 @@ impl<'a> Run<'a> {
             }
             None => RunOutcome::Complete,
         };
-        let cost_usd = Cost::of(&self.migration, &tally.units).and(&self.migration, tally.unaccounted);
+        let mut cost_usd = Cost::of(&self.migration, &tally.units).and(&self.migration, tally.unaccounted);
+        let was_killed = unaccounted::was_killed(&self.journal.run_folder(&self.record.id));
+        cost_usd.at_least = was_killed && !cost_usd.prices.is_empty();
         let resolved = &self.migration.resolved;
         let stores = self.migration.stores.iter().map(|(name, store)| (name.to_string(), store.location()));
         Summary {

@@ -14,6 +14,7 @@ use crate::slice::log_rejects;
 use futures::TryStreamExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use whimbrel_model::{Buckets, Reject, RunId, SliceId, Stage};
 use whimbrel_store::{LoadStep, Removed, RunContext};
 
@@ -21,6 +22,8 @@ use whimbrel_store::{LoadStep, Removed, RunContext};
 pub(crate) const AFTER_LOAD: &str = "after-load.";
 /// Rejects that are written to the disk at once.
 const REJECTS_AT_ONCE: usize = 1_000;
+/// How often a store is looked at for how far it is with a step.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Does what is left to do behind the load.
 ///
@@ -49,10 +52,35 @@ pub(crate) async fn finish(
             let keys = GiveBack::of_table(keys, migration, flow);
             let correction = remove(flow, &step, journal, run, context, keys).await?;
             journal.correct(run, &flow.plan.name, &step.name, &correction)?;
-            flow.plan.target.apply_step(&step, context).await?;
+            watched(flow.plan.target.apply_step(&step, context), context, progress).await?;
         }
     }
     Ok(())
+}
+
+/// Does a step. What its store says of how far it is counts as movement: an index that is being made is no stall.
+async fn watched(
+    doing: impl Future<Output = whimbrel_store::Result<()>>,
+    context: &RunContext,
+    progress: &Progress,
+) -> Result<()> {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut last = None;
+    tokio::pin!(doing);
+    let done = loop {
+        tokio::select! {
+            done = &mut doing => break done,
+            _ = looks.tick() => {
+                let extent = context.meter.step();
+                if extent != last {
+                    progress.activity().touch();
+                    last = extent;
+                }
+            }
+        }
+    };
+    context.meter.step_at(None);
+    Ok(done?)
 }
 
 /// Keeps what a step removes as rejects.

@@ -1,5 +1,6 @@
 //! Units that a run used and that no checkpoint counts: those of requests whose batch was broken off, by a limit or a
-//! failure, when some of its records were written already. They were paid for, so a limit and a bill count them.
+//! failure, when some of its records were written already. They were paid for, so a limit and a bill count them. What was
+//! on its way when the process was killed nobody has counted: that it was killed is kept, so that the bill says *at least*.
 
 use crate::error::{EngineError, Result};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,28 @@ const LEAST_UNITS: f64 = 0.01;
 
 fn path(run_folder: &Path) -> PathBuf {
     run_folder.join("unaccounted.json")
+}
+
+fn killed_path(run_folder: &Path) -> PathBuf {
+    run_folder.join("killed")
+}
+
+/// Keeps that a stretch of the run came to no end of its own.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn note_kill(run_folder: &Path) -> Result<()> {
+    let path = killed_path(run_folder);
+    let note = || {
+        std::fs::create_dir_all(run_folder)?;
+        std::fs::File::create(&path)?.sync_all()
+    };
+    note().map_err(|source| EngineError::file("write", &path, source))
+}
+
+/// Whether a stretch of the run came to no end of its own, so that more units may have been used than are counted.
+pub(crate) fn was_killed(run_folder: &Path) -> bool {
+    killed_path(run_folder).exists()
 }
 
 /// What a run has used beside its checkpoints, over resumes.
@@ -60,6 +83,16 @@ mod tests {
 
     fn units(read_units: f64, write_units: f64) -> Capacity {
         Capacity { read_units, write_units, ..Capacity::default() }
+    }
+
+    #[test]
+    fn a_kill_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        assert!(!was_killed(&run));
+        note_kill(&run).unwrap();
+        note_kill(&run).unwrap();
+        assert!(was_killed(&run));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::format::{Compression, Format};
 use crate::types;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
+use csv::Separator;
 use futures::StreamExt as _;
 use input::Input;
 use part::Part;
@@ -136,7 +137,7 @@ impl FilesSource {
     }
 
     async fn look(&self) -> Outcome<Known> {
-        let found = catalog::find(&self.place, &self.table, self.format).await?;
+        let mut found = catalog::find(&self.place, &self.table, self.format).await?;
         for file in found.files.iter().filter(|_| !found.format.is_text()) {
             if Compression::of_name(&file.file.path).0 != Compression::None {
                 let what = format!("{} compresses its columns itself; unpack it first", found.format);
@@ -145,7 +146,13 @@ impl FilesSource {
         }
         let (columns, counted) = match found.format {
             Format::Json | Format::NdJson | Format::DynamoDbJson => (self.named_columns(None)?, None),
-            Format::Csv => (self.named_columns(Some(self.header(&found).await?))?, None),
+            Format::Csv => {
+                let (names, separator) = self.header(&found).await?;
+                if separator != Separator::COMMA {
+                    found.notes.push(format!("{separator} separates the fields, as in the header"));
+                }
+                (self.named_columns(Some(names))?, None)
+            }
             Format::Parquet | Format::Arrow => self.typed_columns(&found).await?,
         };
         let records = found.records.or(counted);
@@ -173,8 +180,8 @@ impl FilesSource {
         Ok(Columns::named(names.iter().map(column).collect::<Outcome<_>>()?))
     }
 
-    async fn header(&self, found: &Found) -> Outcome<Vec<String>> {
-        let Some(first) = found.files.first().cloned() else { return Ok(Vec::new()) };
+    async fn header(&self, found: &Found) -> Outcome<(Vec<String>, Separator)> {
+        let Some(first) = found.files.first().cloned() else { return Ok((Vec::new(), Separator::COMMA)) };
         let (place, handle) = (self.place.clone(), Handle::current());
         crate::client::blocking(move || {
             let mut input = Input::open(&place, &handle, &first, 0)?;

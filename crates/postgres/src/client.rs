@@ -91,6 +91,11 @@ impl Connections {
         Self { store: store.clone(), config: Arc::clone(config), mode }
     }
 
+    /// Whether there is another connection beside one that is at work.
+    pub(crate) fn are_many(&self) -> bool {
+        matches!(self.mode, Mode::Many { .. })
+    }
+
     /// A session in a transaction.
     pub(crate) async fn lease(&self, purpose: Purpose) -> Result<Lease> {
         match &self.mode {

@@ -14,6 +14,7 @@ mod owner;
 pub(crate) mod route;
 pub(crate) mod scope;
 mod shown;
+mod step_extent;
 mod structure;
 mod undo;
 mod vector_index;
@@ -26,7 +27,7 @@ use crate::config::PostgresConfig;
 use crate::encode::{Encoder, Wire, Within, unfit};
 use crate::error::from_driver;
 use crate::ledger::{LedgerTables, PostgresLedger};
-use crate::writer::{PostgresWriter, WriterParts};
+use crate::writer::{Keeping, PostgresWriter, WriterParts};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -49,7 +50,7 @@ use whimbrel_store::ledger::Sessions;
 use whimbrel_store::{
     BeforeImages, Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, KeyPattern,
     LoadStep, LookedUp, Mode, Owner, Parent, Refusal, Removal, Removed, Result, RunContext, StoreError,
-    StoreErrorKind, Target, TargetPlan, TargetState, Undoing, Undone, WriteRequest, Writer,
+    StoreErrorKind, Target, TargetPlan, TargetState, UndoStep, Undoing, Undone, WriteRequest, Writer,
 };
 
 /// How many records are written in one transaction.
@@ -527,11 +528,13 @@ impl Target for PostgresTarget {
         true
     }
 
-    async fn delete(&self, doomed: &[Doomed], _context: &RunContext) -> Result<Deleted> {
+    async fn delete(&self, doomed: &[Doomed], context: &RunContext) -> Result<Deleted> {
         let table = self.seen().await?;
         let lease = self.connections.lease(Purpose::Write).await?;
         let reading = self.reading(&table);
-        let deletion = Deletion { reading: &reading };
+        let keeping = Keeping { run: context.run.as_str(), flow: self.request.flow.as_str() };
+        let keeping = self.keeps.load(Ordering::Relaxed).then_some(keeping);
+        let deletion = Deletion { reading: &reading, keeping };
         let deleted = deletion.of(&lease, doomed).await?;
         lease.finish().await?;
         Ok(deleted)
@@ -542,7 +545,7 @@ impl Target for PostgresTarget {
             Some(planned) if planned.key.is_empty() => {
                 Undoing::Unable("the table has no key, so that no row of it can be found again")
             }
-            _ => Undoing::Beside,
+            _ => Undoing::Beside("whimbrel.before_image"),
         }
     }
 
@@ -552,13 +555,26 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
-    async fn undo(&self, _images: &Arc<dyn BeforeImages>, act: bool, context: &RunContext) -> Result<Undone> {
+    async fn deletes_besides(&self) -> Result<Vec<String>> {
+        let table = self.seen().await?;
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let besides = undo::deletes_besides(&self.store, &lease, &table).await?;
+        lease.finish().await?;
+        Ok(besides)
+    }
+
+    async fn undo(
+        &self,
+        _images: &Arc<dyn BeforeImages>,
+        step: UndoStep,
+        context: &RunContext,
+    ) -> Result<Undone> {
         let table = self.seen().await?;
         let key = self.planned().map(|planned| planned.key.clone()).unwrap_or_default();
         let (store, connections, request) = (&self.store, &self.connections, &self.request);
         let undoing =
             undo::Undoing { store, connections, table: &table, request, key: &key, run: &context.run };
-        undoing.undo(act).await
+        undoing.undo(step).await
     }
 
     async fn create(&self) -> Result<Creation> {
@@ -719,8 +735,8 @@ impl Target for PostgresTarget {
         looking.removed_by(step, context).await
     }
 
-    async fn apply_step(&self, step: &LoadStep, _context: &RunContext) -> Result<()> {
-        load::apply(&self.store, &self.connections, step).await
+    async fn apply_step(&self, step: &LoadStep, context: &RunContext) -> Result<()> {
+        load::apply(&self.store, &self.connections, step, &context.meter).await
     }
 
     async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

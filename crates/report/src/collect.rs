@@ -2,8 +2,9 @@
 
 use crate::kept_plan::{KeptFlow, KeptPlan, kept_plan};
 use crate::report::{
-    CostFacts, FingerprintFacts, FlowFacts, FlowPlanFacts, Outcome, PatternFacts, ProcessFacts, ReasonFacts,
-    RejectFacts, RejectSample, Report, RunFacts, SpecFacts, StoreFacts, TargetFacts, VerificationFacts,
+    CostFacts, DeletionFacts, FingerprintFacts, FlowFacts, FlowPlanFacts, Outcome, PatternFacts, ProcessFacts, ReasonFacts,
+    RejectFacts, RejectSample, Report, RunFacts, SpecFacts, StoreFacts, TableUndoneFacts, TargetFacts,
+    UndoneFacts, VerificationFacts,
 };
 use crate::shown::{KEPT_CHARACTERS, cut, kept};
 use crate::throughput::{seconds_between, throughput};
@@ -13,8 +14,9 @@ use std::path::Path;
 use whimbrel_engine::costs::Cost;
 use whimbrel_engine::journal::{RunKind, RunRecord, now_ms};
 use whimbrel_engine::price::Prices;
-use whimbrel_engine::summary::RejectSummary;
-use whimbrel_engine::{EngineError, Journal, Migration, Result, Summary};
+use whimbrel_engine::summary::{Deletions, RejectSummary};
+use whimbrel_engine::undo::{TableUndo, UNDOING, UNDONE, UndoOutcome, Way};
+use whimbrel_engine::{EngineError, Journal, Migration, Result, Summary, changed};
 use whimbrel_model::{Buckets, Capacity, Counts, FlowName, ScanTally};
 use whimbrel_verify::Verification;
 
@@ -24,6 +26,8 @@ const REASONS: usize = 20;
 const SAMPLES_OF_FLOW: usize = 10;
 /// Rejects that a report names in all.
 const SAMPLES: usize = 200;
+/// Records of a table that a report names which others have written since a run.
+const CONFLICTS: usize = 20;
 /// Patterns of keys that a report lists.
 const PATTERNS: usize = 50;
 
@@ -110,6 +114,8 @@ fn outcome(journal: &Journal, record: &RunRecord) -> Outcome {
         Some("incomplete") => Outcome::Incomplete,
         Some("paused") => Outcome::Paused,
         Some("abandoned") => Outcome::Abandoned,
+        Some(UNDONE) => Outcome::Undone,
+        Some(UNDOING) => Outcome::Undoing,
         Some(_) => Outcome::Failed,
         None if journal.is_running(&record.migration, record.environment.as_deref()) => Outcome::Running,
         None => Outcome::Killed,
@@ -158,9 +164,35 @@ fn run_facts(
             retries: summary.retries,
             throttles: summary.throttles,
         }),
+        undone: UndoOutcome::of(&journal.run_folder(&record.id))?.map(undone_facts),
         totals,
         flows,
     })
+}
+
+fn undone_facts(outcome: UndoOutcome) -> UndoneFacts {
+    let table = |table: TableUndo| TableUndoneFacts {
+        store: table.store.to_string(),
+        table: cut(&table.table, KEPT_CHARACTERS),
+        way: match table.way {
+            Way::Remove => "remove",
+            Way::Empty => "empty",
+            Way::Restore => "restore",
+            Way::Nothing => "nothing",
+        }
+        .to_owned(),
+        restored: table.undone.restored,
+        removed: table.undone.removed,
+        conflicts: table.undone.conflicts,
+        conflicting: table
+            .undone
+            .conflicting
+            .into_iter()
+            .take(CONFLICTS)
+            .map(|of| key(&serde_json::Value::Object(of)))
+            .collect(),
+    };
+    UndoneFacts { ended: time(outcome.at_ms), tables: outcome.tables.into_iter().map(table).collect() }
 }
 
 /// What the slices' checkpoints come to beside the flows' counts.
@@ -199,6 +231,7 @@ fn flow_facts(
 ) -> Result<Vec<FlowFacts>> {
     let targets = journal.targets(&record.id)?;
     let corrections = journal.corrections(&record.id)?;
+    let mut deletions = changed::deletions_of(&journal.run_folder(&record.id))?;
     let mut flows = Vec::new();
     for (flow, counts) in counts {
         let mut sums = journal.sums(&record.id, flow)?;
@@ -222,6 +255,7 @@ fn flow_facts(
                 records: sums.records(),
                 digest: blake3::hash(&sums.to_bytes()).to_hex().to_string(),
             },
+            deletions: deletions.remove(flow).map(deletion_facts),
             plan: planned.map(flow_plan),
         });
     }
@@ -229,6 +263,15 @@ fn flow_facts(
     let place = |name: &str| targets.iter().position(|target| target.flow.as_str() == name);
     flows.sort_by_key(|flow| place(&flow.name).unwrap_or(usize::MAX));
     Ok(flows)
+}
+
+fn deletion_facts(deletions: Deletions) -> DeletionFacts {
+    DeletionFacts {
+        deleted: deletions.deleted,
+        left: deletions.left,
+        first_left: deletions.first_left.iter().map(|one| cut(one, KEPT_CHARACTERS)).collect(),
+        nothing: deletions.nothing,
+    }
 }
 
 fn flow_plan(planned: &KeptFlow) -> FlowPlanFacts {
@@ -305,7 +348,8 @@ fn spent(used: Capacity, summary: Option<&Summary>, plan: Option<&KeptPlan>) -> 
     }
     let prices = plan.map_or_else(Prices::unknown, |plan| plan.prices.clone());
     let usd = prices.at_most_usd(used);
-    Cost { all: usd, actual: usd, prices: prices.from() }
+    // Nothing has come to an end since: what is on its way now, or was when the process was killed, is not counted.
+    Cost { all: usd, actual: usd, prices: prices.from(), at_least: usd > 0.0 }
 }
 
 fn cost(
@@ -333,6 +377,7 @@ fn cost(
             ..planned
         }),
         actual_usd: rounded(actual),
+        at_least: spent.at_least,
         projected_usd: projected_usd.map(rounded),
         prices: spent.prices,
     }

@@ -24,9 +24,13 @@ fn exit_code(outcome: Outcome, different: bool) -> Option<u8> {
         Outcome::Incomplete => Some(3),
         Outcome::Failed => Some(1),
         // Interrupted is 130, a limit 5; only the process itself knew which.
-        Outcome::Paused | Outcome::Running | Outcome::Killed | Outcome::Abandoned | Outcome::Different => {
-            None
-        }
+        Outcome::Paused
+        | Outcome::Running
+        | Outcome::Killed
+        | Outcome::Abandoned
+        | Outcome::Undone
+        | Outcome::Undoing
+        | Outcome::Different => None,
     }
 }
 
@@ -53,8 +57,11 @@ fn of_run(outcome: Outcome, run: &RunFacts) -> String {
         Outcome::Abandoned => {
             format!("The run was set aside for a newer one, with {arrived} records arrived.")
         }
+        Outcome::Undone => "The run was undone: the targets are as they were before it.".to_owned(),
+        Outcome::Undoing => "The run is undone in part.".to_owned(),
         Outcome::Equal | Outcome::Different => String::new(),
     };
+    sentence.push_str(&deletions(run));
     if unmatched > 0 {
         let records = if unmatched == 1 { "record belongs" } else { "records belong" };
         sentence.push_str(&format!(" {} {records} to no flow.", count(unmatched)));
@@ -63,6 +70,29 @@ fn of_run(outcome: Outcome, run: &RunFacts) -> String {
         sentence.push_str(" The counts of a flow do not add up: a mistake in whimbrel, please report it.");
     }
     sentence
+}
+
+/// What became of what the sources no longer have.
+fn deletions(run: &RunFacts) -> String {
+    let (mut deleted, mut left, mut nothing) = (0, 0, false);
+    for deletions in run.flows.iter().filter_map(|flow| flow.deletions.as_ref()) {
+        deleted += deletions.deleted;
+        left += deletions.left;
+        nothing |= deletions.nothing.is_some();
+    }
+    let mut said = String::new();
+    if deleted > 0 {
+        let (records, were) = (count(deleted), was_or_were(deleted));
+        said.push_str(&format!(" What the sources no longer have {were} deleted: {records}."));
+    }
+    if left > 0 {
+        let stay = if left == 1 { "stays" } else { "stay" };
+        said.push_str(&format!(" {} of what they no longer have {stay} in the targets.", count(left)));
+    }
+    if nothing {
+        said.push_str(" Of a flow nothing was deleted that its source may no longer have.");
+    }
+    said
 }
 
 fn was_or_were(records: u64) -> &'static str {
@@ -123,7 +153,14 @@ fn next(report: &Report, different: bool) -> Vec<String> {
         Outcome::Complete if report.verification.is_none() => {
             next.push("`whimbrel verify SPEC` reads the target back and compares.".to_owned());
         }
-        Outcome::Complete | Outcome::Abandoned | Outcome::Equal | Outcome::Different => {}
+        Outcome::Undoing => next.push(format!(
+            "`whimbrel undo {run}` shows what is in the way of the rest; with --confirm it goes on."
+        )),
+        Outcome::Complete
+        | Outcome::Abandoned
+        | Outcome::Undone
+        | Outcome::Equal
+        | Outcome::Different => {}
     }
     if different {
         let what = "Look at the differences below: each names its record, and what source and target hold.";

@@ -5,6 +5,10 @@ use std::fmt::Write;
 use whimbrel_engine::costs::Cost;
 use whimbrel_model::Capacity;
 
+/// Why more may have been used.
+const AT_LEAST: &str = "    a process of this run was killed: what was on its way then, at most a batch of each slice under way, is not \
+                        counted\n";
+
 /// Units and dollars; nothing where no metered store is used.
 pub fn lines(capacity: Capacity, cost: &Cost, text: &mut String) {
     let all = capacity.write_units + capacity.spared_write_units;
@@ -15,14 +19,18 @@ pub fn lines(capacity: Capacity, cost: &Cost, text: &mut String) {
         spared if spared > 0.0 => format!(" ({} spared)", units(spared)),
         _ => String::new(),
     };
+    let at_least = if cost.at_least { "at least " } else { "" };
     let _ = writeln!(
         text,
-        "  {} write units{spared}, {} read units: {} on AWS ({})",
+        "  {at_least}{} write units{spared}, {} read units: {at_least}{} on AWS ({})",
         units(capacity.write_units),
         units(capacity.read_units),
         usd(cost.actual),
         cost.prices
     );
+    if cost.at_least {
+        text.push_str(AT_LEAST);
+    }
     let saved = cost.saved();
     if capacity.spared_write_units <= 0.0 && saved.abs() < 1e-9 {
         return;
@@ -46,7 +54,7 @@ mod tests {
         let mut text = String::new();
         lines(
             capacity,
-            &Cost { all, actual, prices: "us-east-1 on demand, November 2024".to_owned() },
+            &Cost { all, actual, prices: "us-east-1 on demand, November 2024".to_owned(), at_least: false },
             &mut text,
         );
         text
@@ -73,5 +81,16 @@ mod tests {
         let plain = Capacity { write_units: 100.0, ..Capacity::default() };
         assert_eq!(shown(plain, 0.1, 0.1).lines().count(), 1);
         assert_eq!(shown(Capacity::default(), 0.0, 0.0), "");
+    }
+
+    #[test]
+    fn what_a_killed_run_used_is_told_as_at_least() {
+        let mut text = String::new();
+        let cost = Cost { all: 0.1, actual: 0.1, prices: "as given".to_owned(), at_least: true };
+        lines(Capacity { write_units: 100.0, ..Capacity::default() }, &cost, &mut text);
+        insta::assert_snapshot!(text, @"
+          at least 100 write units, 0 read units: at least $0.1000 on AWS (as given)
+            a process of this run was killed: what was on its way then, at most a batch of each slice under way, is not counted
+        ");
     }
 }

@@ -25,6 +25,7 @@ mod verified;
 mod wording;
 mod write;
 
+pub use cost::lines as cost_lines;
 pub use html::html;
 pub use kept_plan::keep_plan;
 pub use markdown::markdown;

@@ -35,6 +35,8 @@ pub fn markdown(report: &Report) -> String {
         speed(run, &mut page);
         rejects(run, &mut page);
         unmatched(run, &mut page);
+        deletions(run, &mut page);
+        undone(run, &mut page);
     }
     if let Some(found) = &report.verification {
         verification(found, &mut page);
@@ -131,6 +133,53 @@ fn unmatched(run: &RunFacts, page: &mut String) {
     let rows: Vec<Vec<String>> =
         run.unmatched.iter().map(|pattern| vec![count(pattern.records), escaped(&pattern.pattern)]).collect();
     table(&["records", "key"], &rows, page);
+}
+
+fn deletions(run: &RunFacts, page: &mut String) {
+    let flows: Vec<_> =
+        run.flows.iter().filter_map(|flow| Some((&flow.name, flow.deletions.as_ref()?))).collect();
+    if flows.is_empty() {
+        return;
+    }
+    page.push_str("\n## Deleted, as the sources no longer have it\n\n");
+    let rows: Vec<Vec<String>> = flows
+        .iter()
+        .map(|(name, deletions)| vec![escaped(name), count(deletions.deleted), count(deletions.left)])
+        .collect();
+    table(&["flow", "deleted", "left"], &rows, page);
+    for (name, deletions) in &flows {
+        if let Some(reason) = &deletions.nothing {
+            let _ = writeln!(page, "\n{}: nothing was deleted: {}.", escaped(name), escaped(reason));
+        }
+        if !deletions.first_left.is_empty() {
+            let _ = writeln!(page, "\n{}: the first that stay:\n", escaped(name));
+            deletions.first_left.iter().for_each(|one| {
+                let _ = writeln!(page, "- {}", escaped(one));
+            });
+        }
+    }
+}
+
+fn undone(run: &RunFacts, page: &mut String) {
+    let Some(undone) = &run.undone else { return };
+    page.push_str("\n## Undone\n\n");
+    let rows: Vec<Vec<String>> = undone
+        .tables
+        .iter()
+        .map(|table| {
+            let texts = [&table.store, &table.table, wording::undone(&table.way)].map(|text| escaped(text));
+            let figures = [table.restored, table.removed, table.conflicts].map(count);
+            texts.into_iter().chain(figures).collect()
+        })
+        .collect();
+    table(&["store", "table", "", "brought back", "gone", "written by others since"], &rows, page);
+    for table in undone.tables.iter().filter(|table| !table.conflicting.is_empty()) {
+        let _ = writeln!(page, "\n{}: written by others since, and left:\n", escaped(&table.table));
+        table.conflicting.iter().for_each(|key| {
+            let _ = writeln!(page, "- {}", escaped(key));
+        });
+    }
+    let _ = writeln!(page, "\nThe undoing ended on {}.", escaped(&wording::moment(&undone.ended)));
 }
 
 fn verification(found: &VerificationFacts, page: &mut String) {

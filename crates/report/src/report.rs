@@ -53,6 +53,10 @@ pub enum Outcome {
     Killed,
     /// The run was set aside for a newer one.
     Abandoned,
+    /// The run was undone: the targets are as they were before it.
+    Undone,
+    /// The run is undone in part.
+    Undoing,
     /// A verification alone: source and target agree, and every assertion holds.
     Equal,
     /// A verification alone: they do not.
@@ -84,6 +88,8 @@ impl Outcome {
             Self::Running => "Running",
             Self::Killed => "Killed",
             Self::Abandoned => "Set aside",
+            Self::Undone => "Undone",
+            Self::Undoing => "Undone in part",
             Self::Equal => "Equal",
             Self::Different => "Different",
         }
@@ -94,7 +100,7 @@ impl Outcome {
     pub fn tone(self) -> Tone {
         match self {
             Self::Complete | Self::Equal => Tone::Good,
-            Self::Incomplete | Self::Abandoned => Tone::Warning,
+            Self::Incomplete | Self::Abandoned | Self::Undone | Self::Undoing => Tone::Warning,
             Self::Failed | Self::Killed | Self::Different => Tone::Bad,
             Self::Paused | Self::Running => Tone::Pending,
         }
@@ -162,6 +168,36 @@ pub struct RunFacts {
     pub capacity: Capacity,
     /// What it cost.
     pub cost: CostFacts,
+    /// What undoing it came to; `None` where nobody has undone it.
+    pub undone: Option<UndoneFacts>,
+}
+
+/// What undoing a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct UndoneFacts {
+    /// When it ended.
+    pub ended: String,
+    /// Table by table.
+    pub tables: Vec<TableUndoneFacts>,
+}
+
+/// What undoing a run did to a table.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableUndoneFacts {
+    /// Its store.
+    pub store: String,
+    /// Its name.
+    pub table: String,
+    /// How: `remove` the table, `empty` it, `restore` its records, or `nothing`.
+    pub way: String,
+    /// Records that were written over or deleted, and are as they were.
+    pub restored: u64,
+    /// Records that were added, and are gone.
+    pub removed: u64,
+    /// Records that others have written since, and that stay.
+    pub conflicts: u64,
+    /// The keys of the first of them.
+    pub conflicting: Vec<String>,
 }
 
 /// What the last stretch's process noted of itself.
@@ -194,8 +230,23 @@ pub struct FlowFacts {
     pub target: Option<TargetFacts>,
     /// The sums of the fingerprints of what it wrote.
     pub fingerprints: FingerprintFacts,
+    /// What became of the records that its source no longer has; `None` where it deletes none.
+    pub deletions: Option<DeletionFacts>,
     /// What was known before the first record was read; `None` where the run kept no plan.
     pub plan: Option<FlowPlanFacts>,
+}
+
+/// What became of the records that a flow's source no longer has.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeletionFacts {
+    /// Deleted from the target.
+    pub deleted: u64,
+    /// Still there: changed by others after they were read, or refused by the store.
+    pub left: u64,
+    /// The first of those, each with its key and the reason.
+    pub first_left: Vec<String>,
+    /// Why nothing was deleted at all.
+    pub nothing: Option<String>,
 }
 
 /// A flow's table, as it was when the run began.
@@ -322,6 +373,9 @@ pub struct CostFacts {
     pub planned: Option<PlannedCost>,
     /// What the units used cost, over resumes.
     pub actual_usd: f64,
+    /// Whether it may be more: what was on its way when a process was killed is not counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
     /// What all records that were expected cost at that rate; `None` where the number was not known.
     pub projected_usd: Option<f64>,
     /// Of which prices.

@@ -109,7 +109,7 @@ pub fn costs(run: &RunFacts) -> Vec<[String; 4]> {
         [
             "cost".to_owned(),
             dollars(planned.map(|planned| planned.usd)),
-            usd(run.cost.actual_usd),
+            format!("{}{}", if run.cost.at_least { "at least " } else { "" }, usd(run.cost.actual_usd)),
             dollars(run.cost.projected_usd),
         ],
     ]
@@ -127,6 +127,17 @@ pub fn cost_note(run: &RunFacts) -> String {
         None => "No plan was made for this run; `whimbrel plan SPEC` estimates before it begins.".to_owned(),
     };
     format!("Prices: {}. {planned}", run.cost.prices)
+}
+
+/// What undoing did to a table.
+#[must_use]
+pub fn undone(way: &str) -> &'static str {
+    match way {
+        "remove" => "removed, as the run had made it",
+        "empty" => "emptied, as it was before the run",
+        "restore" => "brought back, record by record",
+        _ => "nothing to be taken back",
+    }
 }
 
 /// How closely a verification looked.

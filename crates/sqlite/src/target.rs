@@ -2,9 +2,11 @@
 
 mod count;
 mod definition;
+mod delete;
 mod held;
 pub(crate) mod route;
 mod structure;
+mod undo;
 
 pub(crate) use structure::define;
 
@@ -12,11 +14,12 @@ use crate::catalog::{self, Kind, Table, bare};
 use crate::client::Client;
 use crate::encode::{Encoder, Scratch, Stored, unfit};
 use crate::ledger;
-use crate::writer::{SqliteWriter, WriterParts};
+use crate::writer::{Keeping, SqliteWriter, WriterParts, make_images};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use definition::{Definition, differences};
+use delete::Deletion;
 use futures::stream::BoxStream;
 use held::Reading;
 use serde_json::Value;
@@ -29,8 +32,9 @@ use whimbrel_model::logical::type_name;
 use whimbrel_model::{Capacity, ColumnFidelity, Fidelity, Fingerprint, Identity, SliceId, SlicePart};
 use whimbrel_store::ledger::Sessions;
 use whimbrel_store::{
-    Capabilities, Creation, Encoded, Held, HeldBatch, HeldFlow, KeyPattern, LookedUp, Mode, Parent, Refusal,
-    Result, RunContext, StoreError, StoreErrorKind, Target, TargetPlan, TargetState, WriteRequest, Writer,
+    BeforeImages, Capabilities, Creation, Deleted, Doomed, Encoded, Held, HeldBatch, HeldFlow, KeyPattern,
+    LookedUp, Mode, Parent, Refusal, Removal, Result, RunContext, StoreError, StoreErrorKind, Target,
+    TargetPlan, TargetState, UndoStep, Undoing, Undone, WriteRequest, Writer,
 };
 
 /// How many records are written in one transaction.
@@ -76,6 +80,8 @@ pub(crate) struct SqliteTarget {
     planned: Mutex<Option<Arc<Planned>>>,
     /// The table as a writer has last seen it, with the parents of its foreign keys.
     seen: OnceCell<Seen>,
+    /// Whether before-images are kept.
+    keeps: AtomicBool,
 }
 
 /// What the plan has found out.
@@ -101,11 +107,17 @@ impl SqliteTarget {
             request: Arc::new(request),
             planned: Mutex::default(),
             seen: OnceCell::new(),
+            keeps: AtomicBool::new(false),
         }
     }
 
     fn error(&self, kind: StoreErrorKind, context: impl Into<String>) -> StoreError {
         StoreError::new(kind, &self.client.store, context)
+    }
+
+    /// Whose before-images a run would keep.
+    fn keeping(&self, context: &RunContext) -> Option<Keeping> {
+        Some(Keeping { run: context.run.to_string(), flow: self.request.flow.to_string() })
     }
 
     fn planned(&self) -> Option<Arc<Planned>> {
@@ -373,6 +385,88 @@ impl Target for SqliteTarget {
         }
     }
 
+    fn deletes(&self) -> bool {
+        true
+    }
+
+    async fn delete(&self, doomed: &[Doomed], context: &RunContext) -> Result<Deleted> {
+        let reading = self.reading().await?;
+        let key = reading.own_key()?;
+        let (print, doomed) = (context.fingerprint_key.clone(), doomed.to_vec());
+        let keeping = self.keeping(context).filter(|_| self.keeps.load(Ordering::Relaxed));
+        let mut lease = self.client.begin(false).await?;
+        let deleted = lease.run(move |connection| {
+            let (store, table) = (&reading.client.store, &*reading.table);
+            let encoder = undo::key_encoder(store, table, &key)?;
+            let (encoder, request, keeping, print) = (&encoder, &*reading.request, keeping.as_ref(), &print);
+            Deletion { store, connection, table, encoder, request, keeping, print }.of(&doomed)
+        });
+        let deleted = deleted.await?;
+        lease.commit().await?;
+        Ok(deleted)
+    }
+
+    fn undoing(&self) -> Undoing {
+        match self.planned() {
+            Some(planned) if planned.encoder.key().is_empty() => {
+                Undoing::Unable("the table has no key, so that no row of it can be found again")
+            }
+            _ => Undoing::Beside("whimbrel_before_image"),
+        }
+    }
+
+    async fn keep_before_images(&self, _images: Arc<dyn BeforeImages>) -> Result<()> {
+        let store = self.client.store.clone();
+        let mut lease = self.client.begin(false).await?;
+        lease.run(move |connection| make_images(&store, connection)).await?;
+        lease.commit().await?;
+        self.keeps.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn deletes_besides(&self) -> Result<Vec<String>> {
+        let reading = self.reading().await?;
+        let client = Arc::clone(&self.client);
+        client
+            .read_back(move |connection| delete::besides(&reading.client.store, connection, &reading.table))
+            .await
+    }
+
+    async fn undo(
+        &self,
+        _images: &Arc<dyn BeforeImages>,
+        step: UndoStep,
+        context: &RunContext,
+    ) -> Result<Undone> {
+        let reading = self.reading().await?;
+        let key = reading.own_key()?;
+        let (print, run) = (context.fingerprint_key.clone(), context.run.to_string());
+        let mut lease = self.client.begin(false).await?;
+        let undone = lease.run(move |connection| {
+            let (store, table) = (&reading.client.store, &*reading.table);
+            let encoder = undo::key_encoder(store, table, &key)?;
+            let (encoder, flow, print) = (&encoder, reading.request.flow.as_str(), &print);
+            undo::Undoing { store, connection, table, key: &key, encoder, run: &run, flow, print }.undo(step)
+        });
+        let (undone, is_written) = undone.await?;
+        if is_written {
+            lease.commit().await?;
+        }
+        Ok(undone)
+    }
+
+    async fn remove(&self) -> Result<Removal> {
+        if !self.client.exists() {
+            return Ok(Removal::Absent);
+        }
+        let (store, request) = (self.client.store.clone(), Arc::clone(&self.request));
+        let mut lease = self.client.begin(false).await?;
+        let removed = lease.run(move |connection| delete::remove(&store, connection, &request));
+        let removed = removed.await?;
+        lease.commit().await?;
+        Ok(removed)
+    }
+
     async fn held_parts(&self, wanted: usize) -> Result<Vec<SlicePart>> {
         self.reading().await?.parts(wanted).await
     }
@@ -458,7 +552,7 @@ impl Target for SqliteTarget {
             .await
     }
 
-    async fn writer(&self, slice: &SliceId, _created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
+    async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
         let Seen { table, parents } = self.seen().await?;
         Ok(Box::new(SqliteWriter::new(WriterParts {
             client: Arc::clone(&self.client),
@@ -466,6 +560,7 @@ impl Target for SqliteTarget {
             table,
             parents,
             context: context.clone(),
+            keeping: self.keeping(context).filter(|_| !created && self.keeps.load(Ordering::Relaxed)),
             session: self.writing.sessions.join(&self.client, slice, &self.request.flow, context),
         })))
     }

@@ -1,7 +1,9 @@
 //! The writing side of one flow in one slice.
 
+mod before;
 mod deliver;
 
+pub(crate) use before::{Keeping, Whole, hash, is_there as has_images, make as make_images, pack, unpack};
 pub(crate) use deliver::find;
 
 use crate::catalog::Table;
@@ -27,6 +29,8 @@ pub(crate) struct WriterParts {
     pub table: Arc<Table>,
     pub parents: Arc<Vec<Option<Table>>>,
     pub context: RunContext,
+    /// Whose before-images are kept; `None`: nobody's.
+    pub keeping: Option<Keeping>,
     pub session: Arc<SliceSession<Client>>,
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Route {
     encoder: Encoder,
     guards: Option<Encoder>,
     statements: Statements,
+    /// What reads rows whole, where before-images are kept.
+    whole: Option<Whole>,
     /// For each foreign key, what finds the row that it refers to, and that row's columns.
     parents: Vec<(String, Vec<String>)>,
 }
@@ -115,9 +121,10 @@ impl SqliteWriter {
         let encoder = route::encoder(&client.store, request, table, &key, records.schema_ref())?;
         let guards = guard_schema.as_deref().map(|schema| self.guard_encoder(schema)).transpose()?;
         let statements = Statements::new(table, &encoder, request);
+        let whole = self.parts.keeping.as_ref().map(|_| Whole::new(&client.store, table, &encoder));
         let (schema, table) = (records.schema(), Arc::clone(table));
         let parents = self.parents();
-        let route = Arc::new(Route { schema, guard_schema, table, encoder, guards, statements, parents });
+        let route = Arc::new(Route { schema, guard_schema, table, encoder, guards, statements, whole, parents });
         *known = Some(Arc::clone(&route));
         Ok(route)
     }
@@ -156,11 +163,13 @@ impl Writer for SqliteWriter {
         let WriterParts { client, request, context, session, .. } = &self.parts;
         let route = self.route(&batch.records, batch.guards.as_ref())?;
         let (store, mode, key) = (client.store.clone(), request.mode, context.fingerprint_key.clone());
+        let keeping = self.parts.keeping.clone();
         let mut state = session.state().await;
         let lease = session.begin(&mut state).await?;
         let written = lease.run(move |connection| {
             let (route, contested) = (&*route, batch.contested);
-            Delivery { store: &store, connection, route, mode, contested, key: &key }.deliver(&batch)
+            let keeping = keeping.as_ref().zip(route.whole.as_ref());
+            Delivery { store: &store, connection, route, mode, contested, key: &key, keeping }.deliver(&batch)
         });
         let written = written.await;
         if written.is_err() {

@@ -146,9 +146,40 @@ pub struct Meter {
     throttles: AtomicU64,
     answers: AtomicU64,
     capacity: Mutex<Capacity>,
+    step: Mutex<Option<StepExtent>>,
+}
+
+/// How far a store is with what it does behind the load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepExtent {
+    /// What it does, in its own words.
+    pub phase: String,
+    /// How much of that is done, in a unit of the store's.
+    pub done: u64,
+    /// How much of it there is; 0 where the store does not say.
+    pub all: u64,
+}
+
+impl StepExtent {
+    /// The share of the phase that is done, 0 to 1, where the store says it.
+    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        (self.all > 0).then(|| self.done.min(self.all) as f64 / self.all as f64)
+    }
 }
 
 impl Meter {
+    /// A store is this far with what it does behind the load; `None`: it does nothing that it says more of.
+    pub fn step_at(&self, extent: Option<StepExtent>) {
+        *self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = extent;
+    }
+
+    /// How far a store is with what it does behind the load, where it says so.
+    pub fn step(&self) -> Option<StepExtent> {
+        self.step.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// A request was sent again.
     pub fn retried(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
@@ -204,6 +235,12 @@ mod tests {
         assert_eq!(budget.reserve(writes(3.0)), Ok(()));
         assert_eq!(budget.reserve(writes(0.5)), Err(BudgetSpent::WriteUnits));
         assert_eq!(budget.reserve(Capacity { read_units: 1e9, ..Capacity::default() }), Ok(()));
+    }
+
+    #[test]
+    fn a_step_has_a_share_where_its_whole_is_known() {
+        let of = |done, all| StepExtent { phase: "loading".to_owned(), done, all }.share();
+        assert_eq!((of(3, 0), of(0, 4), of(3, 4), of(9, 4)), (None, Some(0.0), Some(0.75), Some(1.0)));
     }
 
     #[test]

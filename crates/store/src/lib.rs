@@ -20,7 +20,7 @@ pub mod target;
 pub mod undo;
 
 pub use capacity::{Provisioned, Raise};
-pub use context::{BudgetSpent, CostLimit, Meter, RunContext, UnitBudget, UnitLimit};
+pub use context::{BudgetSpent, CostLimit, Meter, RunContext, StepExtent, UnitBudget, UnitLimit};
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use held::{HeldBatch, HeldContents, HeldFlow, HeldRecord, LookedUp};
 pub use patience::Patience;
@@ -34,7 +34,7 @@ pub use target::{
     Owner, Parent, ReadBackCost, Refusal, Removal, Removed, Target, TargetPlan, TargetState, WriteBatch,
     WriteOutcome, Writer,
 };
-pub use undo::{BeforeImage, BeforeImages, Undoing, Undone};
+pub use undo::{BeforeImage, BeforeImages, UndoStep, Undoing, Undone};
 
 use crate::structure::{Definition, Structure};
 use async_trait::async_trait;

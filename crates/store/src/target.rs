@@ -3,7 +3,7 @@
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::held::{HeldBatch, HeldFlow, LookedUp};
-use crate::undo::{BeforeImages, Undoing, Undone};
+use crate::undo::{BeforeImages, UndoStep, Undoing, Undone};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
@@ -329,7 +329,8 @@ pub trait Target: Send + Sync {
         Undoing::Unable("this store keeps no before-images")
     }
 
-    /// From now on writers keep what they write over, or hand it over where [`Target::undoing`] says so.
+    /// From now on writers keep what they write over, or hand it over where [`Target::undoing`] says so; and so does
+    /// [`Target::delete`] with what it deletes.
     ///
     /// # Errors
     /// The store fails.
@@ -337,16 +338,25 @@ pub trait Target: Send + Sync {
         Ok(())
     }
 
-    /// Brings back what a run, that of the context, has written over, or only looks (`act` is false) at what there
-    /// is to be brought back. A record that others have written since is left as it is and is a conflict; where
-    /// before-images are kept beside the data, nothing is brought back as long as there is one. May be called again.
+    /// What deleting a record would do besides, of which no before-image is kept: rows of other tables that the store
+    /// itself would delete or change. A phrase each, for people.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn deletes_besides(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Brings back what a run, that of the context, has written over, as far as the step says. A record that others
+    /// have written since is left as it is and is a conflict; where before-images are kept beside the data, nothing
+    /// is brought back as long as there is one. May be called again.
     ///
     /// # Errors
     /// The store fails; some may have been brought back.
     async fn undo(
         &self,
         _images: &Arc<dyn BeforeImages>,
-        _act: bool,
+        _step: UndoStep,
         _context: &RunContext,
     ) -> Result<Undone> {
         Ok(Undone { nothing_kept: true, ..Undone::default() })

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 pub enum Undoing {
     /// It cannot, or not yet; why, in a sentence.
     Unable(&'static str),
-    /// It keeps before-images beside the data, in the batch's own transaction.
-    Beside,
+    /// It keeps before-images beside the data, in the table of this name, in the batch's own transaction.
+    Beside(&'static str),
     /// It hands before-images over before it writes.
     HandedOver,
 }
@@ -29,8 +29,20 @@ pub struct BeforeImage {
     pub was: Option<u128>,
     /// The key in the target's own lossless text.
     pub key_text: String,
-    /// The hash of all that the key holds when the write is done.
-    pub becomes: u128,
+    /// The hash of all that the key holds when the write is done; `None`: nothing, the record is deleted.
+    pub becomes: Option<u128>,
+}
+
+/// How far [`crate::Target::undo`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UndoStep {
+    /// It only looks at what there is to be brought back.
+    Look,
+    /// It puts back what the run has deleted, and nothing else. A run deletes last, so that this comes first, parents
+    /// before their children: then everything refers again to what it referred to before the deletion.
+    PutBack,
+    /// It brings everything back.
+    All,
 }
 
 /// Keeps the before-images of one table.
@@ -57,9 +69,9 @@ pub trait BeforeImages: Send + Sync + std::fmt::Debug {
 }
 
 /// What undoing a table did, or would do.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Undone {
-    /// Records that the run had written over and that are as they were before.
+    /// Records that the run had written over or deleted and that are as they were before.
     pub restored: u64,
     /// Records that the run had added and that are gone.
     pub removed: u64,

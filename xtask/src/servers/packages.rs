@@ -28,6 +28,16 @@ pub(crate) const MOTO: Package = Package {
     version: "5.2.5",
 };
 
+/// Chroma 1.5.9 (<https://pypi.org/project/chromadb/>), whose server is in its extension module and needs none of the
+/// packages that its library depends on.
+pub(crate) const CHROMA: Package =
+    Package { registry: Registry::PyPi, name: "chromadb", version: "1.5.9" };
+
+/// MiniStack 1.5.33, another emulator of AWS in one process (<https://pypi.org/project/ministack/>), which enforces IAM's
+/// policies.
+pub(crate) const MINISTACK: Package =
+    Package { registry: Registry::PyPiWhole(""), name: "ministack", version: "1.5.33" };
+
 /// A package of a registry, in one version.
 pub(crate) struct Package {
     registry: Registry,
@@ -37,7 +47,7 @@ pub(crate) struct Package {
 
 #[derive(Clone, Copy)]
 enum Registry {
-    /// A package that needs no other.
+    /// A package by itself.
     PyPi,
     /// A package with these extras and all that they depend on.
     PyPiWhole(&'static str),

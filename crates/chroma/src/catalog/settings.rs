@@ -20,7 +20,7 @@ pub(crate) enum Metric {
 }
 
 impl Metric {
-    fn of_word(word: &str) -> Self {
+    pub(crate) fn of_word(word: &str) -> Self {
         match word {
             "l2" => Self::L2,
             "cosine" => Self::Cosine,

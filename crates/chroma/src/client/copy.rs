@@ -14,8 +14,10 @@ const JOURNALS: [&str; 2] = ["chroma.sqlite3-journal", "chroma.sqlite3-wal"];
 const INDEX_FILES: [&str; 4] = ["header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"];
 /// A file that was written so short a time ago may be written again without a later time of change.
 const RECENT: Duration = Duration::from_millis(50);
-/// How often a directory that changes is tried.
-const ATTEMPTS: usize = 8;
+/// How often a directory is copied that changes meanwhile.
+const COPIES: usize = 8;
+/// How often a moment is awaited in which nothing was just written, in all: some seconds.
+const WAITS: usize = 100;
 
 /// A file as it is at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,14 +123,16 @@ pub(crate) fn refuse_other_layouts(directory: &Path) -> Outcome<()> {
 /// The copy is what lay in the directory at one moment: no file has changed from before to after. A database and its
 /// journal as they lie at any one moment are what a crash at that moment would leave, which SQLite brings in order.
 pub(crate) fn copy(directory: &Path, into: &Path) -> Outcome<Signature> {
-    for attempt in 1..=ATTEMPTS {
+    let (mut copies, mut waits) = (0, 0);
+    while copies < COPIES && waits < WAITS {
         let before = Signature::of(directory)?;
         if before.is_recent() {
+            waits += 1;
             std::thread::sleep(RECENT);
-            if attempt < ATTEMPTS {
-                continue;
-            }
-        } else if copy_files(directory, into, &before)? && Signature::of(directory)? == before {
+            continue;
+        }
+        copies += 1;
+        if copy_files(directory, into, &before)? && Signature::of(directory)? == before {
             return Ok(before);
         }
     }

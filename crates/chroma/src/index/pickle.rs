@@ -4,6 +4,7 @@
 //! without one. Nothing is looked up, called or imported; the class is only a name that is passed over.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 
 /// What the file says beside its labels.
@@ -42,21 +43,51 @@ enum Role {
     Attributes,
     /// Labels by id.
     Labels,
+    /// Ids by label, which says the same again.
+    Ids,
     /// Of no interest.
     Ignored,
+}
+
+/// Pairs of an id and a label: as many, and a sum over them that does not depend on their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pairs {
+    count: usize,
+    sum: u64,
+}
+
+impl Pairs {
+    fn add(&mut self, id: &[u8], label: u64) {
+        let mut hasher = DefaultHasher::new();
+        (id, label).hash(&mut hasher);
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(hasher.finish());
+    }
 }
 
 /// Reads the file; `take` is given each id with its label.
 ///
 /// # Errors
-/// The file is damaged, or holds what chromadb does not write. Or `take` fails.
+/// The file is damaged, contradicts itself, or holds what chromadb does not write. Or `take` fails.
 pub(crate) fn read<E: From<Damage>>(
     file: &[u8],
     take: impl FnMut(&str, u64) -> Result<(), E>,
 ) -> Result<Pickle, E> {
-    let mut machine =
-        Machine { file, at: 0, stack: Vec::new(), memo: HashMap::new(), found: Pickle::default(), take };
+    let mut machine = Machine {
+        file,
+        at: 0,
+        stack: Vec::new(),
+        memo: HashMap::new(),
+        found: Pickle::default(),
+        by_id: Pairs::default(),
+        by_label: None,
+        take,
+    };
     while machine.step()? {}
+    // The file says everything twice, and a flipped bit seldom says the same twice.
+    if machine.by_label.is_some_and(|by_label| by_label != machine.by_id) {
+        return Err(machine.damage("the labels of ids are not the ids of labels").into());
+    }
     Ok(machine.found)
 }
 
@@ -66,6 +97,9 @@ struct Machine<'f, F> {
     stack: Vec<Item>,
     memo: HashMap<u32, Item>,
     found: Pickle,
+    by_id: Pairs,
+    /// `None`: the file does not say it again.
+    by_label: Option<Pairs>,
     take: F,
 }
 
@@ -128,6 +162,9 @@ impl<E: From<Damage>, F: FnMut(&str, u64) -> Result<(), E>> Machine<'_, F> {
             b'(' => self.push(Item::Mark),
             b'}' => {
                 let role = self.role();
+                if role == Role::Ids {
+                    self.by_label = Some(self.by_label.unwrap_or_default());
+                }
                 self.push(Item::Dictionary(role));
             }
             b's' => {
@@ -228,9 +265,14 @@ impl<E: From<Damage>, F: FnMut(&str, u64) -> Result<(), E>> Machine<'_, F> {
     fn role(&self) -> Role {
         match self.stack.last() {
             Some(Item::Text(name)) if self.file[name.clone()] == *b"id_to_label" => Role::Labels,
+            Some(Item::Text(name)) if self.file[name.clone()] == *b"label_to_id" => Role::Ids,
             Some(Item::Text(_)) => Role::Ignored,
             _ => Role::Attributes,
         }
+    }
+
+    fn label(&self, number: i64) -> Result<u64, Damage> {
+        u64::try_from(number).map_err(|_| self.damage("a label is negative"))
     }
 
     fn set_all(&mut self) -> Result<(), E> {
@@ -259,13 +301,22 @@ impl<E: From<Damage>, F: FnMut(&str, u64) -> Result<(), E>> Machine<'_, F> {
             }
             (Role::Attributes, ..) => Ok(()),
             (Role::Labels, Item::Text(id), Item::Integer(label)) => {
+                let label = self.label(*label)?;
+                self.by_id.add(&self.file[id.clone()], label);
                 let id = std::str::from_utf8(&self.file[id.clone()]);
                 let id = id.map_err(|_| self.damage("an id is not UTF-8"))?;
-                let label = u64::try_from(*label).map_err(|_| self.damage("a label is negative"))?;
                 self.found.labels += 1;
                 (self.take)(id, label)
             }
-            (Role::Labels, ..) => Err(self.damage("an id or its label is of another type").into()),
+            (Role::Ids, Item::Integer(label), Item::Text(id)) => {
+                let (label, mut pairs) = (self.label(*label)?, self.by_label.unwrap_or_default());
+                pairs.add(&self.file[id.clone()], label);
+                self.by_label = Some(pairs);
+                Ok(())
+            }
+            (Role::Labels | Role::Ids, ..) => {
+                Err(self.damage("an id or its label is of another type").into())
+            }
         }
     }
 }
@@ -296,6 +347,23 @@ mod tests {
             let (pickle, labels) = labels(file).unwrap();
             assert_eq!(pickle, Pickle { max_seq_id: Some(300), labels: 2 });
             assert_eq!(labels, [("a".to_owned(), 1), ("é".to_owned(), 70_000)]);
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_never_gives_an_id_another_label_in_silence() {
+        for file in PROTOCOLS {
+            let (_, good) = labels(file).unwrap();
+            for (at, bit) in (0..file.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+                let mut file = file.to_vec();
+                file[at] ^= 1 << bit;
+                let Ok((_, found)) = labels(&file) else { continue };
+                // An id that is another altogether is no record's; none of the known ones has moved.
+                let moved = found
+                    .iter()
+                    .find(|(id, label)| good.iter().any(|(known, own)| known == id && own != label));
+                assert_eq!(moved, None, "bit {bit} of byte {at}");
+            }
         }
     }
 

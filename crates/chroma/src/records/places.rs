@@ -1,5 +1,6 @@
 //! Records and their embeddings as tables and index hold them, and what is missing of them.
 
+use super::replay::{ADD, DELETE};
 use super::{IDS_SHOWN, Tally, reached};
 use crate::catalog::{Collection, Metric, sequence};
 use crate::client::Epoch;
@@ -48,14 +49,19 @@ pub(super) fn load_index(
     }
     let opened = Index::open(&folder, signature, collection.metric == Metric::Cosine);
     let loaded = opened.and_then(|index| {
-        let pickle = take_labels(connection, &index, &folder)?;
+        refuse_other_dimension(&index, collection)?;
+        let (pickle, without) = take_labels(connection, &index, &folder)?;
         index.check_unchanged()?;
-        Ok((index, pickle))
+        Ok((index, pickle, without))
     });
     match loaded {
-        Ok((index, pickle)) => {
+        Ok((index, pickle, without)) => {
             if index.missing() > 0 {
                 let what = format!("its files are cut off, {} elements are missing", index.missing());
+                tally.damage = Some(what);
+            } else if without > 0 {
+                let what =
+                    format!("index_metadata.pickle names {without} ids that its other files do not hold");
                 tally.damage = Some(what);
             }
             let seq = kept.or(pickle.max_seq_id).unwrap_or(-1);
@@ -86,18 +92,33 @@ enum Stopped {
     Sqlite(#[from] rusqlite::Error),
 }
 
-fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path) -> Outcome<Pickle> {
-    let slots: HashMap<u64, u32> = index.slots()?;
+/// Refuses files whose embeddings have another length than the collection's.
+fn refuse_other_dimension(index: &Index, collection: &Collection) -> Outcome<()> {
+    match collection.dimension {
+        Some(dimension) if dimension != index.dimension() => Err(Fault::mismatch(format!(
+            "header.bin: it says {} dimensions, and the collection has {dimension}",
+            index.dimension()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Takes over which element is whose; answers also with how many ids have a label that no element has.
+fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path) -> Outcome<(Pickle, usize)> {
+    let mut slots: HashMap<u64, u32> = index.slots()?;
     let file = index::names(folder)?;
     let sql = "INSERT OR REPLACE INTO embedding_places (id, slot) VALUES (?1, ?2)";
     let mut insert = connection.prepare(sql)?;
+    let mut without = 0;
     let read = read_pickle(&file, |id, label| {
-        if let Some(slot) = slots.get(&label) {
-            insert.execute(params![id, slot])?;
+        // What is taken is gone: no element is that of two ids.
+        match slots.remove(&label) {
+            Some(slot) => drop(insert.execute(params![id, slot])?),
+            None => without += 1,
         }
         Ok::<_, Stopped>(())
     });
-    read.map_err(|stopped| match stopped {
+    read.map(|pickle| (pickle, without)).map_err(|stopped| match stopped {
         Stopped::Sqlite(error) => Fault::Sqlite(error),
         Stopped::Damage(damage) => Fault::mismatch(format!("index_metadata.pickle: {damage}")),
     })
@@ -106,17 +127,18 @@ fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path)
 /// Finds in the log the embeddings of records that the index has not. Chroma 0.4.0 to 0.5.4 leaves one out that was
 /// deleted and added again within one batch, and a damaged index leaves out many.
 pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
-    let without = "SELECT r.id FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
+    let without =
+        "SELECT r.id, r.seq FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
     let mut log =
         connection.prepare("SELECT seq, operation, has_embedding FROM log WHERE id = ?1 ORDER BY seq")?;
     let mut insert = connection.prepare("INSERT INTO embedding_places (id, queued) VALUES (?1, ?2)")?;
     let mut select = connection.prepare(&format!("CREATE TEMP TABLE without AS {without}"))?;
     select.execute([])?;
-    let mut ids = connection.prepare("SELECT id FROM temp.without")?;
+    let mut ids = connection.prepare("SELECT id, seq FROM temp.without")?;
     let mut ids = ids.query([])?;
     while let Some(row) = ids.next()? {
         let id = Borrowed(row.get_ref(0)?);
-        let mut state = LastWritten::default();
+        let mut state = LastWritten::of(row.get(1)?);
         let mut rows = log.query([&id])?;
         while let Some(row) = rows.next()? {
             state.apply(row.get(0)?, row.get(1)?, row.get(2)?);
@@ -131,20 +153,25 @@ pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
 }
 
 /// The embedding that a record has after the operations of its id, where the beginning of them is not known.
-#[derive(Default)]
 struct LastWritten {
+    /// The operation by which the record came to be what it is.
+    record_seq: i64,
     seq: Option<i64>,
     is_deleted: bool,
 }
 
 impl LastWritten {
+    fn of(record_seq: i64) -> Self {
+        Self { record_seq, seq: None, is_deleted: false }
+    }
+
     fn apply(&mut self, seq: i64, operation: i64, has_embedding: bool) {
-        use super::replay::{ADD, DELETE, UPDATE, UPSERT};
+        use super::replay::{UPDATE, UPSERT};
         match operation {
-            DELETE => *self = Self { seq: None, is_deleted: true },
+            DELETE => (self.seq, self.is_deleted) = (None, true),
             UPDATE if self.is_deleted => {}
-            // An add of what is there does nothing.
-            ADD if self.seq.is_some() => {}
+            // An add of what is there does nothing, also not to the record.
+            ADD if self.seq.is_some() || self.record_seq < seq => {}
             ADD | UPDATE | UPSERT => {
                 self.is_deleted = false;
                 self.seq = if has_embedding { Some(seq) } else { self.seq };
@@ -156,6 +183,17 @@ impl LastWritten {
 
 /// Marks and counts what is lost and what may be stale.
 pub(super) fn tally(connection: &Connection, index_seq: i64, tally: &mut Tally) -> Outcome<()> {
+    if tally.damage.is_some() {
+        // What the index held of such an id is not known, and an add of what it held did nothing. The record tells,
+        // unless it was changed later, or the log begins with the first operation of all.
+        let doubtful = format!(
+            "UPDATE records SET is_stale = 1 WHERE EXISTS (SELECT 1 FROM embedding_places p JOIN log l ON l.id = p.id AND l.seq = p.queued \
+             WHERE p.id = records.id AND l.operation = {ADD} AND l.seq < records.seq AND NOT EXISTS \
+             (SELECT 1 FROM log d WHERE d.id = l.id AND d.operation = {DELETE} AND d.seq < l.seq)) \
+             AND (SELECT count(*) < coalesce(max(seq_id), 0) FROM chroma.embeddings_queue)"
+        );
+        connection.execute(&doubtful, [])?;
+    }
     // Chroma 0.5.6 to 0.5.12 purges the log of collections that have not come so far. Then a record has a number that
     // the index has not reached, and that the log no longer holds.
     let stale = "UPDATE records SET is_stale = 1 WHERE seq > ?1 \
@@ -196,13 +234,13 @@ fn shortened(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replay::{ADD, DELETE, UPDATE, UPSERT};
+    use super::super::replay::{UPDATE, UPSERT};
     use super::*;
 
     #[test]
     fn what_was_written_last_counts_and_what_did_nothing_does_not() {
         let last = |operations: &[(i64, bool)]| {
-            let mut state = LastWritten::default();
+            let mut state = LastWritten::of(7);
             (1..).zip(operations).for_each(|(seq, (operation, has))| state.apply(seq, *operation, *has));
             state.seq
         };
@@ -211,5 +249,8 @@ mod tests {
         assert_eq!(last(&[(ADD, true), (UPDATE, false), (UPSERT, true)]), Some(3));
         assert_eq!(last(&[(UPDATE, true)]), Some(1), "the beginning may be gone");
         assert_eq!(last(&[(ADD, true), (DELETE, false), (UPDATE, true)]), None);
+        let mut state = LastWritten::of(1);
+        state.apply(2, ADD, true);
+        assert_eq!(state.seq, None, "the record was there before");
     }
 }

@@ -82,12 +82,15 @@ fn merge(connection: &Connection, row: i64, metadata: ValueRef<'_>) -> Outcome<(
     Ok(())
 }
 
-/// Applies what the index has not taken yet.
-pub(super) fn embeddings(connection: &Connection, reached: i64) -> Outcome<()> {
+/// Applies what the index has not taken yet. `is_damaged`: it does not hold all that it did, and an add does nothing
+/// where the record says that it was there before.
+pub(super) fn embeddings(connection: &Connection, reached: i64, is_damaged: bool) -> Outcome<()> {
     let mut select = connection
         .prepare("SELECT id, seq, operation, has_embedding FROM log WHERE seq > ?1 ORDER BY seq")?;
-    let mut add =
-        connection.prepare("INSERT OR IGNORE INTO embedding_places (id, queued) VALUES (?1, ?2)")?;
+    let mut add = connection.prepare(
+        "INSERT OR IGNORE INTO embedding_places (id, queued) SELECT ?1, ?2 \
+         WHERE NOT ?3 OR NOT EXISTS (SELECT 1 FROM records WHERE id = ?1 AND seq < ?2)",
+    )?;
     let mut update =
         connection.prepare("UPDATE embedding_places SET slot = NULL, queued = ?2 WHERE id = ?1")?;
     let mut upsert =
@@ -98,7 +101,7 @@ pub(super) fn embeddings(connection: &Connection, reached: i64) -> Outcome<()> {
         let (seq, operation, has_embedding): (i64, i64, bool) = (row.get(1)?, row.get(2)?, row.get(3)?);
         let id = Borrowed(row.get_ref(0)?);
         match operation {
-            ADD if has_embedding => add.execute(params![id, seq])?,
+            ADD if has_embedding => add.execute(params![id, seq, is_damaged])?,
             UPDATE if has_embedding => update.execute(params![id, seq])?,
             UPSERT if has_embedding => upsert.execute(params![id, seq])?,
             DELETE => delete.execute(params![id])?,

@@ -102,7 +102,7 @@ impl Entry {
         Ok(Self::of_value(serde_json::from_str(text)?))
     }
 
-    fn of_value(value: Value) -> Self {
+    pub(crate) fn of_value(value: Value) -> Self {
         match value {
             Value::String(text) => Self::Text(text),
             Value::Bool(value) => Self::Boolean(value),
@@ -189,10 +189,17 @@ fn put_text(text: &str, out: &mut String) {
     out.push_str(&Value::from(text).to_string());
 }
 
-/// A record's metadata as an object; answers with a reason and the value that JSON does not hold.
-pub(super) fn object(entries: &[(String, Entry)]) -> Result<String, (String, Vec<u8>)> {
+/// A record's metadata as an object; answers with a reason and the value that JSON does not hold. Such a value is left
+/// out where it has a column of its own, as `has_column` says of its name.
+pub(super) fn object(
+    entries: &[(String, Entry)],
+    has_column: impl Fn(&str) -> bool,
+) -> Result<String, (String, Vec<u8>)> {
     let mut out = String::from("{");
     for (name, entry) in entries {
+        if matches!(entry, Entry::Float(value) if !value.is_finite()) && has_column(name) {
+            continue;
+        }
         if out.len() > 1 {
             out.push(',');
         }
@@ -232,15 +239,17 @@ mod tests {
 
     #[test]
     fn floats_stay_floats_and_integers_integers() {
-        let json = |entry: Entry| object(&[("k\"".to_owned(), entry)]).unwrap();
+        let json = |entry: Entry| object(&[("k\"".to_owned(), entry)], |_| false).unwrap();
         assert_eq!(json(Entry::Float(1.0)), r#"{"k\"":1.0}"#);
         assert_eq!(json(Entry::Float(1e22)), r#"{"k\"":10000000000000000000000.0}"#);
         assert_eq!(json(Entry::Float(5e-324)), r#"{"k\"":5e-324}"#);
         assert_eq!(json(Entry::Integer(i64::MIN)), r#"{"k\"":-9223372036854775808}"#);
         let list = Entry::List(vec![Entry::Boolean(true), Entry::Text("\u{0}".to_owned())]);
         assert_eq!(json(list), r#"{"k\"":[true,"\u0000"]}"#);
-        assert_eq!(object(&[]).unwrap(), "{}");
-        assert!(object(&[("x".to_owned(), Entry::Float(f64::INFINITY))]).unwrap_err().0.contains("`x`"));
+        assert_eq!(object(&[], |_| false).unwrap(), "{}");
+        let beyond = [("x".to_owned(), Entry::Float(f64::INFINITY)), ("y".to_owned(), Entry::Integer(1))];
+        assert!(object(&beyond, |_| false).unwrap_err().0.contains("`x`"));
+        assert_eq!(object(&beyond, |name| name == "x").unwrap(), r#"{"y":1}"#);
         for value in [0.1, f64::MAX, f64::MIN_POSITIVE, 1.5e300, -123_456_789.125] {
             let read: f64 = float(value).parse().unwrap();
             assert_eq!(read.to_bits(), value.to_bits());

@@ -1,5 +1,7 @@
-//! The store against directories that chromadb itself has written.
+//! The store against directories that chromadb itself has written, and against servers.
 
 mod conformance;
 mod fixture;
+mod served;
+mod server;
 mod truth;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use whimbrel_engine::migration::ScanFlow;
 use whimbrel_engine::{Journal, Migration, ownership};
-use whimbrel_model::Fidelity;
+use whimbrel_model::{Fidelity, StoreName};
 use whimbrel_spec::Redactor;
 use whimbrel_store::Finding;
 
@@ -100,6 +100,15 @@ async fn look(program: &Program, workspace: &Workspace, opened: &Opened, args: &
             let records = migration.scans.iter().filter_map(|scan| scan.description.records).sum();
             checked.journal = journal::findings(&program.common.journal, Some(records));
             checked.flows = flows_of(&migration, &program.common.journal).await;
+            for (name, store) in &opened.stores {
+                let missing = missing(&migration, name);
+                let Some(configured) = resolved.stores.get(name).filter(|_| !missing.is_empty()) else {
+                    continue;
+                };
+                let found =
+                    account::creation(resolved, workspace.text(), configured, &args.values, &missing).await;
+                checked.stores.entry(format!("{name}: {}", store.location())).or_default().extend(found);
+            }
         }
         Err(failure) => {
             checked.journal = journal::findings(&program.common.journal, None);
@@ -107,6 +116,13 @@ async fn look(program: &Program, workspace: &Workspace, opened: &Opened, args: &
         }
     }
     checked
+}
+
+/// The tables of a store that are not there yet.
+fn missing(migration: &Migration, store: &StoreName) -> BTreeSet<String> {
+    let missing = |flow: &&ScanFlow| flow.store == *store && !flow.target.exists;
+    let flows = migration.flows().map(|(_, flow)| flow);
+    flows.filter(missing).map(|flow| flow.plan.target.resource()).collect()
 }
 
 /// What of each flow's table fits, whose it is, and what a person should know.

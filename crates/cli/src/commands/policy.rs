@@ -9,7 +9,7 @@ use crate::failure::{Exit, Result};
 use crate::workspace::Workspace;
 use serde_json::json;
 use std::fmt::Write;
-use whimbrel_aws::{Account, Caller, Policy, Purpose, Reach, UserOrder, Users, policy};
+use whimbrel_aws::{Account, Caller, Policy, Purpose, Reach, UserOrder, Users, notes, policy};
 use whimbrel_engine::EngineError;
 
 /// Prints the least-privilege policy of a spec, or makes or removes a user who has it.
@@ -25,27 +25,42 @@ pub async fn policy_command(program: &Program, args: &PolicyArgs) -> Result<Exit
     };
     if let Some(user) = &args.delete_user {
         confirmed(&workspace.resolved, "removing a user", program.common.confirm.as_deref())?;
-        let (users, _) = users(&workspace, args, &reach, user).await?;
+        let (users, ..) = users(&workspace, args, &reach, user).await?;
         return remove(program, &users, user).await;
     }
     if let Some(user) = &args.create_user {
-        let (users, wanted) = users(&workspace, args, &reach, user).await?;
-        return make(program, &users, &wanted, user).await;
+        let (users, wanted, notes) = users(&workspace, args, &reach, user).await?;
+        let made = make(program, &users, &wanted, user).await?;
+        say(program, &notes);
+        return Ok(made);
     }
     let account = args.account.as_deref().unwrap_or("*");
     let region = std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION")).ok();
-    Console::output(&drawn(&workspace, args, account, region));
+    let (wanted, notes) = drawn(&workspace, args, account, region);
+    Console::output(&wanted);
+    say(program, &notes);
     Ok(Exit::Done)
 }
 
-fn drawn(workspace: &Workspace, args: &PolicyArgs, account: &str, region: Option<String>) -> Policy {
+fn say(program: &Program, notes: &[String]) {
+    notes.iter().for_each(|note| program.console.say(format!("note: {note}")));
+}
+
+/// The policy, and what it cannot know.
+fn drawn(
+    workspace: &Workspace,
+    args: &PolicyArgs,
+    account: &str,
+    region: Option<String>,
+) -> (Policy, Vec<String>) {
+    let resolved = &workspace.resolved;
     let purposes: Vec<Purpose> = match args.purposes.as_slice() {
-        [] => Purpose::ALL.to_vec(),
+        [] => Purpose::usual(resolved),
         chosen => chosen.iter().map(|purpose| purpose.purpose()).collect(),
     };
-    let placed =
-        aws::placed(&workspace.resolved, &args.spec.values, account, region.filter(|r| !r.is_empty()));
-    policy(&workspace.resolved, workspace.text(), &purposes, &placed)
+    let placed = aws::placed(resolved, &args.spec.values, account, region.filter(|r| !r.is_empty()));
+    let text = workspace.text();
+    (policy(resolved, text, &purposes, &placed), notes(resolved, text, &purposes, &placed))
 }
 
 impl PolicyFor {
@@ -53,6 +68,9 @@ impl PolicyFor {
         match self {
             Self::Create => Purpose::Create,
             Self::Run => Purpose::Run,
+            Self::Backup => Purpose::Backup,
+            Self::Repair => Purpose::Repair,
+            Self::Undo => Purpose::Undo,
             Self::Verify => Purpose::Verify,
             Self::Clean => Purpose::Clean,
         }
@@ -65,9 +83,9 @@ async fn users(
     args: &PolicyArgs,
     reach: &Reach,
     user: &str,
-) -> Result<(Users, Policy)> {
+) -> Result<(Users, Policy, Vec<String>)> {
     let account = Account::reach(reach).await;
-    let Caller { account: number, .. } = account
+    let Caller { account: number, arn } = account
         .caller()
         .await
         .map_err(|error| EngineError::refused(error.to_string(), error.hint("sts:GetCallerIdentity")))?;
@@ -80,12 +98,13 @@ async fn users(
         policy: args.policy_name.clone().unwrap_or(own),
         path: args.path.clone(),
         account: number.clone(),
+        partition: arn.split(':').nth(1).unwrap_or("aws").to_owned(),
         migration: resolved.migration.clone(),
         environment,
     };
-    let wanted = drawn(workspace, args, &number, account.region());
+    let (wanted, notes) = drawn(workspace, args, &number, account.region());
     let users = Users::new(&account, order).map_err(|error| refused(&error))?;
-    Ok((users, wanted))
+    Ok((users, wanted, notes))
 }
 
 fn refused(error: &whimbrel_aws::UserError) -> EngineError {

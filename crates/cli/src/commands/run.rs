@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use whimbrel_engine::changed::deleting;
 use whimbrel_engine::journal::{MigrationLock, RunKind, RunRecord, now_ms};
 use whimbrel_engine::{
-    EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary, ownership,
+    EngineError, Journal, Progress, Run, RunOutcome, RunSettings, RunnerSettings, Summary, costs, ownership,
 };
 use whimbrel_model::RunId;
 use whimbrel_spec::{Redactor, Resolved};
@@ -308,6 +308,7 @@ pub async fn execute(
     if let (None, Some(usd)) = (program.common.max_cost, kept_max_cost(&task)) {
         migration.resolved.limits.max_cost_usd = Some(usd);
     }
+    costs::check_limit(&migration)?;
     if let Some(depth @ (VerifyDepth::Sample(_) | VerifyDepth::All)) = args.verify.verify
         && let Some(refused) = incomparable(&migration, depth, None, args.rehearse)
     {

@@ -10,9 +10,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use whimbrel_engine::costs::Cost;
 use whimbrel_engine::journal::{RunRecord, now_ms};
-use whimbrel_engine::{EngineError, Journal};
-use whimbrel_model::{Counts, FlowName};
+use whimbrel_engine::{EngineError, Journal, Summary};
+use whimbrel_model::{Capacity, Counts, FlowName};
 use whimbrel_report::figures::{count, seconds, share};
 
 /// A run as it is at this moment.
@@ -32,6 +33,9 @@ struct Status {
     slices: usize,
     totals: Counts,
     flows: BTreeMap<FlowName, FlowStatus>,
+    /// What it used and what that cost, once it has come to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spent: Option<Spent>,
     /// Capacity that a killed run has raised and that was not put back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     raised: Vec<String>,
@@ -44,6 +48,12 @@ struct Status {
     /// The latest run of each environment of the spec.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     environments: Vec<tables::Environment>,
+}
+
+#[derive(Debug, Serialize)]
+struct Spent {
+    capacity: Capacity,
+    cost_usd: Cost,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -157,11 +167,33 @@ fn look(journal: &Journal, record: &RunRecord) -> Result<Status> {
         slices: slices.len(),
         totals: flows.values().map(|flow| flow.counts).sum(),
         flows,
+        spent: spent(journal, record),
         raised: still_raised(journal, record)?,
         tables: Vec::new(),
         tables_unseen: None,
         environments: Vec::new(),
     })
+}
+
+/// As the run's summary has it; a run that is under way, or was killed, has none of its own yet.
+fn spent(journal: &Journal, record: &RunRecord) -> Option<Spent> {
+    let summary = record.ended_ms.and_then(|_| Summary::read(&journal.run_folder(&record.id)).ok())?;
+    Some(Spent { capacity: summary.capacity, cost_usd: summary.cost_usd })
+}
+
+/// What became of the records where they were not all created.
+fn outcomes(counts: &Counts) -> String {
+    if counts.updated + counts.unchanged + counts.skipped == 0 {
+        return String::new();
+    }
+    let all = [
+        (counts.created, "created"),
+        (counts.updated, "updated"),
+        (counts.unchanged, "unchanged"),
+        (counts.skipped, "skipped"),
+    ];
+    let some = all.into_iter().filter(|(records, _)| *records > 0);
+    some.map(|(records, what)| format!(", {} {what}", count(records))).collect()
 }
 
 fn text(status: &Status) -> String {
@@ -188,7 +220,11 @@ fn text(status: &Status) -> String {
         } else {
             String::new()
         };
-        let _ = writeln!(text, "  {flow}: {}{expected}{rejected}", count(counts.read));
+        let outcomes = outcomes(counts);
+        let _ = writeln!(text, "  {flow}: {}{expected}{outcomes}{rejected}", count(counts.read));
+    }
+    if let Some(spent) = &status.spent {
+        whimbrel_report::cost_lines(spent.capacity, &spent.cost_usd, &mut text);
     }
     for raised in &status.raised {
         let _ = writeln!(

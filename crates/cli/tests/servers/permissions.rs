@@ -218,6 +218,18 @@ fn iam_is_asked_what_a_user_may_do() {
     clean_up();
 }
 
+#[test]
+fn a_backup_is_made_before_anything_is_written() {
+    let Some(aws) = Emulated::new() else { return };
+    aws.run(&["create", "walk.yaml"]).expect(0);
+    let ran = aws.run(&["run", "walk.yaml", "--backup", "--json"]).expect(0).json();
+    let run = ran["run"].as_str().expect("a run");
+    let noted = std::fs::read_to_string(aws.place.path(&format!(".whimbrel/runs/{run}/backups.json")));
+    let noted: Value = serde_json::from_str(&noted.expect("backups are noted")).expect("JSON");
+    assert!(noted.to_string().contains(&format!(":table/{}/backup/", aws.name)), "{noted}");
+    aws.run(&["clean", "walk.yaml", "--confirm"]).expect(0);
+}
+
 /// Everything that goes to a server, seen on its way.
 struct Overheard {
     endpoint: String,

@@ -124,6 +124,19 @@ pub(crate) struct Prepared {
     pub(crate) fingerprint: Fingerprint,
 }
 
+impl Prepared {
+    /// What its whole item holds besides the columns, by name.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = (&str, &AttributeValue)> {
+        self.rest.iter().map(|rest| (rest.name.as_str(), &rest.value))
+    }
+
+    /// One attribute of that.
+    pub(crate) fn rest_value(&self, name: &str) -> Option<&AttributeValue> {
+        let at = self.rest.binary_search_by(|rest| rest.name.as_str().cmp(name)).ok()?;
+        self.rest.get(at).map(|rest| &rest.value)
+    }
+}
+
 /// An attribute of a prepared record, by its name.
 #[derive(Debug)]
 pub(crate) struct Named<'a> {

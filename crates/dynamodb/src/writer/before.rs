@@ -4,6 +4,7 @@
 use super::Parts;
 use super::compare::Comparing;
 use super::delivery::{Row, rejected};
+use super::update::NO_ITEM;
 use crate::client::Connection;
 use crate::gets::Tally;
 use crate::types::ignore::Ignore;
@@ -80,9 +81,15 @@ impl Imaging<'_> {
     }
 
     fn look(&self, row: Row, held: Option<&Item>) -> Looked {
-        let Some(item) = held else { return Looked::Send(Row::create(row.prepared)) };
+        let mode = self.parts.request.mode;
+        let Some(item) = held else {
+            return match mode {
+                Mode::Update => Looked::Settled(rejected(NO_ITEM)),
+                _ => Looked::Send(Row::create(row.prepared)),
+            };
+        };
         let fingerprint = row.prepared.fingerprint;
-        match self.parts.request.mode {
+        match mode {
             Mode::Upsert if self.print(item) == self.print(&self.encoder.item(&row.prepared)) => {
                 Looked::Settled(Outcome::Unchanged(fingerprint))
             }
@@ -90,12 +97,18 @@ impl Imaging<'_> {
             Mode::Changed if self.encoder.held(item).record == fingerprint.record => {
                 Looked::Settled(Outcome::Unchanged(fingerprint))
             }
-            Mode::Changed | Mode::Update => Looked::Send(Row::change(self.encoder, row.prepared, item)),
+            Mode::Changed => Looked::Send(Row::change(self.encoder, row.prepared, item)),
+            Mode::Update => match row.confirmed(self.encoder, item) {
+                Ok(row) if !row.has_nothing_to_write() => Looked::Send(row),
+                Ok(_) if self.contested => Looked::Settled(Outcome::Updated(fingerprint)),
+                Ok(_) => Looked::Settled(Outcome::Unchanged(fingerprint)),
+                Err(refused) => Looked::Settled(refused),
+            },
             Mode::Insert | Mode::SkipExisting => {
                 let key = &self.parts.context.fingerprint_key;
                 let same =
                     self.parts.layout.fingerprint(item, &self.parts.ignore, key).record == fingerprint.record;
-                Looked::Settled(match self.parts.request.mode {
+                Looked::Settled(match mode {
                     _ if self.contested && same => Outcome::Created(fingerprint),
                     Mode::SkipExisting => Outcome::Skipped,
                     _ => rejected("the key exists already"),
@@ -120,7 +133,7 @@ impl Imaging<'_> {
             key_text: text(&self.encoder.key_item(&row.prepared)),
             before: held.map(text),
             was: held.map(|item| self.print(item)),
-            becomes: self.print(&becomes),
+            becomes: Some(self.print(&becomes)),
         }
     }
 }

@@ -83,6 +83,12 @@ impl Unchanged {
         unchanged.condition = conditions.join(" AND ");
         Some(unchanged)
     }
+
+    /// That there still is no item of a key.
+    pub(super) fn absent(key: &Item) -> Option<Self> {
+        let names = HashMap::from([("#k".to_owned(), key.keys().next()?.clone())]);
+        Some(Self { condition: "attribute_not_exists(#k)".to_owned(), names, values: HashMap::new() })
+    }
 }
 
 /// What a write used, as its answer says.

@@ -67,6 +67,15 @@ impl Row {
         Self::changing(encoder, prepared, changes, guard_bytes)
     }
 
+    /// The same update, on condition that the item is as it was read here.
+    ///
+    /// # Errors
+    /// It is not as the row's guards have it.
+    pub(super) fn confirmed(self, encoder: &Encoder<'_>, item: &Item) -> std::result::Result<Self, Outcome> {
+        let (changes, guard_bytes) = Change::confirmed(self.changes, encoder, &self.prepared, item)?;
+        Ok(Self::changing(encoder, self.prepared, changes, guard_bytes))
+    }
+
     /// What an item is after the row's changes.
     pub(super) fn applied(&self, encoder: &Encoder<'_>, item: &Item) -> Item {
         let mut item = item.clone();

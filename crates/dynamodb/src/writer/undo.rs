@@ -23,10 +23,10 @@ use whimbrel_store::{BeforeImage, BeforeImages, Doomed, Result, StoreError, Stor
 /// Undoes one run in one table.
 pub(crate) struct Restoring<'a>(pub(crate) Conditional<'a>);
 
-/// An item that is to be put back in the place of what was just read.
+/// An item that is to be put back in the place of what was just read; `None`: there was none.
 struct Return {
     item: Item,
-    now: Item,
+    now: Option<Item>,
     key: Item,
 }
 
@@ -70,11 +70,11 @@ impl Restoring<'_> {
             match (&image.before, now) {
                 // It is as it was before already.
                 _ if print == image.was => {}
-                (None, Some(now)) if print == Some(image.becomes) => {
+                (None, Some(now)) if print == image.becomes => {
                     undone.removed += 1;
                     gone.push(Doomed { key: shown(&key), version: text(&now).into() });
                 }
-                (Some(before), Some(now)) if print == Some(image.becomes) => {
+                (Some(before), now) if print == image.becomes => {
                     undone.restored += 1;
                     back.push(Return { item: self.item(before)?, now, key });
                 }
@@ -84,7 +84,8 @@ impl Restoring<'_> {
         if !act {
             return Ok(());
         }
-        let deleted = Deletion(self.0).of(&gone).await?;
+        let deletion = Deletion { requests: self.0, images: None };
+        let deleted = deletion.of(&gone).await?;
         for (place, _) in deleted.left {
             undone.removed -= 1;
             gone.get(place).into_iter().for_each(|doomed| conflict(undone, doomed.key.clone()));
@@ -128,8 +129,12 @@ impl Restoring<'_> {
         tally: &Tally,
     ) -> std::result::Result<Option<Map<String, Value>>, Impatience> {
         // What cannot be compared whole could be somebody's by now: it stays as it is.
-        let Some(unchanged) = Unchanged::of(&one.now) else { return Ok(Some(shown(&one.key))) };
-        let units = limits::write_units(size(&one.item).max(size(&one.now)));
+        let unchanged = match &one.now {
+            Some(now) => Unchanged::of(now),
+            None => Unchanged::absent(&one.key),
+        };
+        let Some(unchanged) = unchanged else { return Ok(Some(shown(&one.key))) };
+        let units = limits::write_units(size(&one.item).max(one.now.as_ref().map_or(0, size)));
         let units = units * limits::bytes(1 + 2 * self.0.layout.indexes.len());
         let is_back = self.0.send(units, tally, || self.send(connection, one, &unchanged).boxed()).await?;
         Ok((!is_back).then(|| shown(&one.key)))
@@ -141,7 +146,9 @@ impl Restoring<'_> {
         let request = request
             .set_item(Some(one.item.clone()))
             .set_expression_attribute_names(Some(unchanged.names.clone()))
-            .set_expression_attribute_values(Some(unchanged.values.clone()))
+            .set_expression_attribute_values(
+                Some(unchanged.values.clone()).filter(|values| !values.is_empty()),
+            )
             .condition_expression(&unchanged.condition);
         match request.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
             Ok(output) => Ok((true, used(output.consumed_capacity))),

@@ -21,6 +21,14 @@ const EXPRESSION_OPERATORS: usize = 300;
 /// More changes than this go into an `UpdateItem`: a statement names each one twice and binds it separately.
 const STATEMENT_CHANGES: usize = 50;
 
+/// Why an update of what is not there is a reject.
+pub(super) const NO_ITEM: &str = "there is no item with this key";
+
+/// Why an update stays away from what somebody else has written.
+fn conflict(name: &str) -> String {
+    format!("conflict: attribute `{name}` holds another value than was read; the newer value stays")
+}
+
 /// What was read, column by column.
 pub(super) struct Guards {
     /// By column of the encoder; `None`: not guarded.
@@ -34,6 +42,8 @@ pub(super) enum Guard {
     Free,
     /// Nothing, or NULL: a record's columns do not tell the two apart.
     Absent,
+    /// Nothing: an item does.
+    Missing,
     /// This value.
     Holds(AttributeValue),
 }
@@ -50,7 +60,7 @@ pub(super) struct Change {
 enum Changed {
     /// A column of the encoder.
     Column(usize),
-    /// One that the record does not have: it is removed.
+    /// One that no column names: it becomes what the record's whole item holds, or is removed.
     Other(String),
 }
 
@@ -103,12 +113,30 @@ impl Guards {
     }
 }
 
+fn is_same(new: Option<&AttributeValue>, held: Option<&AttributeValue>) -> bool {
+    match (new, held) {
+        (Some(new), Some(held)) => same(new, held),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 impl Guard {
+    /// That an attribute still holds what was read.
+    fn of(held: Option<&AttributeValue>) -> Self {
+        match held {
+            None => Self::Missing,
+            Some(AttributeValue::Null(_)) => Self::Absent,
+            Some(held) => Self::Holds(held.clone()),
+        }
+    }
+
     /// Whether the attribute holds what is to be written, so that nothing is left to do.
     fn equals(&self, new: Option<&AttributeValue>) -> bool {
         match (self, new) {
             (Self::Free, _) => false,
             (Self::Absent, new) => matches!(new, None | Some(AttributeValue::Null(_))),
+            (Self::Missing, new) => new.is_none(),
             (Self::Holds(old), Some(new)) => same(old, new),
             (Self::Holds(_), None) => false,
         }
@@ -119,6 +147,7 @@ impl Guard {
         match self {
             Self::Free => true,
             Self::Absent => matches!(now, None | Some(AttributeValue::Null(_))),
+            Self::Missing => now.is_none(),
             Self::Holds(old) => now.is_some_and(|now| same(old, now)),
         }
     }
@@ -126,7 +155,7 @@ impl Guard {
     fn value(&self) -> Option<&AttributeValue> {
         match self {
             Self::Holds(value) => Some(value),
-            Self::Free | Self::Absent => None,
+            Self::Free | Self::Absent | Self::Missing => None,
         }
     }
 }
@@ -170,45 +199,56 @@ impl Change {
                 continue;
             };
             let held = item.get(&known.name);
-            let is_same = match (new, held) {
-                (Some(new), Some(held)) => same(new, held),
-                (None, None) => true,
-                _ => false,
-            };
-            if is_same {
+            if is_same(new.as_ref(), held) {
                 continue;
             }
-            let guard = match held {
-                None | Some(AttributeValue::Null(_)) => Guard::Absent,
-                Some(held) => Guard::Holds(held.clone()),
-            };
+            let guard = Guard::of(held);
             bytes += guard.value().map_or(0, limits::size);
             changes.push(Self { attribute: Changed::Column(column), guard });
         }
         (changes, bytes)
     }
 
+    /// The same changes, each guarded by what an item that was read holds, so that it is known what they take the place
+    /// of; without those that are there already. How many bytes the guards take.
+    ///
+    /// # Errors
+    /// The attribute that holds another value than a guard says.
+    pub(super) fn confirmed(
+        changes: Vec<Self>,
+        encoder: &Encoder<'_>,
+        prepared: &Prepared,
+        item: &Item,
+    ) -> Result<(Vec<Self>, u64), Outcome> {
+        let held = |change: &Self| item.get(change.name(encoder));
+        let is_there = |change: &Self| is_same(change.new_value(prepared), held(change));
+        let (there, mut left): (Vec<_>, Vec<_>) = changes.into_iter().partition(is_there);
+        drop(there);
+        if let Some(change) = left.iter().find(|change| !change.guard.holds(held(change))) {
+            return Err(rejected(&conflict(change.name(encoder))));
+        }
+        for change in &mut left {
+            change.guard = Guard::of(item.get(change.name(encoder)));
+        }
+        let bytes = left.iter().filter_map(|change| change.guard.value()).map(limits::size).sum();
+        Ok((left, bytes))
+    }
+
     /// Every attribute of a record and of an item that was read, each guarded by what the item held.
     pub(super) fn all_of_item(encoder: &Encoder<'_>, prepared: &Prepared, item: &Item) -> (Vec<Self>, u64) {
-        let guard = |held: Option<&AttributeValue>| match held {
-            None | Some(AttributeValue::Null(_)) => Guard::Absent,
-            Some(held) => Guard::Holds(held.clone()),
-        };
         let mut changes = Vec::new();
         for (column, known) in encoder.columns.iter().enumerate().filter(|(_, column)| !column.is_table_key) {
             let held = item.get(&known.name);
             if held.is_some() || prepared.values.get(column).is_some_and(Option::is_some) {
-                changes.push(Self { attribute: Changed::Column(column), guard: guard(held) });
+                changes.push(Self { attribute: Changed::Column(column), guard: Guard::of(held) });
             }
         }
-        let others =
-            item.iter().filter(|(name, _)| encoder.columns.iter().all(|column| column.name != **name));
-        changes.extend(
-            others.map(|(name, held)| Self {
-                attribute: Changed::Other(name.clone()),
-                guard: guard(Some(held)),
-            }),
-        );
+        let others = item.keys().filter(|name| encoder.columns.iter().all(|column| column.name != **name));
+        let new = prepared.rest().map(|(name, _)| name).filter(|name| !item.contains_key(*name));
+        changes.extend(others.map(String::as_str).chain(new).map(|name| Self {
+            attribute: Changed::Other(name.to_owned()),
+            guard: Guard::of(item.get(name)),
+        }));
         let bytes = changes.iter().filter_map(|change| change.guard.value()).map(limits::size).sum();
         (changes, bytes)
     }
@@ -231,7 +271,10 @@ impl Change {
 
     /// What the attribute becomes; `None`: it is removed.
     pub(super) fn new_value<'p>(&self, prepared: &'p Prepared) -> Option<&'p AttributeValue> {
-        prepared.values.get(self.column()?)?.as_ref()
+        match &self.attribute {
+            Changed::Column(column) => prepared.values.get(*column)?.as_ref(),
+            Changed::Other(name) => prepared.rest_value(name),
+        }
     }
 }
 
@@ -286,6 +329,11 @@ impl Delivery<'_> {
                     quote(text, '"', self.name(change));
                     text.push_str("=?");
                     parameters.push(old);
+                }
+                Guard::Missing => {
+                    text.push_str(" AND ");
+                    quote(text, '"', self.name(change));
+                    text.push_str(" IS MISSING");
                 }
                 Guard::Absent => {
                     text.push_str(" AND (");
@@ -345,6 +393,10 @@ impl Delivery<'_> {
                     conditions.push(format!("#{number}=:o{number}"));
                     request = request.expression_attribute_values(format!(":o{number}"), old.clone());
                 }
+                Guard::Missing => {
+                    operators += 2;
+                    conditions.push(format!("attribute_not_exists(#{number})"));
+                }
                 Guard::Absent => {
                     needs_null = true;
                     operators += 4;
@@ -370,7 +422,7 @@ impl Delivery<'_> {
     /// What follows where the store refused an update, and the key now holds this item.
     pub(super) fn after_refusal(&self, row: &Row, item: Option<&Item>, ours: bool) -> AfterRefusal {
         let Some(item) = item else {
-            return AfterRefusal::Decided(rejected("there is no item with this key"));
+            return AfterRefusal::Decided(rejected(NO_ITEM));
         };
         let now = |change: &Change| item.get(self.name(change));
         let is_new = |change: &Change| {
@@ -386,10 +438,7 @@ impl Delivery<'_> {
             let outcome = if ours { Outcome::Updated(fingerprint) } else { Outcome::Unchanged(fingerprint) };
             return AfterRefusal::Decided(outcome);
         }
-        let conflict = |change: &Change| {
-            let name = self.name(change);
-            format!("conflict: attribute `{name}` holds another value than was read; the newer value stays")
-        };
+        let conflict = |change: &Change| conflict(self.name(change));
         match row.changes.iter().find(|change| !change.guard.holds(now(change))) {
             Some(change) => AfterRefusal::Decided(rejected(&conflict(change))),
             None => AfterRefusal::Again(row.changes.first().map(conflict).unwrap_or_default()),

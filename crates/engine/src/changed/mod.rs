@@ -221,14 +221,22 @@ impl Deletions {
 
 /// The deletions of a run, by flow.
 pub(crate) fn deletions(migration: &Migration, run_folder: &Path) -> Result<BTreeMap<FlowName, Deletions>> {
-    let mut all = beside(run_folder)?;
-    let of = |flow: &FlowName| {
-        let beside = all.remove(flow)?;
+    let mut all = deletions_of(run_folder)?;
+    all.retain(|flow, _| deleting(migration).contains(&flow));
+    Ok(all)
+}
+
+/// What a run has noted of its deletions, by flow; none where it has not come to them.
+///
+/// # Errors
+/// The run's file cannot be read.
+pub fn deletions_of(run_folder: &Path) -> Result<BTreeMap<FlowName, Deletions>> {
+    let deletions = |(flow, beside): (FlowName, Beside)| {
         let Beside { deleted, left, left_first: first_left, nothing_deleted: nothing, .. } = beside;
         (beside.deletion_done || deleted + left > 0 || nothing.is_some())
-            .then(|| (flow.clone(), Deletions { deleted, left, first_left, nothing }))
+            .then_some((flow, Deletions { deleted, left, first_left, nothing }))
     };
-    Ok(deleting(migration).into_iter().filter_map(of).collect())
+    Ok(beside(run_folder)?.into_iter().filter_map(deletions).collect())
 }
 
 /// All of [`Beside`] of a run.
@@ -507,7 +515,10 @@ pub(crate) async fn finish(
         return Ok(());
     }
     let tally = Tally::of(journal, run)?;
-    for (_, flow) in migration.flows().filter(|(_, flow)| keeping.contains(&&flow.plan.name)) {
+    let flows: Vec<&ScanFlow> =
+        migration.flows().map(|(_, flow)| flow).filter(|flow| keeping.contains(&&flow.plan.name)).collect();
+    // Children before their parents: what a record refers to is deleted after it.
+    for flow in flows.into_iter().rev() {
         let Some(changing) = flow.plan.changing else { continue };
         let name = &flow.plan.name;
         let counts = tally.flows.get(name).copied().unwrap_or_default();

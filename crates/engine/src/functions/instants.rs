@@ -3,21 +3,20 @@
 //! | shape | like |
 //! | --- | --- |
 //! | PostgreSQL's | `2022-02-02 18:01:49.345261+00`, `2022-02-02 23:31:49+05:30`, `0044-03-15 12:00:00+00 BC` |
-//! | ISO 8601 | `2022-02-02T18:01:49Z`, `2022-02-02T18:01:49.345+0530` |
+//! | ISO 8601 | `2022-02-02T18:01:49Z`, `2022-02-02T18:01:49,345+0530`, `2022-02-02 18:01:49Z` with a space for the T |
 //!
 //! Both name their zone. What has the shape and is no time (February 30, 24:00, a leap second, an offset of a day
 //! and more), or none that RFC 3339 can write (years before 0000 and after 9999), is an error and never bent into
 //! another time.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::common::{Result, exec_err};
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time, datetime};
 use std::sync::Arc;
+use whimbrel_model::decimal::Decimal;
 
 /// How much of a text a reason shows.
 const SHOWN_CHARACTERS: usize = 40;
@@ -126,7 +125,9 @@ impl<'a> Written<'a> {
         let minute = rest.two()?;
         rest.take(":")?;
         let second = rest.two()?;
-        let fraction = if rest.take(".").is_some() { rest.digits() } else { "0" };
+        // ISO 8601 writes a comma, too.
+        let has_comma = separator == Separator::T && rest.take(",").is_some();
+        let fraction = if has_comma || rest.take(".").is_some() { rest.digits() } else { "0" };
         let zone = rest.zone()?;
         let is_before_christ = separator == Separator::Space && rest.take(" BC").is_some();
         let is_whole = rest.0.is_empty() && !fraction.is_empty();
@@ -140,9 +141,10 @@ impl<'a> Written<'a> {
         self.separator == Separator::Space && zone && self.fraction.len() <= 6
     }
 
-    /// Whether ISO 8601 does, with a year of four digits.
+    /// Whether ISO 8601 does, with a year of four digits; RFC 3339 lets a space stand for its T. What PostgreSQL writes
+    /// so is PostgreSQL's.
     fn is_iso(&self) -> bool {
-        self.separator == Separator::T && self.year.len() == 4
+        self.year.len() == 4 && !self.is_before_christ && !self.is_postgres()
     }
 
     /// The time in UTC.
@@ -154,7 +156,7 @@ impl<'a> Written<'a> {
             return Err(UNWRITABLE);
         }
         // The year before 1 has no number in PostgreSQL's calendar.
-        let date = Date::new(year, month, day).ok().filter(|_| year > 0 || self.separator == Separator::T);
+        let date = Date::new(year, month, day).ok().filter(|_| year > 0 || !self.is_postgres());
         let date = date.ok_or("there is no such day")?;
         if second == 60 {
             return Err("there is no place for a leap second");
@@ -280,15 +282,38 @@ fn format(at: DateTime, digits: usize, shown: &str) -> Result<String> {
     Ok(format!("{at:.digits$}Z"))
 }
 
-/// `from_epoch_s(integer)`, `from_epoch_ms(integer)`: the timestamp so many units after 1970 began, in UTC.
-pub(super) fn from_epoch(args: &[ArrayRef], unit_us: i64) -> Result<ArrayRef> {
-    let convert = |units: i64| match units.checked_mul(unit_us) {
-        Some(us) if us != i64::MAX && us != i64::MIN => Ok(us),
-        _ => exec_err!("{units} is further from 1970 than a timestamp reaches"),
+/// `from_epoch_s(number)`, `from_epoch_ms(number)`: the timestamp so many units after 1970 began, in UTC. A unit has
+/// `digits` decimal digits of microseconds; a finer fraction is an error, since it would be lost.
+pub(super) fn from_epoch(args: &[ArrayRef], digits: usize) -> Result<ArrayRef> {
+    let unit_us = 10_i64.pow(u32::try_from(digits).unwrap_or(0));
+    let far = |units: &str| exec_err!("{units} is further from 1970 than a timestamp reaches");
+    let is_finite = |us: &i64| *us != i64::MAX && *us != i64::MIN;
+    let whole = |units: i64| match units.checked_mul(unit_us).filter(is_finite) {
+        Some(us) => Ok(us),
+        None => far(&units.to_string()),
     };
-    let units: &Int64Array = args[0].as_primitive::<Int64Type>();
-    let instants = units.iter().map(|units| units.map(convert).transpose());
-    let instants = instants.collect::<Result<TimestampMicrosecondArray>>()?;
+    let in_text = |text: &str| {
+        let Some(number) = Decimal::parse(text) else { return exec_err!("{} is no number", shown(text)) };
+        let plain = number.to_string();
+        let (units, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+        if fraction.len() > digits {
+            return exec_err!("{} has a finer fraction than microseconds", shown(text));
+        }
+        match format!("{units}{fraction:0<digits$}").parse().ok().filter(is_finite) {
+            Some(us) => Ok(us),
+            None => far(&shown(text)),
+        }
+    };
+    let instants = match args[0].data_type() {
+        DataType::Utf8 => {
+            let texts = args[0].as_string::<i32>().iter();
+            texts.map(|text| text.map(in_text).transpose()).collect::<Result<TimestampMicrosecondArray>>()?
+        }
+        _ => {
+            let units = args[0].as_primitive::<Int64Type>().iter();
+            units.map(|units| units.map(whole).transpose()).collect::<Result<TimestampMicrosecondArray>>()?
+        }
+    };
     Ok(Arc::new(instants.with_timezone("UTC")))
 }
 
@@ -302,6 +327,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::Int64Array;
     use crate::transform::{Compiler, TransformError};
     use arrow::array::RecordBatch;
     use arrow::datatypes::{Field, Schema};
@@ -354,6 +380,12 @@ mod tests {
             ("2022-02-02T18:01:49.345+0530", 3, "2022-02-02T12:31:49.345Z"),
             ("2022-02-02T18:01:49-03:00", 0, "2022-02-02T21:01:49Z"),
             ("0000-01-01T00:00:00Z", 0, "0000-01-01T00:00:00Z"),
+            ("2022-02-02 18:01:49Z", 3, "2022-02-02T18:01:49.000Z"),
+            ("2022-02-02T18:01:49,345Z", 3, "2022-02-02T18:01:49.345Z"),
+            ("2022-02-02 18:01:49.1234567+00:00", 9, "2022-02-02T18:01:49.123456700Z"),
+            ("2022-02-02 18:01:49+0530", 0, "2022-02-02T12:31:49Z"),
+            ("2022-02-02 18:01:49.345+05:30:15", 3, "2022-02-02T12:31:34.345Z"),
+            ("2022-02-02 18:01:49-00:44", 0, "2022-02-02T18:45:49Z"),
         ] {
             assert_eq!(written(text, count).as_ref().map(Option::as_deref), Ok(Some(expected)), "{text}");
             assert_ne!(shapes(text), (false, false), "{text}");
@@ -418,9 +450,11 @@ mod tests {
             "+12022-02-02T18:01:49Z",
             "12022-02-02T18:01:49Z",
             "1643824909",
-            "2022-02-02 18:01:49.1234567+00",
-            "2022-02-02 18:01:49Z",
-            "2022-02-02 18:01:49+0530",
+            "2022-W05-3T18:01:49Z",
+            "2022-033T18:01:49Z",
+            "20220202T180149Z",
+            "2022-02-02 18:01:49,5+00",
+            "2022-02-02 18:01:49Z BC",
             "2022-02-02T18:01:49Z BC",
             "٢٠٢٢-02-02 18:01:49+00",
             "2022-02-02 1ä:01:49+00",
@@ -483,7 +517,8 @@ mod tests {
             ("SELECT rfc3339(at, 3) AS at FROM input", DataType::Int64, false),
             ("SELECT rfc3339(at) AS at FROM input", DataType::Utf8, false),
             ("SELECT is_pg_timestamp(at) AS at FROM input", DataType::Date32, false),
-            ("SELECT from_epoch_s(at) AS at FROM input", DataType::Utf8, false),
+            ("SELECT from_epoch_s(at) AS at FROM input", DataType::LargeUtf8, true),
+            ("SELECT from_epoch_s(at) AS at FROM input", DataType::Float64, false),
         ] {
             assert_eq!(compiled(sql, kind.clone()).is_ok(), fits, "{sql} over {kind}");
         }
@@ -498,17 +533,49 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_in_text_keeps_its_fraction_or_is_an_error() {
+        let of = |text: &str, digits| {
+            let made = from_epoch(&[texts(&[text])], digits).map_err(|error| error.to_string())?;
+            let text = rfc3339(&[made, self::digits(6)]).map_err(|error| error.to_string())?;
+            Ok::<_, String>(text.as_string::<i32>().value(0).to_owned())
+        };
+        for (text, digits, expected) in [
+            ("1643824909.345261", 6, "2022-02-02T18:01:49.345261Z"),
+            ("1643824909345.261", 3, "2022-02-02T18:01:49.345261Z"),
+            ("1643824909", 6, "2022-02-02T18:01:49.000000Z"),
+            ("1.643824909E+9", 6, "2022-02-02T18:01:49.000000Z"),
+            ("-0.5", 6, "1969-12-31T23:59:59.500000Z"),
+            ("-1", 3, "1969-12-31T23:59:59.999000Z"),
+            ("0", 3, "1970-01-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(of(text, digits).as_deref(), Ok(expected), "{text}");
+        }
+        for (text, digits, reason) in [
+            ("1643824909.3452617", 6, "finer"),
+            ("1643824909345.2617", 3, "finer"),
+            ("1e300", 6, "further"),
+            ("9223372036854.775807", 6, "further"),
+            ("yesterday", 6, "no number"),
+            ("NaN", 3, "no number"),
+            ("", 3, "no number"),
+        ] {
+            let error = of(text, digits).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn timestamps_and_epochs() {
         let ms: ArrayRef = Arc::new(Int64Array::from(vec![1_643_824_909_345]));
-        let at = from_epoch(&[ms], 1_000).unwrap();
+        let at = from_epoch(&[ms], 3).unwrap();
         let text = rfc3339(&[Arc::clone(&at), digits(3)]).unwrap();
         assert_eq!(text.as_string::<i32>().value(0), "2022-02-02T18:01:49.345Z");
         assert!(rfc3339(&[at, digits(0)]).is_err(), "a digit would be lost");
         let s: ArrayRef = Arc::new(Int64Array::from(vec![-1]));
-        let text = rfc3339(&[from_epoch(&[s], 1_000_000).unwrap(), digits(0)]).unwrap();
+        let text = rfc3339(&[from_epoch(&[s], 6).unwrap(), digits(0)]).unwrap();
         assert_eq!(text.as_string::<i32>().value(0), "1969-12-31T23:59:59Z");
         let far: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
-        assert!(from_epoch(&[far], 1_000).is_err());
+        assert!(from_epoch(&[far], 3).is_err());
         let infinite: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX]));
         assert!(rfc3339(&[infinite, digits(9)]).is_err());
         let nanos: ArrayRef = Arc::new(arrow::array::TimestampNanosecondArray::from(vec![1]));

@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::StoreName;
 use whimbrel_store::{BeforeImage, BeforeImages, Result, StoreError, StoreErrorKind};
 
-/// `earlier`: what the write before the latest one left, where there was one.
+/// `earlier`: what the write before the latest one left, where there was one. What holds nothing any more becomes a blob
+/// of no bytes.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS images (
     key BLOB PRIMARY KEY, key_text TEXT NOT NULL, before TEXT, was BLOB, becomes BLOB NOT NULL, earlier BLOB
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// A deletion that is noted once more, after a kill, may have been carried out the first time: it is not forgotten.
 const KEEP: &str = "
 INSERT INTO images (key, key_text, before, was, becomes) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT (key) DO UPDATE SET
-    before = CASE WHEN excluded.was IS images.becomes THEN images.before ELSE excluded.before END,
-    was = CASE WHEN excluded.was IS images.becomes THEN images.was ELSE excluded.was END,
-    earlier = CASE WHEN excluded.was IS images.becomes THEN images.becomes END,
+    before = CASE WHEN coalesce(excluded.was, x'') = images.becomes THEN images.before ELSE excluded.before END,
+    was = CASE WHEN coalesce(excluded.was, x'') = images.becomes THEN images.was ELSE excluded.was END,
+    earlier = CASE WHEN coalesce(excluded.was, x'') = images.becomes THEN images.becomes
+        WHEN excluded.becomes = x'' AND excluded.was = images.was AND images.becomes = x'' THEN x'' END,
     becomes = excluded.becomes
 ";
 
@@ -100,7 +103,7 @@ impl BeforeImages for Images {
                         image.key_text,
                         image.before,
                         image.was.map(u128::to_be_bytes),
-                        image.becomes.to_be_bytes(),
+                        image.becomes.map_or_else(Vec::new, |becomes| becomes.to_be_bytes().to_vec()),
                     ])?;
                 }
             }
@@ -137,7 +140,7 @@ impl BeforeImages for Images {
                     key_text: row.get(1)?,
                     before: row.get(2)?,
                     was: row.get::<_, Option<[u8; 16]>>(3)?.map(u128::from_be_bytes),
-                    becomes: u128::from_be_bytes(row.get(4)?),
+                    becomes: row.get::<_, Vec<u8>>(4)?.try_into().ok().map(u128::from_be_bytes),
                 })
             };
             let rows = statement.query_map(params![first, at_most], image)?;
@@ -151,9 +154,27 @@ impl BeforeImages for Images {
 mod tests {
     use super::*;
 
-    fn image(was: Option<u128>, becomes: u128) -> BeforeImage {
+    fn image(was: Option<u128>, becomes: impl Into<Option<u128>>) -> BeforeImage {
         let before = was.map(|was| format!("item {was}"));
-        BeforeImage { key: 7, before, was, key_text: "seven".to_owned(), becomes }
+        BeforeImage { key: 7, before, was, key_text: "seven".to_owned(), becomes: becomes.into() }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_is_forgotten_only_where_it_cannot_have_been_carried_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let images = Images(ImageFile::of(folder.path(), &StoreName::new("ddb"), "t"));
+        images.keep(vec![image(Some(1), None)]).await.unwrap();
+        assert_eq!(images.behind(None, 10).await.unwrap(), [image(Some(1), None)]);
+        images.forget(vec![7]).await.unwrap();
+        assert_eq!(images.behind(None, 10).await.unwrap(), [], "it was refused at once");
+        // Noted, and after a kill noted again: by then somebody has written, and it is refused.
+        images.keep(vec![image(Some(1), None)]).await.unwrap();
+        images.keep(vec![image(Some(1), None)]).await.unwrap();
+        images.forget(vec![7]).await.unwrap();
+        assert_eq!(images.behind(None, 10).await.unwrap(), [image(Some(1), None)]);
+        // Whoever writes where nothing is left goes on from what was there before the deletion.
+        images.keep(vec![image(None, 5)]).await.unwrap();
+        assert_eq!(images.behind(None, 10).await.unwrap(), [image(Some(1), 5)]);
     }
 
     #[tokio::test]

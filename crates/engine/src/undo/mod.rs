@@ -5,6 +5,7 @@
 
 mod emptying;
 mod images;
+mod outcome;
 mod read_back;
 
 use crate::changed;
@@ -16,13 +17,14 @@ use crate::run::{identities, same_stores};
 use crate::summary;
 use emptying::Emptying;
 use images::{ImageFile, Images};
-use serde::Serialize;
+pub use outcome::UndoOutcome;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use whimbrel_model::StoreName;
+use whimbrel_model::{FlowName, StoreName};
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{BeforeImages, Removal, RunContext, TargetPlan, Undoing, Undone};
+use whimbrel_store::{BeforeImages, Removal, RunContext, TargetPlan, UndoStep, Undoing, Undone};
 
 /// The option of a run that keeps before-images.
 pub(crate) const UNDO: &str = "undo";
@@ -31,7 +33,7 @@ pub const UNDOING: &str = "undoing";
 /// See [`UNDOING`].
 pub const UNDONE: &str = "undone";
 /// How a table is brought back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// The run made it: it is removed.
@@ -45,7 +47,7 @@ pub enum Way {
 }
 
 /// What becomes of a table.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TableUndo {
     /// The store.
     pub store: StoreName,
@@ -110,7 +112,7 @@ impl<'a> Undo<'a> {
     /// # Errors
     /// A table cannot be brought back, or a store or the journal fails.
     pub async fn look(&self) -> Result<Vec<TableUndo>> {
-        self.all(false).await
+        self.all(UndoStep::Look).await
     }
 
     /// Brings everything back. May be called again after it was cut off.
@@ -127,7 +129,14 @@ impl<'a> Undo<'a> {
         }
         // Whoever trusts what this journal knows of the tables would trust too much.
         changed::distrust(self.journal, self.run()?, &targets)?;
-        let all = self.all(true).await?;
+        let mut all = Vec::new();
+        if !changed::deleting(self.migration).is_empty() {
+            all = self.all(UndoStep::PutBack).await?;
+        }
+        if all.iter().all(|table| table.undone.conflicts == 0) {
+            all = self.all(UndoStep::All).await?;
+        }
+        UndoOutcome::store(&all, &self.journal.run_folder(&self.run()?.id))?;
         if all.iter().all(|table| table.undone.conflicts == 0) {
             for run in &self.runs {
                 self.journal.end(&run.id, UNDONE)?;
@@ -136,7 +145,7 @@ impl<'a> Undo<'a> {
         Ok(all)
     }
 
-    async fn all(&self, act: bool) -> Result<Vec<TableUndo>> {
+    async fn all(&self, step: UndoStep) -> Result<Vec<TableUndo>> {
         let mut tables: Vec<(&StoreName, String, Vec<&ScanFlow>)> = Vec::new();
         for (_, flow) in self.migration.flows() {
             let table = flow.plan.target.resource();
@@ -145,16 +154,19 @@ impl<'a> Undo<'a> {
                 None => tables.push((&flow.store, table, vec![flow])),
             }
         }
+        if step != UndoStep::PutBack {
+            // Children before their parents.
+            tables.reverse();
+        }
         let mut all = Vec::new();
-        // Children before their parents.
-        for (store, table, flows) in tables.into_iter().rev() {
-            let (way, undone) = self.table(&table, &flows, act).await?;
+        for (store, table, flows) in tables {
+            let (way, undone) = self.table(&table, &flows, step).await?;
             all.push(TableUndo { store: store.clone(), table, way, undone });
         }
         Ok(all)
     }
 
-    async fn table(&self, table: &str, flows: &[&ScanFlow], act: bool) -> Result<(Way, Undone)> {
+    async fn table(&self, table: &str, flows: &[&ScanFlow], step: UndoStep) -> Result<(Way, Undone)> {
         let run = self.run()?;
         let recorded = self.journal.targets(&run.id)?;
         let Some(target) =
@@ -176,7 +188,9 @@ impl<'a> Undo<'a> {
         }
         match self.way(target, flows)? {
             Way::Nothing => Ok((Way::Nothing, Undone::default())),
-            Way::Restore => Ok((Way::Restore, self.restore(table, flows, act).await?)),
+            Way::Restore => Ok((Way::Restore, self.restore(table, flows, step).await?)),
+            // The run has deleted nothing there.
+            way if step == UndoStep::PutBack => Ok((way, Undone::default())),
             way => {
                 self.refuse_later(target)?;
                 let emptying = Emptying::of(self, flows, table)?;
@@ -184,6 +198,7 @@ impl<'a> Undo<'a> {
                     true => Undone::default(),
                     false => self.compare(flows).await?,
                 };
+                let act = step == UndoStep::All;
                 if act && undone.conflicts == 0 && way == Way::Remove {
                     self.remove(flows[0], table).await?;
                 } else if act && undone.conflicts == 0 {
@@ -197,10 +212,19 @@ impl<'a> Undo<'a> {
     fn written(&self, flows: &[&ScanFlow]) -> Result<u64> {
         let mut written = 0;
         for run in &self.runs {
-            let counts = summary::counts(self.journal, run)?;
-            let of_flow =
-                |flow: &&ScanFlow| counts.get(&flow.plan.name).map_or(0, |one| one.created + one.updated);
-            written += flows.iter().map(of_flow).sum::<u64>();
+            let of_run = self.written_by(run)?;
+            written += flows.iter().map(|flow| of_run.get(&flow.plan.name).copied().unwrap_or(0)).sum::<u64>();
+        }
+        Ok(written)
+    }
+
+    /// How many records a run has written or deleted, by flow.
+    fn written_by(&self, run: &RunRecord) -> Result<BTreeMap<FlowName, u64>> {
+        let counts = summary::counts(self.journal, run)?.into_iter();
+        let mut written: BTreeMap<FlowName, u64> =
+            counts.map(|(flow, counts)| (flow, counts.created + counts.updated)).collect();
+        for (flow, deletions) in changed::deletions_of(&self.journal.run_folder(&run.id))? {
+            *written.entry(flow).or_default() += deletions.deleted;
         }
         Ok(written)
     }
@@ -247,8 +271,8 @@ impl<'a> Undo<'a> {
             }
             let is_same =
                 |other: &TargetRecord| other.identity.is_some() && other.identity == target.identity;
-            let counts = summary::counts(self.journal, &later)?;
-            let wrote = |flow| counts.get(flow).is_some_and(|one| one.created + one.updated > 0);
+            let written = self.written_by(&later)?;
+            let wrote = |flow| written.get(flow).is_some_and(|records| *records > 0);
             if self.journal.targets(&later.id)?.iter().any(|other| is_same(other) && wrote(&other.flow)) {
                 return Err(EngineError::refused(
                     format!(
@@ -263,18 +287,16 @@ impl<'a> Undo<'a> {
         Ok(())
     }
 
-    async fn restore(&self, table: &str, flows: &[&ScanFlow], act: bool) -> Result<Undone> {
+    async fn restore(&self, table: &str, flows: &[&ScanFlow], step: UndoStep) -> Result<Undone> {
         let (flow, mut all) = (flows[0], Undone::default());
         all.already = true;
         for run in &self.runs {
             let images: Arc<dyn BeforeImages> =
                 Arc::new(Images(ImageFile::of(&self.journal.run_folder(&run.id), &flow.store, table)));
             let context = RunContext { run: run.id.clone(), ..self.context.clone() };
-            let undone = flow.plan.target.undo(&images, act, &context).await?;
-            let counts = summary::counts(self.journal, run)?;
-            let wrote = |flow: &&ScanFlow| {
-                counts.get(&flow.plan.name).is_some_and(|one| one.created + one.updated > 0)
-            };
+            let undone = flow.plan.target.undo(&images, step, &context).await?;
+            let written = self.written_by(run)?;
+            let wrote = |flow: &&ScanFlow| written.get(&flow.plan.name).is_some_and(|records| *records > 0);
             if undone.nothing_kept && flows.iter().any(wrote) {
                 return Err(EngineError::refused(
                     format!(
@@ -290,7 +312,7 @@ impl<'a> Undo<'a> {
             all.conflicts += undone.conflicts;
             all.conflicting.extend(undone.conflicting);
             all.conflicting.truncate(CONFLICTS_LISTED);
-            if act && undone.conflicts > 0 {
+            if step != UndoStep::Look && undone.conflicts > 0 {
                 break;
             }
         }
@@ -337,20 +359,27 @@ pub(crate) fn noted(mut options: Value, keeps: bool) -> Value {
 }
 
 /// What a plan says of the undoing of a run.
-pub(crate) fn notes(flow: &FlowPlan, target: &TargetPlan, records: Option<u64>) -> Vec<String> {
+///
+/// # Errors
+/// The target's store fails.
+pub(crate) async fn notes(
+    flow: &FlowPlan,
+    target: &TargetPlan,
+    records: Option<u64>,
+) -> Result<Vec<String>> {
     if !target.exists {
-        return vec![
+        return Ok(vec![
             "to undo the run removes the table, which the run makes: no before-images are needed".to_owned(),
-        ];
+        ]);
     }
-    vec![match flow.target.undoing() {
+    let mut notes = vec![match flow.target.undoing() {
         Undoing::Unable(why) => {
             format!("if the table holds records the run is refused, as it could not be undone: {why}")
         }
-        Undoing::Beside => {
+        Undoing::Beside(table) => {
             let rows = records.map(|records| format!(" of up to {records} rows")).unwrap_or_default();
             format!(
-                "before-images{rows} are kept in whimbrel.before_image, in each batch's own transaction: as much room \
+                "before-images{rows} are kept in {table}, in each batch's own transaction: as much room \
                  again as the rows that are written over, for 30 days; none where the table holds nothing"
             )
         }
@@ -366,7 +395,28 @@ pub(crate) fn notes(flow: &FlowPlan, target: &TargetPlan, records: Option<u64>) 
                  as much room as what is written over; none where the table holds nothing"
             )
         }
-    }]
+    }];
+    if deletes(flow) && !matches!(flow.target.undoing(), Undoing::Unable(_)) {
+        notes.push(match flow.target.deletes_besides().await?.first() {
+            Some(besides) => format!(
+                "if the table holds records the run is refused, as it could not be undone: {}",
+                unkept(besides)
+            ),
+            None => "what is deleted is kept before it is deleted, whole: as much room again as the records that go, \
+                     and no further reads; to undo writes each of them again"
+                .to_owned(),
+        });
+    }
+    Ok(notes)
+}
+
+fn deletes(flow: &FlowPlan) -> bool {
+    flow.changing.is_some_and(|changing| changing.delete_missing)
+}
+
+/// Why what a deletion does besides cannot be undone.
+fn unkept(besides: &str) -> String {
+    format!("not yet: where `delete_missing` deletes a record, {besides}")
 }
 
 /// Read units of before-images, beside what comparing reads.
@@ -411,11 +461,13 @@ pub(crate) async fn begin(migration: &Migration, journal: &Journal, run: &RunRec
                 "write `undo: false`, or take a backup and write into a table of its own",
             )
         };
-        if flow.plan.changing.is_some_and(|changing| changing.delete_missing) {
-            return Err(refused("not yet: `delete_missing` keeps no before-images"));
-        }
         if let Undoing::Unable(why) = flow.plan.target.undoing() {
             return Err(refused(why));
+        }
+        if deletes(&flow.plan)
+            && let Some(besides) = flow.plan.target.deletes_besides().await?.first()
+        {
+            return Err(refused(&unkept(besides)));
         }
         let file = files.entry((&flow.store, table.clone())).or_insert_with(|| {
             Arc::new(Images(ImageFile::of(&journal.run_folder(&run.id), &flow.store, &table)))

@@ -1,5 +1,6 @@
 //! Where one record ends and the next begins, in a text that is read once.
 
+use super::csv::Separator;
 use super::input::Input;
 use super::part::Within;
 use super::{elements, members};
@@ -19,7 +20,7 @@ pub(super) enum Framing {
     /// Each is a member of one object.
     Members(Within),
     /// Each is a line, but for newlines in quotes.
-    Csv,
+    Csv(Separator),
 }
 
 /// A record whose bytes were appended.
@@ -39,7 +40,7 @@ impl Framing {
             Self::Lines => line(input, into),
             Self::Elements(within) => elements::next(within, input, into),
             Self::Members(within) => members::next(within, input, into),
-            Self::Csv => csv_record(input, into),
+            Self::Csv(separator) => csv_record(input, into, *separator),
         }
     }
 
@@ -47,7 +48,7 @@ impl Framing {
     pub(super) fn within(self) -> Within {
         match self {
             Self::Elements(within) | Self::Members(within) => within,
-            Self::Lines | Self::Csv => Within::Start,
+            Self::Lines | Self::Csv(_) => Within::Start,
         }
     }
 }
@@ -118,7 +119,7 @@ enum Field {
 }
 
 /// The next record of CSV; a line without any byte is none.
-fn csv_record(input: &mut Input, into: &mut Vec<u8>) -> Outcome<Option<Framed>> {
+fn csv_record(input: &mut Input, into: &mut Vec<u8>, separator: Separator) -> Outcome<Option<Framed>> {
     let started = into.len();
     let mut field = Field::Start;
     loop {
@@ -128,7 +129,7 @@ fn csv_record(input: &mut Input, into: &mut Vec<u8>) -> Outcome<Option<Framed>> 
             strip_return(into, started);
             return Ok((into.len() > started).then_some(Framed { fault }));
         }
-        let (length, ends) = scan_csv(bytes, &mut field);
+        let (length, ends) = scan_csv(bytes, &mut field, separator.byte());
         take(input, into, started, length)?;
         if ends {
             input.consume(1);
@@ -148,7 +149,7 @@ fn strip_return(into: &mut Vec<u8>, started: usize) {
 }
 
 /// How many bytes belong to the record, and whether a newline ends it behind them.
-fn scan_csv(bytes: &[u8], field: &mut Field) -> (usize, bool) {
+fn scan_csv(bytes: &[u8], field: &mut Field, separator: u8) -> (usize, bool) {
     let mut at = 0;
     while at < bytes.len() {
         match field {
@@ -159,7 +160,7 @@ fn scan_csv(bytes: &[u8], field: &mut Field) -> (usize, bool) {
                     at += found + 1;
                 }
             },
-            Field::Bare => match memchr::memchr2(b',', b'\n', &bytes[at..]) {
+            Field::Bare => match memchr::memchr2(separator, b'\n', &bytes[at..]) {
                 None => return (bytes.len(), false),
                 Some(found) if bytes[at + found] == b'\n' => return (at + found, true),
                 Some(found) => {
@@ -170,7 +171,7 @@ fn scan_csv(bytes: &[u8], field: &mut Field) -> (usize, bool) {
             Field::Start | Field::Quote => {
                 match bytes[at] {
                     b'\n' => return (at, true),
-                    b',' => *field = Field::Start,
+                    byte if byte == separator => *field = Field::Start,
                     b'"' => *field = Field::Quoted,
                     _ => *field = Field::Bare,
                 }
@@ -255,10 +256,12 @@ mod tests {
             };
             let line = |row: &Vec<Option<String>>| row.iter().map(field).collect::<Vec<_>>().join(",") + newline;
             let text: String = rows.iter().map(line).collect();
-            let records = framed(Framing::Csv, &text, stretch_bytes);
+            let records = framed(Framing::Csv(Separator::COMMA), &text, stretch_bytes);
             let read: Vec<Vec<Option<String>>> = records
                 .iter()
-                .map(|(record, _)| Fields::of(record).map(|field| field.unwrap().map(Into::into)).collect())
+                .map(|(record, _)| {
+                    Fields::of(record, Separator::COMMA).map(|field| field.unwrap().map(Into::into)).collect()
+                })
                 .collect();
             prop_assert_eq!(read, rows);
         }

@@ -1,5 +1,6 @@
 //! Parts of a table: stretches of files, and where they are cut.
 
+use super::csv::Separator;
 use super::frame::Framing;
 use super::input::{Input, is_array};
 use super::typed::TypedFile;
@@ -167,7 +168,12 @@ fn cut_file(
 fn csv_bounds(input: &mut Input, length: u64) -> Outcome<Vec<u64>> {
     let mut bounds = vec![0];
     let (mut record, mut next) = (Vec::new(), length);
-    while Framing::Csv.next(input, &mut record)?.is_some() {
+    let mut framing = Framing::Csv(Separator::COMMA);
+    let mut is_header = true;
+    while framing.next(input, &mut record)?.is_some() {
+        if std::mem::take(&mut is_header) {
+            framing = Framing::Csv(Separator::of_header(&record));
+        }
         record.clear();
         if input.position() >= next {
             bounds.push(input.position());

@@ -164,12 +164,12 @@ impl Reader {
             framing = Framing::Members(self.position.within);
         }
         if format == Format::Csv {
-            framing = Framing::Csv;
             let mut input = Input::open(place, handle, &file, 0)?;
-            let header = csv::header(&mut input)?;
+            let (header, separator) = csv::header(&mut input)?;
+            framing = Framing::Csv(separator);
             let lacks = |name| format!("the file has no column `{name}`, which others of the table have");
             if !(header.is_empty() && input.fill()?.is_empty()) {
-                let set = batches.set_header(&header);
+                let set = batches.set_header(&header, separator);
                 set.map_err(|name| Fault::found(StoreErrorKind::Mismatch, lacks(name)))?;
             }
             if !is_begun && segment.from == 0 {

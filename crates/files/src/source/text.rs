@@ -1,6 +1,6 @@
 //! Batches out of the records of a text.
 
-use super::csv::Fields;
+use super::csv::{Fields, Separator};
 use super::frame::Framed;
 use super::part::Position;
 use arrow::error::ArrowError;
@@ -33,8 +33,9 @@ pub(super) struct TextBatches {
     text: Vec<u8>,
     ranges: Vec<Range<usize>>,
     unreadable: Vec<Unreadable>,
-    /// The columns of the file's fields.
+    /// The columns of the file's fields, and what stands between these.
     places: Vec<Option<usize>>,
+    separator: Separator,
 }
 
 impl TextBatches {
@@ -46,15 +47,17 @@ impl TextBatches {
             ranges: Vec::new(),
             unreadable: Vec::new(),
             places: Vec::new(),
+            separator: Separator::COMMA,
         }
     }
 
     /// Takes the names that a file of CSV begins with; the first column that it lacks, where it lacks one.
-    pub(super) fn set_header(&mut self, names: &[String]) -> Result<(), String> {
+    pub(super) fn set_header(&mut self, names: &[String], separator: Separator) -> Result<(), String> {
         let lacking = self.rows.columns().iter().find(|column| !names.contains(&column.name));
         if let Some(column) = lacking {
             return Err(column.name.clone());
         }
+        self.separator = separator;
         self.places = names.iter().map(|name| self.rows.place(name)).collect();
         Ok(())
     }
@@ -87,7 +90,7 @@ impl TextBatches {
             (None, Ok(record)) => match self.notation {
                 Notation::Json => self.rows.append_object(record).map_err(|error| error.to_string()),
                 Notation::DynamoDb => append_item(&mut self.rows, record).map_err(|error| error.to_string()),
-                Notation::Csv => append_fields(&mut self.rows, &self.places, record),
+                Notation::Csv => append_fields(&mut self.rows, &self.places, record, self.separator),
             },
             (fault, text) => {
                 self.rows.end_row();
@@ -122,7 +125,7 @@ impl TextBatches {
             Notation::Csv => {
                 let place = self.rows.place(column);
                 let number = self.places.iter().position(|of| of.is_some() && *of == place);
-                let field = number.and_then(|number| Fields::of(record).nth(number)?.ok()?);
+                let field = number.and_then(|number| Fields::of(record, self.separator).nth(number)?.ok()?);
                 field.unwrap_or_default().as_bytes().to_vec()
             }
         }
@@ -172,11 +175,16 @@ fn is_attribute(value: &str) -> bool {
     tags.iter().any(|tag| head.starts_with(tag)) && serde_json::from_str::<Attribute<'_>>(value).is_ok()
 }
 
-fn append_fields(rows: &mut Rows, places: &[Option<usize>], record: &str) -> Result<Vec<Refused>, String> {
+fn append_fields(
+    rows: &mut Rows,
+    places: &[Option<usize>],
+    record: &str,
+    separator: Separator,
+) -> Result<Vec<Refused>, String> {
     let mut number = 0;
     let mut wrong = None;
     rows.take_refused();
-    for field in Fields::of(record) {
+    for field in Fields::of(record, separator) {
         match (field, places.get(number)) {
             (Ok(Some(text)), Some(Some(place))) => rows.set_plain(*place, Attribute::S(text)),
             (Ok(_), _) => {}
@@ -186,7 +194,8 @@ fn append_fields(rows: &mut Rows, places: &[Option<usize>], record: &str) -> Res
     }
     rows.end_row();
     if wrong.is_none() && number != places.len() {
-        wrong = Some(format!("it has {number} fields, and the header {}", places.len()));
+        let fields = if number == 1 { "field" } else { "fields" };
+        wrong = Some(format!("it has {number} {fields}, and the header {}", places.len()));
     }
     match wrong {
         None => Ok(rows.take_refused()),

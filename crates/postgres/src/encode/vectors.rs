@@ -16,7 +16,10 @@ const MOST_DIMENSIONS: usize = 16_000;
 const MOST_SPARSE_DIMENSIONS: u32 = 1_000_000_000;
 /// How many of its elements may be something else than zero.
 const MOST_NON_ZEROS: usize = 16_000;
-const NO_FLOAT: &str = "holds NULL, NaN or an infinity, which a vector does not take";
+/// Why a value among the elements is none of a vector's.
+fn no_float(what: impl std::fmt::Display, at: usize) -> String {
+    format!("holds {what} as element {}, which a vector does not take", at + 1)
+}
 
 /// A half-precision float; Arrow brings it along.
 type Half = <Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native;
@@ -28,24 +31,33 @@ fn floats<'a>(value: Cell<'a>) -> Result<Cow<'a, [f32]>, String> {
             Some(array) if array.null_count() == 0 => {
                 Cow::Borrowed(array.values().get(start..end).unwrap_or_default())
             }
-            _ => (start..end).map(|at| float(cell(values, at))).collect::<Result<Vec<_>, _>>()?.into(),
+            _ => {
+                let element = |at: usize| float(cell(values, at), at - start);
+                (start..end).map(element).collect::<Result<Vec<_>, _>>()?.into()
+            }
         },
         Cell::Text(text) => {
             let texts = elements_of(text)?;
             // A vector's element is the nearest single float, as PostgreSQL reads it.
-            let parsed = texts.iter().map(|text| text.as_deref()?.trim().parse::<f32>().ok());
-            parsed.collect::<Option<Vec<_>>>().ok_or_else(|| NO_FLOAT.to_owned())?.into()
+            let element = |(at, text): (usize, &Option<_>)| {
+                let text: &str = text.as_deref().ok_or_else(|| no_float("NULL", at))?;
+                text.trim().parse::<f32>().map_err(|_| no_float(shown(text), at))
+            };
+            texts.iter().enumerate().map(element).collect::<Result<Vec<_>, _>>()?.into()
         }
         _ => return Err("is no list of numbers".to_owned()),
     };
-    if all.iter().all(|float| float.is_finite()) { Ok(all) } else { Err(NO_FLOAT.to_owned()) }
+    match all.iter().position(|float| !float.is_finite()) {
+        None => Ok(all),
+        Some(at) => Err(no_float(all[at], at)),
+    }
 }
 
-fn float(value: Cell<'_>) -> Result<f32, String> {
+fn float(value: Cell<'_>, at: usize) -> Result<f32, String> {
     let mut bytes = BytesMut::new();
     let is_value = Wire::Float4.put_cell(value, &mut bytes, &mut Canonical::default())?;
     let float = bytes.first_chunk::<4>().map(|bytes| f32::from_be_bytes(*bytes));
-    float.filter(|_| is_value).ok_or_else(|| NO_FLOAT.to_owned())
+    float.filter(|_| is_value).ok_or_else(|| no_float("NULL", at))
 }
 
 /// Appends the head of a vector, once its number of dimensions is right.

@@ -201,6 +201,7 @@ impl Definition {
             let not_null = if column.is_not_null { " NOT NULL" } else { "" };
             lines.push(format!("  {} {type_name}{not_null}", identifier(&column.name)));
         }
+        self.check_key(table)?;
         if !self.key.is_empty() {
             let names: Vec<_> = self.key.iter().map(|name| identifier(name)).collect();
             lines.push(format!("  PRIMARY KEY ({})", names.join(", ")));
@@ -213,6 +214,17 @@ impl Definition {
         let name = schema.map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"));
         statements.push(format!("CREATE TABLE {name} (\n{}\n)", lines.join(",\n")));
         Ok(statements)
+    }
+
+    /// The key of a table to be made is of columns that it will have.
+    fn check_key(&self, table: &str) -> Result<()> {
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        let Some(missing) = self.key.iter().find(|key| !names().any(|name| name == key.as_str())) else {
+            return Ok(());
+        };
+        let context =
+            format!("the records have no column `{missing}`, which is part of the key of `{table}`");
+        Err(StoreError::new(StoreErrorKind::Mismatch, &self.store, context).with_nearest(missing, names()))
     }
 
     /// Whether this database knows the source's type by that name. Pseudotypes are no types of columns.

@@ -6,6 +6,7 @@ use super::route;
 use crate::client::Lease;
 use crate::error::{from_driver, is_about_a_value};
 use crate::template::identifier;
+use crate::writer::Keeping;
 use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 use whimbrel_model::Capacity;
@@ -21,6 +22,8 @@ const CHANGED: &str = "it was changed after it was read";
 /// Deletes rows of one table.
 pub(super) struct Deletion<'a> {
     pub reading: &'a Reading<'a>,
+    /// Whose before-images are kept, in the same statement; `None`: nobody's.
+    pub keeping: Option<Keeping<'a>>,
 }
 
 /// Rows that are to go: their places among those that were given, and column by column what was read of them.
@@ -91,8 +94,12 @@ impl Deletion<'_> {
         let context = || format!("cannot delete from {}", self.reading.table.sql);
         let failed = |error| from_driver(self.reading.store, context(), error);
         let parameters: Vec<&(dyn ToSql + Sync)> = rows.columns.iter().map(|column| column as _).collect();
+        let mut of_delete = parameters.clone();
+        if let Some(keeping) = &self.keeping {
+            of_delete.extend([&keeping.run as &(dyn ToSql + Sync), &keeping.flow]);
+        }
         client.batch_execute(SAVE).await.map_err(failed)?;
-        if let Err(error) = client.execute(delete, &parameters).await {
+        if let Err(error) = client.execute(delete, &of_delete).await {
             let Some(reason) = error.as_db_error().filter(|db| is_about_a_value(db)) else {
                 return Err(failed(error));
             };
@@ -112,13 +119,27 @@ impl Deletion<'_> {
 
     fn delete(&self, key: &[String]) -> Result<String> {
         let names: Vec<_> = (0..=key.len()).map(|at| format!("whimbrel_{at}")).collect();
-        Ok(format!(
+        let delete = format!(
             "DELETE FROM {} AS input USING unnest({}) AS d ({}) WHERE input.xmin = d.whimbrel_0::xid AND {} AND ({})",
             self.reading.table.sql,
             texts(names.len()),
             names.join(", "),
             self.same(key, 1)?,
             self.within()?
+        );
+        if self.keeping.is_none() {
+            return Ok(delete);
+        }
+        let key: Vec<_> = key.iter().map(|name| format!("input.{}::text", identifier(name))).collect();
+        // What becomes of the row is left out: nothing.
+        Ok(format!(
+            "WITH gone AS ({delete} RETURNING ARRAY[{}] AS key, (input.*)::text AS before) \
+             INSERT INTO whimbrel.before_image (run, table_oid, flow, key, before) \
+             SELECT ${}::text, {}, ${}::text, key, before FROM gone",
+            key.join(", "),
+            names.len() + 1,
+            self.reading.table.oid,
+            names.len() + 2
         ))
     }
 

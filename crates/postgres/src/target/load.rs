@@ -3,7 +3,7 @@
 
 use super::catalog::{self, Table};
 use super::langchain::VECTOR_INDEX;
-use super::{Writing, route, vector_index};
+use super::{Writing, route, step_extent, vector_index};
 use crate::catalog::resolve;
 use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use whimbrel_model::{StoreName, record};
 use whimbrel_store::{
-    LoadStep, ReadBatch, ReadRequest, Relation, Removed, Result, RunContext, Source as _, StoreError,
+    LoadStep, Meter, ReadBatch, ReadRequest, Relation, Removed, Result, RunContext, Source as _, StoreError,
     StoreErrorKind, WriteRequest,
 };
 
@@ -378,11 +378,21 @@ fn request(query: String) -> ReadRequest {
     }
 }
 
-/// Does a step in one transaction, and notes that it is done.
-pub(super) async fn apply(store: &StoreName, connections: &Connections, step: &LoadStep) -> Result<()> {
+/// Does a step in one transaction, notes that it is done, and tells the meter meanwhile how far it is.
+pub(super) async fn apply(
+    store: &StoreName,
+    connections: &Connections,
+    step: &LoadStep,
+    meter: &Meter,
+) -> Result<()> {
+    let lease = connections.lease(Purpose::Write).await?;
+    let pid = lease.server().backend_pid;
+    step_extent::told(store, connections, pid, meter, carry_out(store, lease, step)).await
+}
+
+async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep) -> Result<()> {
     let (kind, oid, name) = parts(store, step)?;
     let doing = |error| from_driver(store, format!("cannot do what follows the load: {}", step.text), error);
-    let lease = connections.lease(Purpose::Write).await?;
     if kind == VECTOR_INDEX {
         vector_index::make(store, &lease, oid, &step.text).await?;
         return lease.finish().await;

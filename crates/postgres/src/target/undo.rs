@@ -1,7 +1,7 @@
 //! Undoing a run: a table is brought back in one transaction, by the before-images that the run's own transactions
 //! have kept.
 
-use super::catalog::{Identity, Table};
+use super::catalog::{Identity, Table, TargetColumn};
 use super::route;
 use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
@@ -11,7 +11,7 @@ use crate::writer::digest;
 use serde_json::{Map, Value};
 use whimbrel_model::{RunId, StoreName};
 use whimbrel_store::undo::CONFLICTS_LISTED;
-use whimbrel_store::{Result, StoreError, Undone, WriteRequest};
+use whimbrel_store::{Result, StoreError, UndoStep, Undone, WriteRequest};
 
 /// A key of no columns stands for a table that was brought back.
 const TABLES: &str = "\
@@ -32,6 +32,24 @@ pub(super) async fn make(store: &StoreName, connections: &Connections) -> Result
     lease.finish().await
 }
 
+/// Foreign keys of other rows that a deletion from a table changes.
+const BESIDES: &str = "\
+SELECT r.confdeltype::text, r.conrelid::regclass::text, r.conname::text FROM pg_catalog.pg_constraint r \
+WHERE r.contype = 'f' AND r.confrelid = $1 AND r.confdeltype IN ('c', 'n', 'd') ORDER BY 2, 3";
+
+/// What PostgreSQL would do to other rows where one of this table is deleted.
+pub(super) async fn deletes_besides(store: &StoreName, lease: &Lease, table: &Table) -> Result<Vec<String>> {
+    let failed =
+        |error| from_driver(store, format!("cannot read what refers to {}", table.sql), error);
+    let said = |row: &tokio_postgres::Row| {
+        let (action, other, name): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let what = if action == "c" { "deletes rows of" } else { "changes rows of" };
+        Ok(format!("the foreign key {name} {what} {other} with it"))
+    };
+    let rows = lease.client().query(BESIDES, &[&table.oid]).await.map_err(failed)?;
+    rows.iter().map(said).collect::<std::result::Result<_, _>>().map_err(failed)
+}
+
 /// Undoes one run in one table.
 pub(super) struct Undoing<'a> {
     pub store: &'a StoreName,
@@ -44,7 +62,7 @@ pub(super) struct Undoing<'a> {
 
 impl Undoing<'_> {
     /// Looks what there is to be brought back, and does it where it is asked for and nobody is in the way.
-    pub(super) async fn undo(&self, act: bool) -> Result<Undone> {
+    pub(super) async fn undo(&self, step: UndoStep) -> Result<Undone> {
         let lease = self.connections.lease(Purpose::Write).await?;
         let is_there = "SELECT to_regclass('whimbrel.before_image') IS NOT NULL";
         if !self.one::<bool>(&lease, is_there).await? {
@@ -57,11 +75,11 @@ impl Undoing<'_> {
             return Ok(undone);
         }
         self.conflicts(&lease, &mut undone).await?;
-        if !act || undone.conflicts > 0 {
+        if step == UndoStep::Look || undone.conflicts > 0 {
             lease.roll_back().await?;
             return Ok(undone);
         }
-        self.bring_back(&lease).await?;
+        self.bring_back(&lease, step).await?;
         lease.finish().await?;
         Ok(undone)
     }
@@ -151,41 +169,76 @@ impl Undoing<'_> {
         Ok(())
     }
 
-    async fn bring_back(&self, lease: &Lease) -> Result<()> {
+    async fn bring_back(&self, lease: &Lease, step: UndoStep) -> Result<()> {
+        let put_back = self.put_back()?;
+        let sql = match step {
+            UndoStep::Look => return Ok(()),
+            UndoStep::PutBack => put_back,
+            UndoStep::All => {
+                let (run, oid) = (self.literal(self.run.as_str())?, self.table.oid);
+                let flow = self.literal(self.request.flow.as_str())?;
+                format!(
+                    "{}{put_back}DELETE FROM whimbrel.before_image WHERE run = {run} AND table_oid = {oid}; \
+                     INSERT INTO whimbrel.before_image (run, table_oid, flow, key) VALUES ({run}, {oid}, {flow}, '{{}}')",
+                    self.take_back()?
+                )
+            }
+        };
+        lease.client().batch_execute(&sql).await.map_err(|error| self.failed(error))
+    }
+
+    fn written(&self) -> impl Iterator<Item = &TargetColumn> {
+        self.table.columns.iter().filter(|column| !column.is_generated)
+    }
+
+    /// The images as rows `i.r` of the table, with the alias `i`.
+    fn images(&self, more: &str) -> String {
+        format!(
+            "(SELECT u.key, u.before::{} AS r FROM pg_temp.whimbrel_undo u WHERE u.before IS NOT NULL{more}) AS i",
+            self.table.sql
+        )
+    }
+
+    /// Deletes what was added, and sets what was written over.
+    fn take_back(&self) -> Result<String> {
         let (table, by_key) = (&self.table.sql, self.by_key()?);
-        let written = || self.table.columns.iter().filter(|column| !column.is_generated);
-        let names: Vec<_> = written().map(|column| identifier(&column.name)).collect();
-        let values: Vec<_> = names.iter().map(|name| format!("(i.r).{name}")).collect();
-        let set: Vec<_> = written()
+        let set: Vec<_> = self
+            .written()
             .filter(|column| column.identity != Identity::Always && !self.key.contains(&column.name))
             .map(|column| format!("{0} = (i.r).{0}", identifier(&column.name)))
             .collect();
-        let images = |more: &str| {
-            format!(
-                "(SELECT u.key, u.before::{table} AS r FROM pg_temp.whimbrel_undo u WHERE u.before IS NOT NULL{more}) AS i"
-            )
-        };
-        let by_image = by_key.replace("(u.key[", "(i.key[");
         let mut sql = format!(
             "DELETE FROM {table} AS t USING pg_temp.whimbrel_undo u WHERE u.before IS NULL AND u.after IS NOT NULL AND {by_key}; "
         );
         if !set.is_empty() {
+            let by_image = by_key.replace("(u.key[", "(i.key[");
             sql +=
-                &format!("UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ", set.join(", "), images(""));
+                &format!("UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ", set.join(", "), self.images(""));
         }
-        sql += &format!(
-            "INSERT INTO {table} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} \
-             WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {by_image}); ",
+        Ok(sql)
+    }
+
+    /// Puts rows back that were deleted, and notes what they hold now: a trigger may have had a part in that, and
+    /// what is still to be taken back sets them to what they were.
+    fn put_back(&self) -> Result<String> {
+        let names: Vec<_> = self.written().map(|column| identifier(&column.name)).collect();
+        let values: Vec<_> = names.iter().map(|name| format!("(i.r).{name}")).collect();
+        let key: Vec<_> = self.key.iter().map(|name| format!("t.{}::text", identifier(name))).collect();
+        Ok(format!(
+            "WITH back AS (INSERT INTO {0} AS t ({1}) OVERRIDING SYSTEM VALUE SELECT {2} FROM {3} \
+             WHERE NOT EXISTS (SELECT 1 FROM {0} AS t WHERE {4}) RETURNING ARRAY[{5}] AS key, {6} AS after) \
+             INSERT INTO whimbrel.before_image (run, table_oid, flow, key, after) \
+             SELECT {7}, {8}, {9}, key, after FROM back; ",
+            self.table.sql,
             names.join(", "),
             values.join(", "),
-            images(" AND u.after IS NULL")
-        );
-        let (run, oid) = (self.literal(self.run.as_str())?, self.table.oid);
-        let flow = self.literal(self.request.flow.as_str())?;
-        sql += &format!(
-            "DELETE FROM whimbrel.before_image WHERE run = {run} AND table_oid = {oid}; \
-             INSERT INTO whimbrel.before_image (run, table_oid, flow, key) VALUES ({run}, {oid}, {flow}, '{{}}')"
-        );
-        lease.client().batch_execute(&sql).await.map_err(|error| self.failed(error))
+            self.images(" AND u.after IS NULL"),
+            self.by_key()?.replace("(u.key[", "(i.key["),
+            key.join(", "),
+            digest("t"),
+            self.literal(self.run.as_str())?,
+            self.table.oid,
+            self.literal(self.request.flow.as_str())?
+        ))
     }
 }

@@ -1,5 +1,6 @@
 //! A report as one page for a browser: no script, nothing from elsewhere, every foreign text escaped.
 
+mod changes;
 mod charts;
 mod markup;
 mod sections;
@@ -26,6 +27,8 @@ pub fn html(report: &Report) -> String {
         sections::speed(run, &mut page);
         sections::rejects(run, &mut page);
         sections::unmatched(run, &mut page);
+        changes::deletions(run, &mut page);
+        changes::undone(run, &mut page);
     }
     if let Some(found) = &report.verification {
         sections::verification(found, &mut page);

@@ -8,20 +8,20 @@ use crate::wording;
 use std::fmt::Write;
 use whimbrel_model::Counts;
 
-fn begin(id: &str, title: &str, page: &mut String) {
+pub(super) fn begin(id: &str, title: &str, page: &mut String) {
     let _ = writeln!(page, "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{}</h2>", text(title));
 }
 
-fn end(page: &mut String) {
+pub(super) fn end(page: &mut String) {
     page.push_str("</section>\n");
 }
 
-fn figure(records: u64) -> Cell {
+pub(super) fn figure(records: u64) -> Cell {
     Cell::Figure(count(records))
 }
 
 /// A figure that should be zero.
-fn alarm(records: u64) -> Cell {
+pub(super) fn alarm(records: u64) -> Cell {
     if records == 0 { Cell::Figure("0".to_owned()) } else { Cell::Alarm(count(records)) }
 }
 

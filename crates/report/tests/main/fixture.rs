@@ -3,9 +3,10 @@
 use whimbrel_model::{Capacity, ColumnFidelity, Counts, Fidelity, Stage};
 use whimbrel_report::Report;
 use whimbrel_report::report::{
-    AssertionFacts, AttributeFacts, ComparedFlow, CostFacts, DepthFacts, DifferenceFacts, FingerprintFacts,
+    AssertionFacts, AttributeFacts, ComparedFlow, CostFacts, DeletionFacts, DepthFacts, DifferenceFacts, FingerprintFacts,
     FlowFacts, FlowPlanFacts, Outcome, PatternFacts, PlannedCost, ProcessFacts, ReasonFacts, RejectFacts,
-    RejectSample, RunFacts, SpecFacts, StoreFacts, StretchFacts, TargetFacts, Throughput, VerificationFacts,
+    RejectSample, RunFacts, SpecFacts, StoreFacts, StretchFacts, TableUndoneFacts,
+    TargetFacts, Throughput, UndoneFacts, VerificationFacts,
 };
 
 /// Every text of others goes through `foreign`.
@@ -96,9 +97,30 @@ fn run(foreign: &Foreign) -> RunFacts {
                 seconds: 160.0,
             }),
             actual_usd: 0.004_14,
+            at_least: false,
             projected_usd: Some(0.004_14),
             prices: "us-east-1 on demand, November 2024".to_owned(),
         },
+        undone: Some(undone(foreign)),
+    }
+}
+
+fn undone(foreign: &Foreign) -> UndoneFacts {
+    let table = |table: &str, way: &str, conflicting: Vec<String>| TableUndoneFacts {
+        store: foreign("main"),
+        table: foreign(table),
+        way: way.to_owned(),
+        restored: 30_500,
+        removed: 199_000,
+        conflicts: u64::try_from(conflicting.len()).unwrap_or(0),
+        conflicting,
+    };
+    UndoneFacts {
+        ended: "2026-01-05T12:50:00Z".to_owned(),
+        tables: vec![
+            table("messages", "restore", vec![foreign("id 7")]),
+            table("conversations", "remove", Vec::new()),
+        ],
     }
 }
 
@@ -116,6 +138,12 @@ fn flow(foreign: &Foreign, name: &str, counts: Counts, made: bool) -> FlowFacts 
         expected: Some(counts.read),
         target: Some(TargetFacts { resource: foreign(name), made, empty: true }),
         fingerprints: FingerprintFacts { records: counts.created, digest: "a7".repeat(32) },
+        deletions: (!made).then(|| DeletionFacts {
+            deleted: 1_204,
+            left: 1,
+            first_left: vec![foreign("{\"id\": 9}: it was changed after it was read")],
+            nothing: None,
+        }),
         plan: Some(FlowPlanFacts {
             from: foreign("app: ConversationTable"),
             into: foreign(&format!("main: {name}")),

@@ -21,7 +21,7 @@ pub struct Store {
     /// A SQLite database: the path of its file, relative to the spec.
     #[serde(default)]
     pub sqlite: Option<TemplateText>,
-    /// Chroma: the path of a persistent directory, relative to the spec, or its parts.
+    /// Chroma: the path of a persistent directory, relative to the spec, or the URL of a server, or their parts.
     #[serde(default)]
     pub chroma: Option<Chroma>,
     /// A folder of files: a path relative to the spec, the URL of an object store, or its parts.
@@ -160,10 +160,10 @@ pub struct FilesParts {
     pub region: Option<TemplateText>,
 }
 
-/// A Chroma directory.
+/// A Chroma directory or server.
 #[derive(Clone, Debug)]
 pub enum Chroma {
-    /// The path of the directory.
+    /// The path of the directory, or the URL of the server.
     Folder(TemplateText),
     /// The same in parts.
     Parts(Box<ChromaParts>),
@@ -192,7 +192,7 @@ impl JsonSchema for Chroma {
     }
 }
 
-/// A Chroma directory in parts.
+/// A Chroma directory or server in parts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-label" = "a store's `chroma`"))]
@@ -209,14 +209,18 @@ pub struct ChromaParts {
     /// What becomes of a record whose embedding Chroma has lost: `reject`, or `null` for an embedding that is NULL.
     #[serde(default)]
     pub lost: Option<LostRule>,
-    /// The URL of a running server.
+    /// In place of `path`, the URL of a running server: `http://localhost:8000`.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "name the server's persistent directory with `path`, which holds more exact embeddings than a server gives"))]
     pub url: Option<TemplateText>,
-    /// What lets us into a server.
+    /// What lets us into a server, in `X-Chroma-Token` and as a bearer's token.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "it belongs to `url`"))]
     pub token: Option<TemplateText>,
+    /// In place of `token`, a user of a server.
+    #[serde(default)]
+    pub user: Option<TemplateText>,
+    /// The user's password.
+    #[serde(default)]
+    pub password: Option<TemplateText>,
 }
 
 /// What becomes of a record whose embedding is gone.

@@ -53,7 +53,7 @@ pub(super) async fn resolve(
         (StoreKind::DynamoDb, Value::Object(parts)) => dynamodb(parts, spec, name, base_dir, digest)?,
         (StoreKind::DynamoDb, _) => Value::Object(Map::new()),
         (StoreKind::Sqlite, filled) => sqlite(&filled, name, at, base_dir)?,
-        (StoreKind::Chroma, filled) => chroma(filled, name, at, base_dir)?,
+        (StoreKind::Chroma, filled) => chroma(filled, name, at, base_dir, values)?,
         (StoreKind::Files, filled) => {
             let format = store.and_then(|store| store.format).map(FileFormat::as_str);
             files(filled, format, base_dir).ok_or_else(|| empty_root(name, at))??
@@ -264,25 +264,42 @@ fn sqlite(filled: &Value, name: &str, at: Position, base_dir: &Path) -> Result<V
     Ok(path_value(&absolute(&base_dir.join(path))?))
 }
 
-/// The parts of a Chroma directory, its path absolute.
-fn chroma(filled: Value, name: &str, at: Position, base_dir: &Path) -> Result<Value> {
+/// The parts of a Chroma directory, its path absolute, or of a server.
+fn chroma(
+    filled: Value,
+    name: &str,
+    at: Position,
+    base_dir: &Path,
+    values: &mut Values<'_>,
+) -> Result<Value> {
     let mut parts = match filled {
         Value::Object(parts) => parts,
         other => Map::from_iter([("path".to_owned(), other)]),
     };
-    let written = parts.get("path").and_then(Value::as_str).unwrap_or_default();
-    let path = written.strip_prefix("chroma:").unwrap_or(written);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() {
-        let message = format!("the path of the store `{name}` came out empty");
-        return Err(SpecError::at(SpecErrorKind::NoValue, at, message, "give it as `data/chroma`"));
-    }
-    // A server's address stays as it is, for the store to refuse.
-    let path = match path.starts_with("http://") || path.starts_with("https://") {
-        true => Value::String(path.to_owned()),
-        false => path_value(&absolute(&base_dir.join(path))?),
+    let text = |parts: &Map<String, Value>, key: &str| {
+        parts.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
-    parts.insert("path".to_owned(), path);
+    [text(&parts, "token"), text(&parts, "password")].iter().for_each(|secret| values.secrets.add(secret));
+    let (written, url) = (text(&parts, "path"), text(&parts, "url"));
+    passwords_in_urls(&written).iter().for_each(|password| values.secrets.add(password));
+    passwords_in_urls(&url).iter().for_each(|password| values.secrets.add(password));
+    let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    let server = ["chroma:", "chroma+"].iter().find_map(|front| written.strip_prefix(front)).unwrap_or(&written);
+    if is_url(server) && url.is_empty() {
+        parts.remove("path");
+        parts.insert("url".to_owned(), Value::from(server));
+        return Ok(Value::Object(parts));
+    }
+    let path = written.strip_prefix("chroma:").unwrap_or(&written);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() && url.is_empty() {
+        let message = format!("the path of the store `{name}` came out empty");
+        let hint = "give it as `data/chroma`, or the URL of a server as `http://localhost:8000`";
+        return Err(SpecError::at(SpecErrorKind::NoValue, at, message, hint));
+    }
+    if !path.is_empty() {
+        parts.insert("path".to_owned(), path_value(&absolute(&base_dir.join(path))?));
+    }
     Ok(Value::Object(parts))
 }
 

@@ -505,3 +505,29 @@ flows:
     assert_eq!(parts.config, json!({ "path": path("c"), "tenant": "acme", "lost": null }));
     assert_eq!(resolved.flows[1].from.relation, Relation::Table("acme/db/docs".to_owned()));
 }
+
+#[test]
+fn a_chroma_server_is_named_by_its_url_and_its_token_is_secret() {
+    let text = "\
+migration: m
+stores:
+  vec: { chroma: 'http://h:8000' }
+  copied: { chroma: 'chroma+https://h/c' }
+  parts: { chroma: { url: 'https://h', token: 'hush hush', path: '' } }
+  user: { chroma: { url: 'https://h', user: us, password: whisper } }
+  pg: { postgres: 'postgres://h/d' }
+flows:
+  a: { from: { store: vec, collection: docs }, into: { store: pg, table: a } }
+  b: { from: { store: copied, collection: docs }, into: { store: pg, table: b } }
+  c: { from: { store: parts, collection: docs }, into: { store: pg, table: c } }
+  d: { from: { store: user, collection: docs }, into: { store: pg, table: d } }
+";
+    let Outcome { resolved, .. } = resolve(text, &[], &Choices::default());
+    let config = |name: &str| &resolved.stores[&name.into()].config;
+    assert_eq!(*config("vec"), json!({ "url": "http://h:8000" }));
+    assert_eq!(*config("copied"), json!({ "url": "https://h/c" }));
+    assert_eq!(config("parts")["url"], "https://h");
+    assert_eq!(resolved.secrets.redact("hush hush, hush%20hush, whisper"), "***, ***, ***");
+    let debug = format!("{resolved:?}");
+    assert!(!debug.contains("hush hush") && !debug.contains("whisper"), "{debug}");
+}

@@ -1,7 +1,7 @@
 //! Reading back: the table's rows with the fingerprints that the flows' records had when they were written.
 
 use super::count::{self, Belonging};
-use super::route;
+use super::{delete, route};
 use crate::catalog::{Layout, SliceKey, Table};
 use crate::client::{Client, open_target};
 use crate::encode::{Encoder, From, Meaning, Scratch, Stored, held_columns};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use whimbrel_model::{Capacity, FingerprintKey, SlicePart, StoreName};
 use whimbrel_store::{
-    HeldBatch, HeldContents, HeldFlow, HeldRecord, ReadRequest, Relation, Result, RunContext, StoreError,
+    HeldBatch, HeldContents, HeldFlow, HeldRecord, Mode, ReadRequest, Relation, Result, RunContext, StoreError,
     StoreErrorKind, WriteRequest,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Understanding {
     columns: usize,
     /// Whether the flow's place is read; else all rows are of the first flow.
     is_told: bool,
+    /// Where the key stands, and what a row's content is, where rows can be told from later versions of them.
+    version: Option<(Vec<usize>, Vec<usize>)>,
 }
 
 /// How the rows of one flow are understood.
@@ -93,7 +95,7 @@ impl Reading {
     }
 
     /// The columns that tell all rows apart, where there are any.
-    fn own_key(&self) -> Result<Vec<String>> {
+    pub(super) fn own_key(&self) -> Result<Vec<String>> {
         let asked = self.request.key.iter();
         let asked = asked
             .map(|name| Ok(route::existing(self.store(), &self.table, name, "`key` names it")?.name.clone()));
@@ -132,7 +134,9 @@ impl Reading {
         let is_told = flows.iter().any(|flow| !flow.constants.is_empty()) || flows.len() != 1;
         let holds_others = flows.iter().all(|flow| !flow.constants.is_empty());
         let mut columns: BTreeSet<String> = key.iter().cloned().collect();
-        if holds_others {
+        // So that rows can be told from later versions of them, where a flow is to delete some.
+        let is_versioned = self.request.mode == Mode::Changed && !key.is_empty();
+        if holds_others || is_versioned {
             columns.extend(self.table.columns.iter().map(|column| column.name.clone()));
         }
         let mut encoders = Vec::with_capacity(flows.len());
@@ -143,6 +147,10 @@ impl Reading {
             encoders.push((encoder, key));
         }
         let columns: Vec<String> = columns.into_iter().collect();
+        let place = |name: &String| columns.iter().position(|column| column == name).unwrap_or(usize::MAX);
+        let whole = self.table.columns.iter().filter(|column| !column.is_generated);
+        let whole = whole.map(|column| place(&column.name)).collect();
+        let version = is_versioned.then(|| (key.iter().map(place).collect(), whole));
         let readings = encoders.iter().map(|(encoder, key)| self.flow(encoder, key, &columns));
         let belonging: Vec<_> = flows
             .iter()
@@ -163,6 +171,7 @@ impl Reading {
                 others: self.others(&key, &columns)?,
                 columns: columns.len(),
                 is_told,
+                version,
             }),
         })
     }
@@ -312,6 +321,7 @@ impl Understanding {
                 understanding: Arc::clone(self),
                 rows: found.rows,
                 flows: found.flows,
+                print: key.clone(),
             }),
         }
     }
@@ -322,6 +332,7 @@ struct Contents {
     understanding: Arc<Understanding>,
     rows: Vec<Vec<Stored<'static>>>,
     flows: Vec<Option<usize>>,
+    print: FingerprintKey,
 }
 
 impl Contents {
@@ -352,6 +363,13 @@ impl HeldContents for Contents {
 
     fn record(&self, row: usize) -> Map<String, Value> {
         self.shown(row, |_| true)
+    }
+
+    fn version(&self, row: usize) -> Value {
+        let (Some((key, whole)), Some(row)) = (&self.understanding.version, self.rows.get(row)) else {
+            return Value::Null;
+        };
+        delete::version(&delete::packed(row, key), &delete::packed(row, whole), &self.print)
     }
 }
 

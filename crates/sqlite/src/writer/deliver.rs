@@ -1,6 +1,6 @@
 //! Writing one batch inside the open transaction, record by record: a statement that fails undoes itself alone.
 
-use super::Route;
+use super::{Keeping, Route, Whole};
 use crate::encode::{Encoder, Meaning, Row, Scratch, Stored, unfit};
 use crate::error::{from_driver, is_about_a_record, is_duplicate, is_orphan, mismatch};
 use crate::sql::identifier;
@@ -21,6 +21,8 @@ pub(crate) struct Delivery<'a> {
     pub mode: Mode,
     pub contested: bool,
     pub key: &'a FingerprintKey,
+    /// Whose before-images are kept, and how; `None`: nobody's.
+    pub keeping: Option<(&'a Keeping, &'a Whole)>,
 }
 
 /// What became of a statement.
@@ -94,6 +96,9 @@ impl Delivery<'_> {
         {
             return Ok(refused(reason));
         }
+        if self.keeping.is_some() && self.key_of(row).any(|value| *value == Stored::Null) {
+            return Ok(refused("its key holds NULL, so that what is written could not be undone".to_owned()));
+        }
         if self.mode == Mode::Update {
             return match self.held(row)? {
                 Some(held) => self.update(row, &held, guards),
@@ -101,7 +106,10 @@ impl Delivery<'_> {
             };
         }
         let error = match self.execute(&self.route.statements.insert, row.values.iter())? {
-            Done::Written => return Ok(Outcome::Created(row.fingerprint)),
+            Done::Written => {
+                self.keep(row, None)?;
+                return Ok(Outcome::Created(row.fingerprint));
+            }
             Done::Ignored => return Ok(refused("a trigger of the table dropped it".to_owned())),
             Done::Refused(error) => error,
         };
@@ -167,15 +175,33 @@ impl Delivery<'_> {
 
     fn overwrite(&self, row: &Row<'_>, fingerprint: Fingerprint) -> Result<Outcome> {
         let Some(update) = &self.route.statements.update else { return Ok(Outcome::Updated(fingerprint)) };
+        let before = match self.keeping {
+            Some((_, whole)) => whole.row(self.connection, &self.key_of(row).cloned().collect::<Vec<_>>())?,
+            None => None,
+        };
         let places = self.route.statements.set.iter().chain(self.route.encoder.key());
         Ok(match self.execute(update, places.filter_map(|at| row.values.get(*at)))? {
-            Done::Written => Outcome::Updated(fingerprint),
+            Done::Written => {
+                self.keep(row, before.as_deref())?;
+                Outcome::Updated(fingerprint)
+            }
             Done::Ignored => refused("a trigger of the table kept the old row".to_owned()),
             Done::Refused(error) if is_orphan(&error) => {
                 refused(self.orphan(row)?.unwrap_or_else(|| reason(&error)))
             }
             Done::Refused(error) => refused(reason(&error)),
         })
+    }
+
+    fn key_of<'v, 's>(&self, row: &'v Row<'s>) -> impl Iterator<Item = &'v Stored<'s>> {
+        self.route.encoder.key().iter().filter_map(|at| row.values.get(*at))
+    }
+
+    /// Keeps what a row was that was written.
+    fn keep(&self, row: &Row<'_>, before: Option<&[u8]>) -> Result<()> {
+        let Some((keeping, whole)) = self.keeping else { return Ok(()) };
+        let key: Vec<_> = self.key_of(row).cloned().collect();
+        whole.keep(self.connection, keeping, &key, before, self.key)
     }
 
     fn prepared(&self, sql: &str) -> Result<CachedStatement<'_>> {

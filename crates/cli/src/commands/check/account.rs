@@ -2,7 +2,7 @@
 
 use crate::args::Values;
 use crate::aws;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use whimbrel_aws::{Account, Allowance, Caller, Purpose, policy};
 use whimbrel_spec::Resolved;
 use whimbrel_spec::resolved::{ResolvedStore, StoreKind};
@@ -10,6 +10,9 @@ use whimbrel_store::Finding;
 
 /// Statements without which a run goes on.
 const SAFEGUARDS: [&str; 2] = ["dynamodb:DescribeContinuousBackups", "dynamodb:ListTagsOfResource"];
+
+/// What makes a table.
+const CREATE_TABLE: &str = "dynamodb:CreateTable";
 
 /// What there is to say of a DynamoDB store's account.
 pub(super) async fn findings(
@@ -46,6 +49,35 @@ pub(super) async fn findings(
     let mut found = vec![Finding::good(format!("AWS account {} as {}", caller.account, caller.arn))];
     found.extend(allowed(&account, &caller, resolved, text, values).await);
     found
+}
+
+/// What there is to say of making a DynamoDB store's missing tables: nothing where that may be done, or nobody can be
+/// asked. A run does not need it where somebody else makes them.
+pub(super) async fn creation(
+    resolved: &Resolved,
+    text: &str,
+    store: &ResolvedStore,
+    values: &Values,
+    missing: &BTreeSet<String>,
+) -> Vec<Finding> {
+    if store.kind != StoreKind::DynamoDb || aws::is_embedded(store) {
+        return Vec::new();
+    }
+    let account = Account::reach(&aws::reach(store, values)).await;
+    let Ok(caller) = account.caller().await else { return Vec::new() };
+    let Some(principal) = caller.principal() else { return Vec::new() };
+    let placed = aws::placed(resolved, values, &caller.account, account.region());
+    let wanted = policy(resolved, text, &[Purpose::Create], &placed);
+    let Ok(allowances) = account.allowances(&principal, &wanted).await else { return Vec::new() };
+    let is_missing = |arn: &str| arn.split_once(":table/").is_some_and(|(_, name)| missing.contains(name));
+    let makes = |one: &&Allowance| one.action == CREATE_TABLE && !one.is_allowed && is_missing(&one.resource);
+    let told = |one: &Allowance| {
+        Finding::good(format!(
+            "may not {CREATE_TABLE} on {}: it has to be made by somebody who may (`policy --for create`)",
+            one.resource
+        ))
+    };
+    allowances.iter().filter(makes).map(told).collect()
 }
 
 async fn allowed(

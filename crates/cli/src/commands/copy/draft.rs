@@ -348,6 +348,11 @@ fn store(text: &mut String, end: End, place: &Place, format: Option<&str>, table
             let _ = writeln!(text, "    sqlite: {}", quoted(path(file).replace("${", "$${")));
             return;
         }
+        Place::Chroma { path: url, .. } if url.contains("://") => {
+            let _ = writeln!(text, "    chroma:\n      url: {}", quoted(url.replace("${", "$${")));
+            text.push_str("      token: \"${env:CHROMA_TOKEN:-}\"\n");
+            return;
+        }
         Place::Chroma { path: folder, .. } => {
             let _ = writeln!(text, "    chroma: {}", quoted(path(folder)));
             return;

@@ -291,9 +291,11 @@ fn is_json_number(digits: &str) -> bool {
     serde_json::from_slice::<&RawValue>(digits).is_ok()
 }
 
-/// The digits of a float; the infinities by the words that PostgreSQL and our own reading know.
+/// The digits of a float; the infinities by the words that PostgreSQL and our own reading know. Zero's sign is lost on
+/// readers who take `-0` for an integer.
 fn float(value: impl Into<f64> + Copy + ToString) -> String {
     match value.into() {
+        zero if zero == 0.0 && zero.is_sign_negative() => "-0.0".to_owned(),
         f64::INFINITY => "Infinity".to_owned(),
         f64::NEG_INFINITY => "-Infinity".to_owned(),
         _ => value.to_string(),
