@@ -81,7 +81,7 @@ impl Generation {
             Self::Second => path.extend(["tenants", tenant, "databases", database]),
         }
         path.extend(steps);
-        Question { method, path, query, body: None }
+        Question { method, path, query, body: None, is_tried_once: false }
     }
 }
 
@@ -125,6 +125,7 @@ impl Server {
                 path: vec!["api", generation.word(), step],
                 query: Vec::new(),
                 body: None,
+                is_tried_once: true,
             };
             let beat = match self.requests.ask(&question("heartbeat"), None).await {
                 Ok(beat) => beat,
@@ -154,7 +155,7 @@ impl Server {
         })
     }
 
-    /// Asks for the records of a collection.
+    /// Asks for the records of a collection. A failure within the server over some records is not tried again.
     async fn records(
         &self,
         collection: &Served,
@@ -165,6 +166,7 @@ impl Server {
         let steps = ["collections", collection.id.as_str(), "get"];
         let mut question = api.generation.question(Method::POST, collection.within(), &steps);
         question.body = Some(body.to_string());
+        question.is_tried_once = body.get("ids").is_some();
         Ok(self.requests.ask(&question, context).await)
     }
 
@@ -210,7 +212,8 @@ impl Server {
         ))];
         findings.extend(collections.iter().take(COLLECTIONS_SHOWN).map(|one| {
             let dimension = one.dimension.map_or("not said".to_owned(), |count| count.to_string());
-            Finding::good(format!("{}: dimensions {dimension}, metric {}", one.full_name(), one.metric))
+            let metric = if one.says_metric { one.metric.as_str() } else { "not said" };
+            Finding::good(format!("{}: dimensions {dimension}, metric {metric}", one.full_name()))
         }));
         let more = collections.len().saturating_sub(COLLECTIONS_SHOWN);
         findings.extend((more > 0).then(|| Finding::good(format!("and {more} more collections"))));

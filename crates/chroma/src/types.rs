@@ -103,11 +103,15 @@ pub(crate) trait Described {
     fn keys(&self) -> Outcome<Vec<String>>;
 }
 
+/// Whether a column is one that every record has.
+pub(crate) fn is_own(name: &str) -> bool {
+    name == STATE || OWN.iter().any(|(own, _)| *own == name)
+}
+
 /// The columns that a request asks for. A record has no fixed columns but its own: whatever else is asked for is
 /// metadata, and must be declared or be there.
 pub(crate) fn columns(request: &ReadRequest, collection: &dyn Described) -> Outcome<Vec<Column>> {
     let unsupported = |what: String| Fault::found(StoreErrorKind::Unsupported, what);
-    let is_own = |name: &str| name == STATE || OWN.iter().any(|(own, _)| *own == name);
     if let Some((name, word)) = request.columns.iter().find(|(name, word)| {
         let own = if name.as_str() == "metadata" { "json" } else { "text" };
         is_own(name) && (word.as_str() != own || name.as_str() == "embedding")
@@ -286,7 +290,8 @@ impl Rows {
                 What::State => builder.append_text(Some(record.state.as_str())),
                 What::Embedding => builder.append_embedding(record.embedding.as_deref()),
                 What::Metadata => match metadata::object(&record.metadata, |name| {
-                    self.columns.iter().any(|own| own.name == name)
+                    let mut entries = self.columns.iter().filter(|own| matches!(own.what, What::Entry(_)));
+                    entries.any(|own| own.name == name)
                 }) {
                     Ok(text) => {
                         self.bytes += text.len();

@@ -134,7 +134,9 @@ impl Place {
             return wrong("the place is empty", format!("write {POSTGRES}, {DYNAMODB}, a path, or `-`"));
         }
         let server = text.strip_prefix("chroma:").or_else(|| text.strip_prefix("chroma+"));
-        if let Some(server) = server.filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+        if let Some(server) =
+            server.filter(|text| text.starts_with("http://") || text.starts_with("https://"))
+        {
             return chroma_server(server);
         }
         if let Some((scheme, rest)) = text.split_once("://") {
@@ -381,7 +383,8 @@ fn chroma(rest: &str) -> Result<Place> {
 /// A collection of a server.
 fn chroma_server(url: &str) -> Result<Place> {
     if url.split('?').next().is_some_and(|address| address.contains('@')) {
-        let hint = "put a token into the environment, as CHROMA_TOKEN; a user and a password belong into a spec";
+        let hint =
+            "put a token into the environment, as CHROMA_TOKEN; a user and a password belong into a spec";
         return wrong("the URL of a Chroma server holds a name or a password", hint);
     }
     chroma(url)

@@ -156,9 +156,10 @@ fn a_damaged_index_is_said_by_its_file() {
              docs: { from: { store: vec, collection: docs_l2 }, into: { store: out, path: docs.json } }\n",
         );
         let kept = place.run(&["run", "go-on.yaml", "--create", "--json"]).expect(3).json();
+        // One of them the log adds once more: that did nothing, and what it would have added is not the record's.
         assert_eq!(
             (&kept["totals"]["read"], &kept["totals"]["rejected"]),
-            (&json!(2502), &json!(1990)),
+            (&json!(2502), &json!(1991)),
             "{name}"
         );
     }

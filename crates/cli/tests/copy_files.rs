@@ -3,9 +3,16 @@
 use crate::copy::asked;
 use crate::parcels;
 use crate::place::Place;
+use arrow::array::{
+    ArrayRef, Date64Array, Decimal128Array, Int32Builder, Int64Array, ListBuilder, MapBuilder, RecordBatch,
+    StringArray, StringBuilder, StructArray,
+};
+use arrow::datatypes::Field;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// Every row holds what is hard to carry: extremes, what is no number, empty against NULL, quotes and newlines.
 const EVERYTHING: &str = "
@@ -167,6 +174,76 @@ fn csv_that_is_separated_by_something_else() {
     let refused = place.run(&["copy", "old.csv", "old.ndjson"]).expect(1);
     refused.one_error();
     assert!(refused.err.contains("carriage return"), "{}", refused.err);
+}
+
+/// Three records with a structure, a map, a list of lists and a date in milliseconds; the last has nothing in them.
+fn nested() -> RecordBatch {
+    let exact = Decimal128Array::from(vec![Some(12_345_678_901_234_567_890_123), Some(-150), None]);
+    let exact: ArrayRef = Arc::new(exact.with_precision_and_scale(38, 2).expect("a decimal"));
+    let text: ArrayRef = Arc::new(StringArray::from(vec![Some("x\"y"), None, None]));
+    let fields = [("exact", &exact), ("text", &text)].map(|(name, column)| {
+        (Arc::new(Field::new(name, column.data_type().clone(), true)), Arc::clone(column))
+    });
+    let (fields, columns): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+    let structure = StructArray::new(fields.into(), columns, Some(vec![true, true, false].into()));
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+    let mut lists = ListBuilder::new(ListBuilder::new(Int32Builder::new()));
+    for row in 0..3 {
+        if row < 2 {
+            maps.keys().append_value("k");
+            maps.values().append_value(row);
+            lists.values().append_value([Some(row), None]);
+        }
+        maps.append(row < 2).expect("a map");
+        lists.append(row < 2);
+    }
+    let days = Date64Array::from(vec![Some(0), Some(19_025 * 86_400_000), None]);
+    let columns: [(&str, ArrayRef, bool); 5] = [
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3])), false),
+        ("structure", Arc::new(structure), true),
+        ("map", Arc::new(maps.finish()), true),
+        ("lists", Arc::new(lists.finish()), true),
+        ("day", Arc::new(days), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).expect("a batch")
+}
+
+#[test]
+fn structures_maps_and_lists_of_lists_arrive_as_documents() {
+    let place = Place::new();
+    let batch = nested();
+    let file = std::fs::File::create(place.path("in.arrow")).expect("a file");
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, batch.schema_ref()).expect("a writer");
+    writer.write(&batch).and_then(|()| writer.finish()).expect("it is written");
+
+    place.run(&["copy", "in.arrow", "out.ndjson"]).expect(0);
+    let first = json!({"id": 1, "structure": {"exact": 0, "text": "x\"y"}, "map": {"k": 0}, "lists": [[0, null]], "day": "1970-01-01"});
+    let read = lines(&place, "out.ndjson");
+    let text = std::fs::read_to_string(place.path("out.ndjson")).expect("the file");
+    assert!(text.contains("{\"exact\":123456789012345678901.23,"), "{text}");
+    assert_eq!((&read[0]["map"], &read[0]["lists"], &read[0]["day"]), (&first["map"], &first["lists"], &first["day"]));
+    assert_eq!(read[2], json!({"id": 3}));
+
+    place.run(&["copy", "in.arrow", "embedded:n.pg?table=n", "--key", "id", "--verify"]).expect(0);
+    let whole = "SELECT count(*) FROM n WHERE structure::text LIKE '%123456789012345678901.23%' AND map = '{\"k\": 0}'::jsonb
+        AND lists -> 0 -> 0 = '0' AND day = date '1970-01-01'";
+    assert_eq!(asked(&place, "n.pg", whole), Some(1));
+    assert_eq!(asked(&place, "n.pg", "SELECT count(*) FROM n WHERE structure IS NULL AND map IS NULL"), Some(1));
+
+    // A record that is rejected keeps its structure, and `retry` brings it.
+    let spec = "migration: n\nstores: { disk: { files: . }, lite: { sqlite: n.db } }\nflows:\n  n:\n    \
+        from: { store: disk, path: in.arrow }\n    checks: [ { expect: \"id <> 1\" } ]\n    \
+        into: { store: lite, table: n, key: [id] }\n";
+    place.write("n.yaml", spec);
+    let ran = place.run(&["run", "n.yaml", "--create", "--json"]).expect(3).json();
+    place.write("n.yaml", &spec.replace("id <> 1", "id > 0"));
+    let run = ran["run"].as_str().expect("the run");
+    place.run(&["retry", run, "--accept-spec", "--json"]).expect(0);
+    place.run(&["verify", "n.yaml", "--all"]).expect(0);
+    let held = Connection::open(place.path("n.db")).expect("the file");
+    let one = |sql: &str| held.query_row(sql, [], |row| row.get::<_, String>(0)).expect("a text");
+    assert_eq!(one("SELECT structure FROM n WHERE id = 1"), r#"{"exact":123456789012345678901.23,"text":"x\"y"}"#);
+    assert_eq!(one("SELECT map || lists || day FROM n WHERE id = 2"), r#"{"k":1}[[1,null]]2022-02-02"#);
 }
 
 #[test]

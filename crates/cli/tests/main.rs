@@ -43,4 +43,5 @@ mod streams;
 mod texts;
 mod undoing;
 mod values;
+mod vectors;
 mod verify;

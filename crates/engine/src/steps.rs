@@ -5,7 +5,7 @@
 //! again, and its correction takes the place of the earlier one.
 
 use crate::duplicates::{GiveBack, KeySet};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::journal::{Correction, Journal};
 use crate::migration::{Migration, ScanFlow};
 use crate::progress::Progress;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use whimbrel_model::{Buckets, Reject, RunId, SliceId, Stage};
-use whimbrel_store::{LoadStep, Removed, RunContext};
+use whimbrel_store::{LoadStep, Patience, Removed, RunContext};
 
 /// With this the names of corrections' slices begin.
 pub(crate) const AFTER_LOAD: &str = "after-load.";
@@ -37,6 +37,16 @@ pub(crate) async fn finish(
     keys: Option<&Arc<KeySet>>,
     progress: &Progress,
 ) -> Result<()> {
+    let attempt = async |flow: &ScanFlow, step: &LoadStep, is_first: bool| -> Result<()> {
+        // Where only the answer was lost the step is none any more, and what it removed stays counted as removed.
+        if !is_first && !flow.plan.target.load_steps().await?.contains(step) {
+            return Ok(());
+        }
+        let keys = GiveBack::of_table(keys, migration, flow);
+        let correction = remove(flow, step, journal, run, context, keys).await?;
+        journal.correct(run, &flow.plan.name, &step.name, &correction)?;
+        watched(flow.plan.target.apply_step(step, context), context, progress).await
+    };
     let mut done = BTreeSet::new();
     for (_, flow) in migration.flows() {
         let resource = flow.plan.target.resource();
@@ -45,14 +55,16 @@ pub(crate) async fn finish(
         }
         for step in flow.plan.target.load_steps().await? {
             if context.stop.is_cancelled() {
-                return Err(crate::EngineError::Interrupted);
+                return Err(EngineError::Interrupted);
             }
             progress.begin_step(format!("{resource}: {}", step.text));
             tracing::info!(store = %flow.store, table = %resource, step = %step.text, "after the load");
-            let keys = GiveBack::of_table(keys, migration, flow);
-            let correction = remove(flow, &step, journal, run, context, keys).await?;
-            journal.correct(run, &flow.plan.name, &step.name, &correction)?;
-            watched(flow.plan.target.apply_step(&step, context), context, progress).await?;
+            let mut patience: Option<Patience<'_>> = None;
+            // A store that is away for a while comes back: a step may be done again from its beginning.
+            while let Err(error) = attempt(flow, &step, patience.is_none()).await {
+                let EngineError::Store(error) = error else { return Err(error) };
+                patience.get_or_insert_with(|| Patience::new(context)).wait(&flow.store, error).await?;
+            }
         }
     }
     Ok(())

@@ -47,6 +47,8 @@ pub struct Ledger {
     pub enforced: bool,
     /// Whether the step behind the load is done.
     pub step_done: Mutex<bool>,
+    /// Scripted attempts at that step.
+    pub step_attempts: Mutex<VecDeque<CommitFault>>,
     /// Open transactions.
     pub sessions: Mutex<BTreeMap<SliceId, Arc<Mutex<Session>>>>,
 }
@@ -233,12 +235,17 @@ impl Target for LedgerTable {
     }
 
     async fn apply_step(&self, _: &LoadStep, _: &RunContext) -> Result<()> {
+        let fault = self.ledger.step_attempts.lock().unwrap().pop_front().unwrap_or(CommitFault::None);
+        let away = || StoreError::new(StoreErrorKind::Unreachable, &StoreName::new("ledger"), "it is away");
+        if fault == CommitFault::Lost {
+            return Err(away());
+        }
         let orphans = self.orphans();
         let mut tables = self.ledger.tables.lock().unwrap();
         let children = tables.entry(self.table.clone()).or_default();
         orphans.iter().for_each(|(key, _)| drop(children.remove(key)));
         *self.ledger.step_done.lock().unwrap() = true;
-        Ok(())
+        if fault == CommitFault::AnswerLost { Err(away()) } else { Ok(()) }
     }
 
     async fn writer(&self, slice: &SliceId, _: bool, context: &RunContext) -> Result<Box<dyn Writer>> {

@@ -147,6 +147,27 @@ async fn lost_commits_and_lost_answers_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_behind_the_load_waits_for_its_store() {
+    use CommitFault::{AnswerLost, Lost};
+    for attempts in [&[Lost, Lost][..], &[AnswerLost], &[Lost, AnswerLost]] {
+        let trial = Trial::new(false);
+        trial.ledger.step_attempts.lock().unwrap().extend(attempts);
+        let (summary, error) = trial.run().await;
+        assert!(error.is_none(), "{attempts:?} {error:?}");
+        trial.assert_quiet(&summary);
+    }
+    let trial = Trial::new(false);
+    // Beyond the patience of 3 s.
+    trial.ledger.step_attempts.lock().unwrap().extend(vec![Lost; 60]);
+    let (_, error) = trial.run().await;
+    assert!(matches!(error, Some(EngineError::Store(_))), "{error:?}");
+    trial.ledger.step_attempts.lock().unwrap().clear();
+    let (summary, error) = trial.resume().await;
+    assert!(error.is_none(), "{error:?}");
+    trial.assert_quiet(&summary);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_stopped_goes_on_from_what_was_committed() {
     for at in [0, 5, 700] {
         let trial = Trial::new(true);

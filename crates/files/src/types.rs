@@ -9,6 +9,8 @@
 //! | large, view and fixed-size binary | binary |
 //! | large, view and fixed-size list | list |
 //! | a dictionary | its values |
+//! | a date in milliseconds | a date |
+//! | a map, and what a map is part of | the JSON of it |
 //! | text declared `json`, `number` or `uuid` | text with that meaning |
 //!
 //! How columns are written is in [`encode`].
@@ -21,7 +23,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use whimbrel_model::Logical;
+use whimbrel_model::{Logical, cell};
 
 /// The columns of typed files as the engine gets them.
 ///
@@ -38,6 +40,9 @@ pub(crate) fn read_schema(
 }
 
 fn read_field(field: &Field, declared: Option<&str>) -> Result<Field, String> {
+    if declared.is_none_or(|word| word == "json") && is_read_as_json(field.data_type()) {
+        return Ok(Logical::Json.field(field.name(), field.is_nullable()));
+    }
     let data_type = read_type(field.data_type());
     let is_text = data_type == DataType::Utf8;
     let read =
@@ -58,6 +63,19 @@ fn read_field(field: &Field, declared: Option<&str>) -> Result<Field, String> {
     Ok(logical.field(field.name(), field.is_nullable()))
 }
 
+/// Whether a map is somewhere within, which no format but its own holds.
+fn is_read_as_json(data_type: &DataType) -> bool {
+    let has_map = match data_type {
+        DataType::Map(..) => true,
+        DataType::Struct(fields) => fields.iter().any(|field| is_read_as_json(field.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_read_as_json(item.data_type())
+        }
+        _ => false,
+    };
+    has_map && cell::plain_type(data_type).is_some()
+}
+
 fn read_type(data_type: &DataType) -> DataType {
     let element = |element: &Arc<Field>| {
         Arc::new(Field::new(element.name(), read_type(element.data_type()), element.is_nullable()))
@@ -66,6 +84,8 @@ fn read_type(data_type: &DataType) -> DataType {
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Dictionary(_, values) => read_type(values),
+        DataType::Date64 => DataType::Date32,
+        other if is_read_as_json(other) => DataType::Utf8,
         DataType::List(inner)
         | DataType::LargeList(inner)
         | DataType::ListView(inner)
@@ -93,7 +113,7 @@ pub(crate) fn read_batch(schema: &SchemaRef, batch: &RecordBatch) -> Result<Reco
                 "column `{name}` is {there}, not {read} as elsewhere"
             )));
         }
-        cast(column, field.data_type())
+        if is_read_as_json(column.data_type()) { cell::plain(column) } else { cast(column, field.data_type()) }
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
     let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

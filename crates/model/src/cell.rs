@@ -1,6 +1,6 @@
 //! One value of an Arrow column, in the few kinds that writing tells apart.
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Date32Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -9,6 +9,7 @@ use arrow::datatypes::{
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A value, borrowed from its array.
@@ -72,6 +73,12 @@ pub fn plain_type(data_type: &DataType) -> Option<DataType> {
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
         DataType::Float16 => DataType::Float32,
         DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        other if is_document(other) => {
+            if !is_readable(other) {
+                return None;
+            }
+            DataType::Utf8
+        }
         DataType::Dictionary(_, value) => plain_type(value)?,
         DataType::RunEndEncoded(_, value) => plain_type(value.data_type())?,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -98,18 +105,48 @@ pub fn plain_type(data_type: &DataType) -> Option<DataType> {
     })
 }
 
+/// Whether a type has parts below those of a list: its values are documents, and read as their JSON.
+#[must_use]
+pub fn is_document(data_type: &DataType) -> bool {
+    let is_nested = |item: &Field| item.data_type().is_nested();
+    match data_type {
+        DataType::Struct(_) | DataType::Map(..) => true,
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => is_nested(item),
+        _ => false,
+    }
+}
+
+/// Whether all that a document is made of can be read.
+fn is_readable(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().all(|field| is_readable(field.data_type())),
+        DataType::Map(item, _)
+        | DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _) => is_readable(item.data_type()),
+        other => plain_type(other).is_some(),
+    }
+}
+
 /// The column in the layout that [`cell`] reads.
 ///
 /// # Errors
 /// [`cell`] reads no such type, or a value does not survive the cast.
 pub fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match plain_type(array.data_type()) {
+        Some(_) if is_document(array.data_type()) => documents(array),
         Some(plain) if plain == *array.data_type() => Ok(Arc::clone(array)),
         Some(plain) => {
             cast_with_options(array, &plain, &CastOptions { safe: false, ..CastOptions::default() })
         }
         None => Err(ArrowError::NotYetImplemented(format!("values of the type {}", array.data_type()))),
     }
+}
+
+fn documents(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let documents = crate::document::documents(array)?;
+    let text = |value: &Value| (!value.is_null()).then(|| value.to_string());
+    Ok(Arc::new(documents.iter().map(text).collect::<StringArray>()))
 }
 
 /// The value of a row of a plain column.

@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod cell;
 pub mod counts;
 pub mod decimal;
+mod document;
 pub mod fidelity;
 pub mod fingerprint;
 pub mod ids;

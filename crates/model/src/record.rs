@@ -6,11 +6,11 @@
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
-    new_null_array,
+    StructArray, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
@@ -51,6 +51,11 @@ pub fn value_to_json(column: &ArrayRef, row: usize) -> Value {
         }
         data_type if data_type.is_integer() => number(&formatted(column, row).unwrap_or_default()),
         DataType::Binary => Value::String(BASE64.encode(column.as_binary::<i32>().value(row))),
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(column.as_struct().columns());
+            let members = columns.map(|(field, column)| (field.name().clone(), value_to_json(column, row)));
+            Value::Object(members.collect())
+        }
         DataType::List(_) => {
             let values = column.as_list::<i32>().value(row);
             Value::Array((0..values.len()).map(|i| value_to_json(&values, i)).collect())
@@ -119,6 +124,7 @@ fn values_from_json(data_type: &DataType, values: &[&Value]) -> Result<ArrayRef,
             Ok(Arc::new(BinaryArray::from_iter(values)))
         }
         DataType::List(element) => lists_from_json(element, values),
+        DataType::Struct(fields) => structures_from_json(fields, values),
         DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_)
             if values.iter().any(|value| value.is_number()) =>
         {
@@ -167,6 +173,19 @@ fn lists_from_json(element: &Arc<Field>, values: &[&Value]) -> Result<ArrayRef, 
     let elements = values_from_json(element.data_type(), &flat)?;
     let offsets = OffsetBuffer::from_lengths(lengths);
     Ok(Arc::new(ListArray::try_new(Arc::clone(element), offsets, elements, Some(NullBuffer::from(valid)))?))
+}
+
+fn structures_from_json(fields: &Fields, values: &[&Value]) -> Result<ArrayRef, ArrowError> {
+    if let Some(other) = values.iter().find(|value| !value.is_object() && !value.is_null()) {
+        return Err(invalid(other, &"an object is expected"));
+    }
+    let column = |field: &Arc<Field>| {
+        let members = values.iter().map(|value| value.get(field.name()).unwrap_or(&Value::Null));
+        values_from_json(field.data_type(), &members.collect::<Vec<_>>())
+    };
+    let columns = fields.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    let valid = NullBuffer::from(values.iter().map(|value| value.is_object()).collect::<Vec<_>>());
+    Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, Some(valid), values.len())?))
 }
 
 fn invalid(value: &Value, why: &dyn std::fmt::Display) -> ArrowError {

@@ -61,6 +61,7 @@ pub(crate) fn meaning_of(field: &Field) -> Meaning {
         DataType::Timestamp(_, Some(_)) => Meaning::Instant,
         DataType::Timestamp(_, None) | DataType::Date64 => Meaning::Local,
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => Meaning::Json,
+        data_type if cell::is_document(data_type) => Meaning::Json,
         data_type if data_type.is_numeric() => Meaning::Number,
         _ => match Logical::of(field) {
             Some(Logical::Json) => Meaning::Json,

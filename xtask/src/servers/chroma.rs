@@ -7,7 +7,8 @@ use std::process::Command;
 
 /// The server is a function of the extension module; nothing else of the package, and nothing that it depends on, is
 /// needed to call it.
-const SERVE: &str = "import sys, chromadb_rust_bindings; chromadb_rust_bindings.cli(['chroma', 'run', *sys.argv[1:]])";
+const SERVE: &str =
+    "import sys, chromadb_rust_bindings; chromadb_rust_bindings.cli(['chroma', 'run', *sys.argv[1:]])";
 
 pub(crate) struct Chroma;
 

@@ -30,8 +30,7 @@ pub(crate) const MOTO: Package = Package {
 
 /// Chroma 1.5.9 (<https://pypi.org/project/chromadb/>), whose server is in its extension module and needs none of the
 /// packages that its library depends on.
-pub(crate) const CHROMA: Package =
-    Package { registry: Registry::PyPi, name: "chromadb", version: "1.5.9" };
+pub(crate) const CHROMA: Package = Package { registry: Registry::PyPi, name: "chromadb", version: "1.5.9" };
 
 /// MiniStack 1.5.33, another emulator of AWS in one process (<https://pypi.org/project/ministack/>), which enforces IAM's
 /// policies.

@@ -107,21 +107,23 @@ fn refuse_other_dimension(index: &Index, collection: &Collection) -> Outcome<()>
 fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path) -> Outcome<(Pickle, usize)> {
     let mut slots: HashMap<u64, u32> = index.slots()?;
     let file = index::names(folder)?;
-    let sql = "INSERT OR REPLACE INTO embedding_places (id, slot) VALUES (?1, ?2)";
+    let sql = "INSERT OR IGNORE INTO embedding_places (id, slot) VALUES (?1, ?2)";
     let mut insert = connection.prepare(sql)?;
-    let mut without = 0;
+    let (mut without, mut is_twice) = (0, false);
     let read = read_pickle(&file, |id, label| {
         // What is taken is gone: no element is that of two ids.
         match slots.remove(&label) {
-            Some(slot) => drop(insert.execute(params![id, slot])?),
+            Some(slot) => is_twice |= insert.execute(params![id, slot])? == 0,
             None => without += 1,
         }
         Ok::<_, Stopped>(())
     });
-    read.map(|pickle| (pickle, without)).map_err(|stopped| match stopped {
-        Stopped::Sqlite(error) => Fault::Sqlite(error),
-        Stopped::Damage(damage) => Fault::mismatch(format!("index_metadata.pickle: {damage}")),
-    })
+    match read {
+        Ok(_) if is_twice => Err(Fault::mismatch("index_metadata.pickle: it names an id twice")),
+        Ok(pickle) => Ok((pickle, without)),
+        Err(Stopped::Sqlite(error)) => Err(Fault::Sqlite(error)),
+        Err(Stopped::Damage(damage)) => Err(Fault::mismatch(format!("index_metadata.pickle: {damage}"))),
+    }
 }
 
 /// Finds in the log the embeddings of records that the index has not. Chroma 0.4.0 to 0.5.4 leaves one out that was

@@ -87,9 +87,12 @@ fn merge(connection: &Connection, row: i64, metadata: ValueRef<'_>) -> Outcome<(
 pub(super) fn embeddings(connection: &Connection, reached: i64, is_damaged: bool) -> Outcome<()> {
     let mut select = connection
         .prepare("SELECT id, seq, operation, has_embedding FROM log WHERE seq > ?1 ORDER BY seq")?;
+    // An add of what is there does nothing. A record that an add has made was not there, whatever the index says.
     let mut add = connection.prepare(
-        "INSERT OR IGNORE INTO embedding_places (id, queued) SELECT ?1, ?2 \
-         WHERE NOT ?3 OR NOT EXISTS (SELECT 1 FROM records WHERE id = ?1 AND seq < ?2)",
+        "INSERT INTO embedding_places (id, queued) SELECT ?1, ?2 \
+         WHERE NOT ?3 OR NOT EXISTS (SELECT 1 FROM records WHERE id = ?1 AND seq < ?2) \
+         ON CONFLICT (id) DO UPDATE SET slot = NULL, queued = ?2 \
+         WHERE EXISTS (SELECT 1 FROM records WHERE id = ?1 AND seq = ?2)",
     )?;
     let mut update =
         connection.prepare("UPDATE embedding_places SET slot = NULL, queued = ?2 WHERE id = ?1")?;

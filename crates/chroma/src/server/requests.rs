@@ -43,6 +43,8 @@ pub(super) struct Question<'a> {
     pub(super) path: Vec<&'a str>,
     pub(super) query: Vec<(&'a str, String)>,
     pub(super) body: Option<String>,
+    /// Whether whoever asks does something else where the server fails within.
+    pub(super) is_tried_once: bool,
 }
 
 /// Why there is no answer.
@@ -115,8 +117,9 @@ impl Refusal {
             && !matches!(self.kind(), StoreErrorKind::Unauthenticated | StoreErrorKind::Forbidden)
     }
 
-    fn attempts(&self) -> u32 {
+    fn attempts(&self, question: &Question<'_>) -> u32 {
         match self.is_failure_within() {
+            true if question.is_tried_once => 1,
             true => ATTEMPTS_AT_AN_ERROR,
             false if self.kind().is_retryable() => ATTEMPTS,
             false => 1,
@@ -183,7 +186,7 @@ impl Requests {
         for attempt in 1.. {
             let refusal = match stoppable(context, self.ask_once(question)).await? {
                 Ok(answer) => return Ok(answer),
-                Err(refusal) if attempt >= refusal.attempts() => return Err(refusal),
+                Err(refusal) if attempt >= refusal.attempts(question) => return Err(refusal),
                 Err(refusal) => refusal,
             };
             tracing::warn!(store = %self.store, %refusal, "asking again");

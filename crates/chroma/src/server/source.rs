@@ -78,8 +78,8 @@ impl ServerSource {
 
     /// Looks at some records for what the server does not say of their collection.
     async fn sample(&self, collection: &mut Served) -> Result<()> {
-        let entries =
-            self.request.wanted.iter().flatten().any(|name| !self.request.columns.contains_key(name));
+        let mut wanted = self.request.wanted.iter().flatten();
+        let entries = wanted.any(|name| !types::is_own(name) && !self.request.columns.contains_key(name));
         if collection.dimension.is_some() && !entries {
             return Ok(());
         }

@@ -61,9 +61,9 @@ impl Collections {
             let body = json!({
                 "ids": list(&|number| json!(name(number))),
                 "embeddings": list(&|number| json!(embedding(number))),
-                "documents": list(&|number| if number % 3 == 0 { Value::Null } else { json!(format!("text {number}")) }),
-                "metadatas": list(&|number| if number % 2 == 0 { Value::Null } else { metadata(number) }),
-                "uris": list(&|number| if number % 5 == 0 { json!(format!("file:///{number}")) } else { Value::Null }),
+                "documents": list(&|number| if number.is_multiple_of(3) { Value::Null } else { json!(format!("text {number}")) }),
+                "metadatas": list(&|number| if number.is_multiple_of(2) { Value::Null } else { metadata(number) }),
+                "uris": list(&|number| if number.is_multiple_of(5) { json!(format!("file:///{number}")) } else { Value::Null }),
             });
             self.ask("POST", &format!("{}/{id}/add", self.place()), &body);
         }
@@ -102,7 +102,7 @@ impl Drop for Collections {
 }
 
 fn name(number: usize) -> String {
-    if number % 4 == 0 { format!("ü {number} \"/'") } else { format!("id-{number}") }
+    if number.is_multiple_of(4) { format!("ü {number} \"/'") } else { format!("id-{number}") }
 }
 
 /// Floats of any bits, but for what a server refuses.
@@ -120,18 +120,18 @@ fn metadata(number: usize) -> Value {
 fn a_served_collection_arrives_with_its_vectors_bit_for_bit() {
     let Some(mut collections) = Collections::new() else { return };
     let id = collections.make("docs", "l2");
-    collections.add(&id, 0..6000);
+    collections.add(&id, 0..2500);
     let place = Place::new();
     let url = collections.url("docs");
     let copied =
         place.run(&["copy", &url, "embedded:v.pg?table=docs", "--verify", "--json"]).expect(0).json();
-    assert_eq!((&copied["totals"]["created"], &copied["verify"]["outcome"]), (&json!(6000), &json!("equal")));
+    assert_eq!((&copied["totals"]["created"], &copied["verify"]["outcome"]), (&json!(2500), &json!("equal")));
     let kind = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'docs'::regclass AND attname = 'embedding' AND atttypmod = 8";
     assert_eq!(asked(&place, "v.pg", kind), Some(1));
 
     place.run(&["copy", &url, "docs.ndjson", "--verify"]).expect(0);
     let lines = std::fs::read_to_string(place.path("docs.ndjson")).expect("the file");
-    let mut seen = vec![false; 6000];
+    let mut seen = vec![false; 2500];
     for line in lines.lines() {
         let record: Value = serde_json::from_str(line).expect("an object");
         let id = record["id"].as_str().expect("an id");
@@ -143,11 +143,11 @@ fn a_served_collection_arrives_with_its_vectors_bit_for_bit() {
             floats.iter().map(|float| float.to_string().parse::<f32>().expect("a float").to_bits()).collect();
         let expected: Vec<u32> = embedding(number).into_iter().map(f32::to_bits).collect();
         assert_eq!(bits, expected, "{id}");
-        let text = (number % 3 != 0).then(|| format!("text {number}"));
+        let text = (!number.is_multiple_of(3)).then(|| format!("text {number}"));
         assert_eq!(record["document"], json!(text), "{id}");
-        let uri = (number % 5 == 0).then(|| format!("file:///{number}"));
+        let uri = (number.is_multiple_of(5)).then(|| format!("file:///{number}"));
         assert_eq!(record["uri"], json!(uri), "{id}");
-        let expected = if number % 2 == 0 { json!({}) } else { metadata(number) };
+        let expected = if number.is_multiple_of(2) { json!({}) } else { metadata(number) };
         assert_eq!(record["metadata"], expected, "{id}");
     }
     assert!(seen.iter().all(|seen| *seen));
@@ -157,32 +157,35 @@ fn a_served_collection_arrives_with_its_vectors_bit_for_bit() {
 fn a_killed_run_from_a_server_goes_on_and_what_came_meanwhile_is_found() {
     let Some(mut collections) = Collections::new() else { return };
     let id = collections.make("docs", "l2");
-    collections.add(&id, 0..9000);
+    collections.add(&id, 0..3000);
     let place = Place::new();
-    place.write("v.yaml", &collections.spec("table: docs, key: [id], mode: upsert", "verify:\n  - { records: all }\n"));
-    let run = ["run", "v.yaml", "--create", "--batch-size", "20", "--json"];
+    place.write(
+        "v.yaml",
+        &collections.spec("table: docs, key: [id], mode: upsert", "verify:\n  - { records: all }\n"),
+    );
+    let run = ["run", "v.yaml", "--create", "--batch-size", "1", "--json"];
     let mut running = place.start(&run);
     await_checkpoint(&place, &mut running);
     running.kill();
     // Every slice is as it was: what is added falls into one of them, some of it behind a cursor.
-    collections.add(&id, 9000..9010);
+    collections.add(&id, 3000..3010);
     let resumed = place.run(&["resume", "--json"]).expect(0).json();
     let read = resumed["totals"]["read"].as_u64().expect("a number");
-    assert!((9000..=9010).contains(&read), "{read}");
+    assert!((3000..=3010).contains(&read), "{read}");
     // What the cursors had passed comes with the next run.
     let again = place.run(&["run", "v.yaml", "--verify", "--json"]).expect(0).json();
-    assert_eq!((&again["totals"]["read"], &again["verify"]["outcome"]), (&json!(9010), &json!("equal")));
-    assert_eq!(asked(&place, "v.pg", "SELECT count(*) FROM docs"), Some(9010));
+    assert_eq!((&again["totals"]["read"], &again["verify"]["outcome"]), (&json!(3010), &json!("equal")));
+    assert_eq!(asked(&place, "v.pg", "SELECT count(*) FROM docs"), Some(3010));
 }
 
 #[test]
 fn a_collection_that_was_made_anew_is_not_gone_on_with() {
     let Some(mut collections) = Collections::new() else { return };
     let id = collections.make("docs", "l2");
-    collections.add(&id, 0..9000);
+    collections.add(&id, 0..3000);
     let place = Place::new();
     place.write("v.yaml", &collections.spec("table: docs, key: [id]", ""));
-    let mut running = place.start(&["run", "v.yaml", "--create", "--batch-size", "20", "--json"]);
+    let mut running = place.start(&["run", "v.yaml", "--create", "--batch-size", "1", "--json"]);
     await_checkpoint(&place, &mut running);
     running.kill();
     collections.delete("docs");
@@ -204,7 +207,12 @@ fn a_served_collection_is_searched_in_the_tables_of_the_library() {
     let rest = "verify:\n  - { records: all }\n  - { count: true }\n  - { overlap: docs, top: 5, at_least: 0.8, stored: 20 }\n";
     place.write("v.yaml", &collections.spec(into, rest));
     let checked = place.run(&["check", "v.yaml"]).expect(0);
-    assert!(checked.err.contains("API v2") || checked.out.contains("API v2"), "{}{}", checked.out, checked.err);
+    assert!(
+        checked.err.contains("API v2") || checked.out.contains("API v2"),
+        "{}{}",
+        checked.out,
+        checked.err
+    );
     let planned = place.run(&["plan", "v.yaml"]).expect(0);
     let said = format!("{}{}", planned.out, planned.err);
     assert!(said.contains("8 dimensions, metric cosine") && said.contains("`rebuilt`"), "{said}");

@@ -77,6 +77,7 @@ flows:
   items:
     from: { store: file, path: items.ndjson }
     columns: { id: text, n: integer }
+    transform: SELECT id, n FROM input
     into: { store: app, table: "${env:TABLE}", key: id, mode: upsert }
 "#;
 

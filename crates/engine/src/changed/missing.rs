@@ -21,6 +21,9 @@ const AT_ONCE: usize = 1_000;
 /// How many records that stay are named, key by key.
 const NAMED: usize = 20;
 
+/// How the file of what is to be deleted ends.
+pub(super) const EXTENSION: &str = "missing";
+
 /// The deletion of one flow's records.
 pub(super) struct Deletion<'a> {
     pub(super) run_folder: &'a Path,
@@ -45,7 +48,7 @@ impl Deletion<'_> {
 
     /// Where what is to go is noted; there only once all of it is.
     fn path(&self) -> PathBuf {
-        kept::folder(self.run_folder).join(format!("{}.missing", self.flow.plan.name))
+        kept::folder(self.run_folder).join(format!("{}.{EXTENSION}", self.flow.plan.name))
     }
 
     fn note(&self, note: impl FnOnce(&mut Beside)) -> Result<()> {

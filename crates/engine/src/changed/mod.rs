@@ -239,6 +239,13 @@ pub fn deletions_of(run_folder: &Path) -> Result<BTreeMap<FlowName, Deletions>> 
     Ok(beside(run_folder)?.into_iter().filter_map(deletions).collect())
 }
 
+/// The files of what a run that was cut off had still to delete.
+pub(crate) fn doomed_files(run_folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(kept::folder(run_folder)).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == missing::EXTENSION)).collect()
+}
+
 /// All of [`Beside`] of a run.
 pub(crate) type AllBeside = BTreeMap<FlowName, Beside>;
 

@@ -21,6 +21,7 @@ pub use outcome::UndoOutcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::{FlowName, StoreName};
 use whimbrel_store::undo::CONFLICTS_LISTED;
@@ -140,6 +141,7 @@ impl<'a> Undo<'a> {
         if all.iter().all(|table| table.undone.conflicts == 0) {
             for run in &self.runs {
                 self.journal.end(&run.id, UNDONE)?;
+                forget_contents(&self.journal.run_folder(&run.id));
             }
         }
         Ok(all)
@@ -341,6 +343,17 @@ impl<'a> Undo<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Records stand in before-images and in what was noted to be deleted: of a run that is undone nobody needs them.
+fn forget_contents(run_folder: &Path) {
+    let mut removed = vec![std::fs::remove_dir_all(run_folder.join("undo"))];
+    removed.extend(changed::doomed_files(run_folder).into_iter().map(std::fs::remove_file));
+    for error in removed.into_iter().filter_map(std::result::Result::err) {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            tracing::warn!(folder = %run_folder.display(), %error, "what the run kept for its undoing stays");
+        }
     }
 }
 

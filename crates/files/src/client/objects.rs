@@ -9,7 +9,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::{BackoffConfig, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
@@ -156,7 +156,9 @@ impl Bucket {
 
 /// How long one request is tried again; beyond that the run decides.
 fn patience() -> RetryConfig {
-    RetryConfig { max_retries: 6, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() }
+    // Pauses are chosen by chance and may all be short: time alone ends it.
+    let backoff = BackoffConfig { max_backoff: Duration::from_secs(5), ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: 1_000, retry_timeout: Duration::from_secs(30) }
 }
 
 fn environment_endpoint() -> Option<String> {

@@ -7,6 +7,7 @@ use super::langchain::dimension_of;
 use super::route::is_padded_already;
 use crate::encode::{Form, Wire, plain_type};
 use arrow::datatypes::{DataType, Field};
+use whimbrel_model::cell::is_document;
 use whimbrel_model::logical::SOURCE_TYPE;
 use whimbrel_model::{Fidelity, Logical};
 
@@ -81,13 +82,14 @@ fn is_nested(field: &Field) -> bool {
     field.metadata().get(SOURCE_TYPE).is_some_and(|name| name.ends_with("[][]"))
 }
 
-/// Decimals travel as text and mean numbers.
+/// Decimals travel as text and mean numbers, and what has parts as the text of a document.
 fn logical_of(field: &Field) -> Option<Logical> {
     match field.data_type() {
         DataType::Decimal32(..)
         | DataType::Decimal64(..)
         | DataType::Decimal128(..)
         | DataType::Decimal256(..) => Some(Logical::Number),
+        data_type if is_document(data_type) => Some(Logical::Json),
         _ => Logical::of(field),
     }
 }
@@ -289,6 +291,7 @@ pub(crate) fn type_for(field: &Field) -> Result<String, String> {
         DataType::Time32(_) | DataType::Time64(_) => plain("time"),
         DataType::Timestamp(_, Some(_)) => plain("timestamp with time zone"),
         DataType::Timestamp(_, None) | DataType::Date64 => plain("timestamp without time zone"),
+        data_type if is_document(data_type) => plain("jsonb"),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             Ok(format!("{}[]", type_for(item)?))
         }
@@ -342,6 +345,8 @@ mod tests {
         assert_eq!(of(Logical::Number.field("x", true)), "numeric");
         assert_eq!(of(Field::new("x", DataType::Utf8View, true)), "text");
         assert_eq!(of(Field::new_list("x", Field::new("item", DataType::Int64, true), true)), "bigint[]");
+        let item = Field::new_struct("item", vec![Field::new("a", DataType::Int32, true)], true);
+        assert_eq!(of(Field::new_list("x", item, true)), "jsonb");
         assert!(type_for(&Field::new("x", DataType::Duration(TimeUnit::Second), true)).is_err());
     }
 }

@@ -284,7 +284,8 @@ fn chroma(
     passwords_in_urls(&written).iter().for_each(|password| values.secrets.add(password));
     passwords_in_urls(&url).iter().for_each(|password| values.secrets.add(password));
     let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
-    let server = ["chroma:", "chroma+"].iter().find_map(|front| written.strip_prefix(front)).unwrap_or(&written);
+    let server =
+        ["chroma:", "chroma+"].iter().find_map(|front| written.strip_prefix(front)).unwrap_or(&written);
     if is_url(server) && url.is_empty() {
         parts.remove("path");
         parts.insert("url".to_owned(), Value::from(server));

@@ -255,7 +255,11 @@ impl Slot {
         if let Some(form) = form {
             return form.fidelity(self, &plain);
         }
-        let logical = if field.data_type().is_decimal() { Some(Logical::Number) } else { Logical::of(field) };
+        let logical = match field.data_type() {
+            data_type if data_type.is_decimal() => Some(Logical::Number),
+            data_type if cell::is_document(data_type) => Some(Logical::Json),
+            _ => Logical::of(field),
+        };
         let found = match &plain {
             DataType::Null => Some(Fidelity::Exact),
             DataType::Boolean => self.of_boolean(),

@@ -17,8 +17,6 @@ use whimbrel_store::{ReadBatch, ReadRequest, Result, RunContext, StoreErrorKind,
 
 /// How many records are asked for at once at the most: more would pass what SQLite binds to one statement.
 const RECORDS: usize = 1000;
-/// How many bytes an answer should have, next to those of a batch: numbers are longer as text.
-const ANSWER_PER_BATCH: usize = 2;
 /// What a float and the rest of a record are taken to have as text before the first answer.
 const FLOAT_BYTES: usize = 20;
 const REST_BYTES: usize = 2000;
@@ -96,7 +94,7 @@ impl Reading {
 
     /// The batches of the next ids; `None`: there are none.
     async fn next(&mut self) -> Result<Option<Vec<ReadBatch>>> {
-        let fit = self.batch_bytes.saturating_mul(ANSWER_PER_BATCH) / self.record_bytes.max(1);
+        let fit = self.batch_bytes / self.record_bytes.max(1);
         let at_most = fit.clamp(1, RECORDS).min(self.at_once);
         let (listing, above, upto) =
             (Arc::clone(&self.known.listing), self.part.above.clone(), self.part.upto.clone());
@@ -132,10 +130,11 @@ impl Reading {
                 waiting.push_front(front);
                 continue;
             }
-            // What is left is a record that comes without its embedding, or a server that fails anyway.
-            match self.fetch_once(ids, false).await? {
-                Ok(records) => found.extend(records),
-                Err(again) => return Err(again.into_error(self)),
+            // What is left is a record that comes without its embedding, or a server that fails now and then: one that
+            // gives the record without and fails again over the embedding has lost it.
+            match (self.fetch_once(ids, false).await?, self.fetch_once(ids, true).await?) {
+                (_, Ok(records)) | (Ok(records), Err(_)) => found.extend(records),
+                (Err(again), Err(_)) => return Err(again.into_error(self)),
             }
         }
         Ok(found)
