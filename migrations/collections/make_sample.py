@@ -2,7 +2,7 @@
 
     pip install chromadb            # what the data of this folder was made with: 1.5.9
     python make_sample.py golden    # 200 items; what lies in data/
-    python make_sample.py full      # 50,000 items with as many vectors of 1024 dimensions, about 450 MB
+    python make_sample.py full      # 50,000 items with as many vectors of 1024 dimensions, about 280 MB, some minutes
 
 Nothing is random: everything follows from the number of the item and the seed. Vectors lie around the five topics that
 the sample queries ask for, and their floats are eighths, so that the files pack well.

@@ -127,8 +127,11 @@ pub fn policy(resolved: &Resolved, text: &str, purposes: &[Purpose], placed: &Pl
     for purpose in chosen {
         let mut drawn = Drawn { purpose, placed, statements: Vec::new() };
         drawn.dynamodb(resolved);
-        drawn.files(resolved);
-        drawn.values(text);
+        // A backup is a part of a run, which is allowed the rest.
+        if purpose != Purpose::Backup {
+            drawn.files(resolved);
+            drawn.values(text);
+        }
         statement.extend(drawn.finish());
     }
     Policy { version: "2012-10-17", statement }

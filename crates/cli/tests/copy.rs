@@ -173,6 +173,14 @@ fn files_out_and_in() {
     let text = std::fs::read_to_string(place.path("out/things.json")).expect("the file is there");
     assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON").as_array().map(Vec::len), Some(1));
 
+    // No record at all: a file of the columns that records would have.
+    for format in ["parquet", "arrow", "csv"] {
+        let empty = format!("out/empty.{format}");
+        place.run(&["copy", FROM, &empty, "--where", "pk = 'none'"]).expect(0);
+        let back = place.run(&["copy", &empty, "-", "--format", "csv"]).expect(0);
+        assert!(back.out.starts_with("pk,sk,"), "{format}: {}", back.out);
+    }
+
     place.run(&["copy", FROM, "out/things.parquet"]).expect(0);
     place.run(&["copy", "out/things.parquet", ITEMS, "--key", "pk,sk", "--verify"]).expect(0);
     assert_eq!(items(&place).len(), 3);

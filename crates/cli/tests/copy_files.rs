@@ -151,7 +151,8 @@ fn csv_of_other_programs() {
 #[test]
 fn csv_that_is_separated_by_something_else() {
     let place = Place::new();
-    let expected = [json!({"id": "1", "b": "x,y"}), json!({"id": "2", "b": "a;b\tc|d\n"}), json!({"id": "3"})];
+    let expected =
+        [json!({"id": "1", "b": "x,y"}), json!({"id": "2", "b": "a;b\tc|d\n"}), json!({"id": "3"})];
     for (separator, named) in [(";", "`;`"), ("\t", "tab"), ("|", "`|`")] {
         let text = "id_b\r\n1_x,y\r\n\"2\"_\"a;b\tc|d\n\"\r\n3_\r\n".replace('_', separator);
         place.write("in.csv", &text);
@@ -221,14 +222,20 @@ fn structures_maps_and_lists_of_lists_arrive_as_documents() {
     let read = lines(&place, "out.ndjson");
     let text = std::fs::read_to_string(place.path("out.ndjson")).expect("the file");
     assert!(text.contains("{\"exact\":123456789012345678901.23,"), "{text}");
-    assert_eq!((&read[0]["map"], &read[0]["lists"], &read[0]["day"]), (&first["map"], &first["lists"], &first["day"]));
+    assert_eq!(
+        (&read[0]["map"], &read[0]["lists"], &read[0]["day"]),
+        (&first["map"], &first["lists"], &first["day"])
+    );
     assert_eq!(read[2], json!({"id": 3}));
 
     place.run(&["copy", "in.arrow", "embedded:n.pg?table=n", "--key", "id", "--verify"]).expect(0);
     let whole = "SELECT count(*) FROM n WHERE structure::text LIKE '%123456789012345678901.23%' AND map = '{\"k\": 0}'::jsonb
         AND lists -> 0 -> 0 = '0' AND day = date '1970-01-01'";
     assert_eq!(asked(&place, "n.pg", whole), Some(1));
-    assert_eq!(asked(&place, "n.pg", "SELECT count(*) FROM n WHERE structure IS NULL AND map IS NULL"), Some(1));
+    assert_eq!(
+        asked(&place, "n.pg", "SELECT count(*) FROM n WHERE structure IS NULL AND map IS NULL"),
+        Some(1)
+    );
 
     // A record that is rejected keeps its structure, and `retry` brings it.
     let spec = "migration: n\nstores: { disk: { files: . }, lite: { sqlite: n.db } }\nflows:\n  n:\n    \
@@ -242,7 +249,10 @@ fn structures_maps_and_lists_of_lists_arrive_as_documents() {
     place.run(&["verify", "n.yaml", "--all"]).expect(0);
     let held = Connection::open(place.path("n.db")).expect("the file");
     let one = |sql: &str| held.query_row(sql, [], |row| row.get::<_, String>(0)).expect("a text");
-    assert_eq!(one("SELECT structure FROM n WHERE id = 1"), r#"{"exact":123456789012345678901.23,"text":"x\"y"}"#);
+    assert_eq!(
+        one("SELECT structure FROM n WHERE id = 1"),
+        r#"{"exact":123456789012345678901.23,"text":"x\"y"}"#
+    );
     assert_eq!(one("SELECT map || lists || day FROM n WHERE id = 2"), r#"{"k":1}[[1,null]]2022-02-02"#);
 }
 

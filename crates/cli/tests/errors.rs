@@ -181,7 +181,11 @@ fn a_key_of_a_column_that_no_record_has() {
         for command in [&["plan", "m.yaml"][..], &["run", "m.yaml", "--create"]] {
             let refused = place.run(command).expect(2);
             refused.one_error();
-            assert!(refused.err.contains("nmae") && refused.err.contains("`name`"), "{target}: {}", refused.err);
+            assert!(
+                refused.err.contains("nmae") && refused.err.contains("`name`"),
+                "{target}: {}",
+                refused.err
+            );
             assert!(!refused.err.contains("CREATE TABLE"), "{}", refused.err);
         }
     }

@@ -91,7 +91,7 @@ fn a_second_run_writes_what_has_changed() {
     assert!(status.contains("of environment `demo` of migration `pni`"), "{status}");
     assert!(status.contains("dev: no run yet") && status.contains("demo: complete, begun"), "{status}");
     assert!(status.contains("pni-lessons: about 100 records"), "{status}");
-    assert!(status.contains("lessons: 100 of 100 (100.0 %), 100 unchanged\n"), "{status}");
+    assert!(status.contains(", 100 unchanged\n") && status.contains(", 250 unchanged\n"), "{status}");
     assert!(status.contains("Savings:                     $"), "{status}");
 }
 

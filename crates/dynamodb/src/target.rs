@@ -47,14 +47,7 @@ impl DynamoTarget {
         ignore: Ignore,
     ) -> Self {
         let (request, ignore) = (Arc::new(request), Arc::new(ignore));
-        Self {
-            connector,
-            pacer,
-            request,
-            ignore,
-            layout: RwLock::default(),
-            images: RwLock::default(),
-        }
+        Self { connector, pacer, request, ignore, layout: RwLock::default(), images: RwLock::default() }
     }
 
     fn catalog(&self) -> Catalog<'_> {

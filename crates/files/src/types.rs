@@ -113,7 +113,11 @@ pub(crate) fn read_batch(schema: &SchemaRef, batch: &RecordBatch) -> Result<Reco
                 "column `{name}` is {there}, not {read} as elsewhere"
             )));
         }
-        if is_read_as_json(column.data_type()) { cell::plain(column) } else { cast(column, field.data_type()) }
+        if is_read_as_json(column.data_type()) {
+            cell::plain(column)
+        } else {
+            cast(column, field.data_type())
+        }
     };
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
     let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -67,6 +67,26 @@ async fn an_export_is_read_as_its_manifest_says() {
 }
 
 #[tokio::test]
+async fn an_export_is_found_below_the_prefix_that_it_was_made_under() {
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), 300);
+    for place in ["t", "t/AWSDynamoDB", "."] {
+        let found = source(folder.path(), request(place, &[], &["pk"]));
+        assert_eq!(found.describe().await.unwrap().records, Some(300), "{place}");
+        assert_eq!(records(&read_all(&*found).await.unwrap()).len(), 300, "{place}");
+    }
+    let copied = folder.path().join("t/AWSDynamoDB/02-y");
+    std::fs::create_dir_all(&copied).unwrap();
+    std::fs::copy(
+        folder.path().join(TABLE).join("manifest-summary.json"),
+        copied.join("manifest-summary.json"),
+    )
+    .unwrap();
+    let error = source(folder.path(), request("t", &[], &["pk"])).describe().await.unwrap_err();
+    assert!(chain(&error).contains("01-x") && chain(&error).contains("02-y"), "{}", chain(&error));
+}
+
+#[tokio::test]
 async fn an_export_that_is_not_what_its_manifest_says_is_refused() {
     let damaged = async |damage: &dyn Fn(&Path), word: &str| {
         let folder = tempfile::tempdir().unwrap();

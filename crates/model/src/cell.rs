@@ -111,7 +111,9 @@ pub fn is_document(data_type: &DataType) -> bool {
     let is_nested = |item: &Field| item.data_type().is_nested();
     match data_type {
         DataType::Struct(_) | DataType::Map(..) => true,
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => is_nested(item),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_nested(item)
+        }
         _ => false,
     }
 }

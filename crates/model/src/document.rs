@@ -90,8 +90,7 @@ mod tests {
     use super::*;
     use crate::cell::{Cell, cell};
     use arrow::array::{
-        Decimal128Array, Int32Builder, Int64Array, LargeBinaryArray, ListBuilder, MapBuilder,
-        StringBuilder,
+        Decimal128Array, Int32Builder, Int64Array, LargeBinaryArray, ListBuilder, MapBuilder, StringBuilder,
     };
     use arrow::buffer::NullBuffer;
 
@@ -113,10 +112,8 @@ mod tests {
             Arc::new(Field::new("n", exact.data_type().clone(), true)),
             Arc::new(Field::new("b", DataType::LargeBinary, true)),
         ];
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(exact),
-            Arc::new(LargeBinaryArray::from(vec![Some(&b"\xff"[..]), None, None])),
-        ];
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(exact), Arc::new(LargeBinaryArray::from(vec![Some(&b"\xff"[..]), None, None]))];
         let nulls = NullBuffer::from(vec![true, true, false]);
         let array: ArrayRef = Arc::new(StructArray::new(fields.into(), columns, Some(nulls)));
         let expected = [r#"{"n":123456789012345678901.23,"b":"/w=="}"#, r#"{"n":-1.00,"b":null}"#];
@@ -134,7 +131,8 @@ mod tests {
         lists.values().append_null();
         lists.append(true);
         let array: ArrayRef = Arc::new(lists.finish());
-        let of = |texts: &[Option<&str>]| texts.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>();
+        let of =
+            |texts: &[Option<&str>]| texts.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>();
         assert_eq!(texts(&array), of(&[Some("[[1],[2,null]]"), None, Some("[null]")]));
         assert_eq!(texts(&array.slice(2, 1)), of(&[Some("[null]")]));
     }

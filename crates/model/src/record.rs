@@ -5,8 +5,8 @@
 //! calendar of four-digit years holds (PostgreSQL's infinity too) is the raw count of its unit as a JSON number.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
-    StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, ListArray, PrimitiveArray, RecordBatch, StringArray, StructArray,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;

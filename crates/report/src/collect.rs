@@ -2,9 +2,9 @@
 
 use crate::kept_plan::{KeptFlow, KeptPlan, kept_plan};
 use crate::report::{
-    CostFacts, DeletionFacts, FingerprintFacts, FlowFacts, FlowPlanFacts, Outcome, PatternFacts, ProcessFacts, ReasonFacts,
-    RejectFacts, RejectSample, Report, RunFacts, SpecFacts, StoreFacts, TableUndoneFacts, TargetFacts,
-    UndoneFacts, VerificationFacts,
+    CostFacts, DeletionFacts, FingerprintFacts, FlowFacts, FlowPlanFacts, Outcome, PatternFacts,
+    ProcessFacts, ReasonFacts, RejectFacts, RejectSample, Report, RunFacts, SpecFacts, StoreFacts,
+    TableUndoneFacts, TargetFacts, UndoneFacts, VerificationFacts,
 };
 use crate::shown::{KEPT_CHARACTERS, cut, kept};
 use crate::throughput::{seconds_between, throughput};

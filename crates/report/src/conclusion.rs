@@ -80,15 +80,19 @@ fn deletions(run: &RunFacts) -> String {
         left += deletions.left;
         nothing |= deletions.nothing.is_some();
     }
-    let mut said = String::new();
-    if deleted > 0 {
-        let (records, were) = (count(deleted), was_or_were(deleted));
-        said.push_str(&format!(" What the sources no longer have {were} deleted: {records}."));
-    }
-    if left > 0 {
-        let stay = if left == 1 { "stays" } else { "stay" };
-        said.push_str(&format!(" {} of what they no longer have {stay} in the targets.", count(left)));
-    }
+    let records = |records: u64| match records {
+        1 => "1 record that the sources no longer have".to_owned(),
+        many => format!("{} records that the sources no longer have", count(many)),
+    };
+    let stay = if left == 1 { "stays" } else { "stay" };
+    let mut said = match (deleted, left) {
+        (0, 0) => String::new(),
+        (0, left) => format!(" {} {stay}.", records(left)),
+        (deleted, 0) => format!(" {} {} deleted.", records(deleted), was_or_were(deleted)),
+        (deleted, left) => {
+            format!(" {} {} deleted, {} {stay}.", records(deleted), was_or_were(deleted), count(left))
+        }
+    };
     if nothing {
         said.push_str(" Of a flow nothing was deleted that its source may no longer have.");
     }
@@ -156,11 +160,7 @@ fn next(report: &Report, different: bool) -> Vec<String> {
         Outcome::Undoing => next.push(format!(
             "`whimbrel undo {run}` shows what is in the way of the rest; with --confirm it goes on."
         )),
-        Outcome::Complete
-        | Outcome::Abandoned
-        | Outcome::Undone
-        | Outcome::Equal
-        | Outcome::Different => {}
+        Outcome::Complete | Outcome::Abandoned | Outcome::Undone | Outcome::Equal | Outcome::Different => {}
     }
     if different {
         let what = "Look at the differences below: each names its record, and what source and target hold.";

@@ -35,4 +35,4 @@ pub use receipt::receipt;
 pub use report::Report;
 pub use summary::summary;
 pub use verification::verification;
-pub use write::{Format, write};
+pub use write::{Format, files, write};

@@ -1,7 +1,7 @@
 //! Reports into files: which form a file has follows from its suffix.
 
 use crate::report::Report;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use whimbrel_engine::{EngineError, Result};
 
 /// The forms of a report.
@@ -28,7 +28,7 @@ impl Format {
             "json" => Ok(Self::Json),
             _ => Err(EngineError::refused(
                 format!("{} is in no form that a report has", path.display()),
-                "end it in .html, .md or .json",
+                "end it in .html, .md or .json, or name a folder with a slash behind it",
             )),
         }
     }
@@ -44,12 +44,27 @@ impl Format {
     }
 }
 
-/// Writes a report into a file, whole or not at all, in the form that its suffix says. Missing folders are made.
+/// The files of a report: one, in the form that its suffix says; or each form in a folder, which is there already or is
+/// said by a slash behind its name.
 ///
 /// # Errors
-/// The suffix names no form, or the file cannot be written.
+/// The suffix names no form.
+pub fn files(path: &Path) -> Result<Vec<(PathBuf, Format)>> {
+    let is_folder = path.as_os_str().to_string_lossy().ends_with(['/', std::path::MAIN_SEPARATOR]);
+    if !is_folder && !path.is_dir() {
+        return Ok(vec![(path.to_owned(), Format::of(path)?)]);
+    }
+    let names =
+        [("report.html", Format::Html), ("report.md", Format::Markdown), ("receipt.json", Format::Json)];
+    Ok(names.into_iter().map(|(name, format)| (path.join(name), format)).collect())
+}
+
+/// Writes a report into its [`files`], each whole or not at all. Missing folders are made.
+///
+/// # Errors
+/// The suffix names no form, or a file cannot be written.
 pub fn write(report: &Report, path: &Path) -> Result<()> {
-    replace(path, Format::of(path)?.render(report).as_bytes())
+    files(path)?.into_iter().try_for_each(|(file, format)| replace(&file, format.render(report).as_bytes()))
 }
 
 /// Puts a text in the place of a file.
@@ -76,6 +91,18 @@ mod tests {
         assert_eq!(Format::of(Path::new("r.md")).unwrap(), Format::Markdown);
         assert_eq!(Format::of(Path::new("r.json")).unwrap(), Format::Json);
         assert!(Format::of(Path::new("r.pdf")).is_err() && Format::of(Path::new("html")).is_err());
+    }
+
+    #[test]
+    fn a_folder_has_every_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let names =
+            |path: &Path| -> Vec<_> { files(path).unwrap().into_iter().map(|(file, _)| file).collect() };
+        let expected = ["report.html", "report.md", "receipt.json"];
+        assert_eq!(names(folder.path()), expected.map(|name| folder.path().join(name)));
+        assert_eq!(names(Path::new("new/")), expected.map(|name| Path::new("new").join(name)));
+        assert_eq!(names(Path::new("r.md")), [Path::new("r.md")]);
+        assert!(files(Path::new("new")).is_err());
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl SqliteWriter {
         let whole = self.parts.keeping.as_ref().map(|_| Whole::new(&client.store, table, &encoder));
         let (schema, table) = (records.schema(), Arc::clone(table));
         let parents = self.parents();
-        let route = Arc::new(Route { schema, guard_schema, table, encoder, guards, statements, whole, parents });
+        let route =
+            Arc::new(Route { schema, guard_schema, table, encoder, guards, statements, whole, parents });
         *known = Some(Arc::clone(&route));
         Ok(route)
     }

@@ -29,8 +29,10 @@ impl Drawn<'_> {
         if !resolved.stores.values().any(|store| is_dynamodb(&store)) {
             return;
         }
-        // No store is used whose answer has not been heard: each command lists tables first. There is no ARN for it.
-        self.allow("ListTables", &["dynamodb:ListTables"], "*".to_owned());
+        if self.purpose != Purpose::Backup {
+            // No store is used whose answer has not been heard: each command lists tables first. There is no ARN for it.
+            self.allow("ListTables", &["dynamodb:ListTables"], "*".to_owned());
+        }
         for flow in &resolved.flows {
             if let (Some(store), Relation::Table(table)) = (of(flow.from.store.as_str()), &flow.from.relation)
             {
@@ -53,6 +55,9 @@ impl Drawn<'_> {
 
     /// Every command looks at a source's table, and at its first items: what columns it has is known by them alone.
     fn source(&mut self, store: &ResolvedStore, table: &str, is_filtered: bool) {
+        if self.purpose == Purpose::Backup {
+            return;
+        }
         let arn = self.table(store, table);
         self.allow("Describe", &["dynamodb:DescribeTable"], arn.clone());
         self.allow("Read", &["dynamodb:Scan"], arn.clone());
@@ -65,9 +70,14 @@ impl Drawn<'_> {
 
     fn target(&mut self, store: &ResolvedStore, flow: &ResolvedFlow, undo: bool) {
         let arn = self.table(store, &flow.into.table);
-        let mut allow = |what: &str, actions: &[&str]| self.allow(what, actions, arn.clone());
-        allow("Describe", &["dynamodb:DescribeTable"]);
-        allow("Safeguards", &SAFEGUARDS);
+        let safeguards = match self.purpose {
+            Purpose::Backup => return,
+            // What is compared may be anybody's.
+            Purpose::Verify | Purpose::Repair => &SAFEGUARDS[..1],
+            Purpose::Create | Purpose::Run | Purpose::Undo | Purpose::Clean => &SAFEGUARDS[..],
+        };
+        self.allow("Describe", &["dynamodb:DescribeTable"], arn.clone());
+        self.allow("Safeguards", safeguards, arn.clone());
         match self.purpose {
             Purpose::Create => {
                 self.allow("Tables", &["dynamodb:CreateTable", "dynamodb:TagResource"], arn);

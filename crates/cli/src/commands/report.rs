@@ -7,7 +7,7 @@ use crate::failure::{Exit, Result};
 use std::path::{Path, PathBuf};
 use whimbrel_engine::journal::RunRecord;
 use whimbrel_engine::{EngineError, Journal};
-use whimbrel_report::{Format, Report};
+use whimbrel_report::Report;
 
 /// Reports what a run did: into files, or as Markdown on standard output.
 ///
@@ -16,7 +16,7 @@ use whimbrel_report::{Format, Report};
 pub fn report(program: &Program, name: Option<&str>, out: &[PathBuf]) -> Result<Exit> {
     // A wrong suffix is told before anything is written.
     for path in out {
-        Format::of(path)?;
+        whimbrel_report::files(path)?;
     }
     let journal = journal(program)?;
     let record =

@@ -150,6 +150,10 @@ impl Ended {
 /// # Errors
 /// The spec is wrong, or the run could not begin.
 pub async fn run(program: &Program, args: &RunArgs) -> Result<Exit> {
+    // A wrong suffix is told before the work, and not behind it.
+    for path in &args.verify.report {
+        whimbrel_report::files(path)?;
+    }
     let (id, started_ms) = (RunId::generate(), now_ms());
     let this = (&id, started_ms);
     let mut workspace = match args.rehearse {

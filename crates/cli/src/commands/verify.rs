@@ -11,7 +11,7 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use whimbrel_engine::{EngineError, Journal};
 use whimbrel_model::FlowName;
-use whimbrel_report::{Format, Report};
+use whimbrel_report::Report;
 use whimbrel_spec::Resolved;
 use whimbrel_verify::{Outcome, Verification};
 
@@ -26,7 +26,7 @@ pub async fn verify(program: &Program, args: &VerifyCommand) -> Result<Exit> {
 
 async fn verified(program: &Program, args: &VerifyCommand) -> Result<Exit> {
     for path in &args.report {
-        Format::of(path)?;
+        whimbrel_report::files(path)?;
     }
     let (workspace, only) = load(args).await?;
     let journal = Journal::open(&program.common.journal)?;

@@ -388,7 +388,7 @@ fn verify_is_allowed_what_it_calls() {
     };
     let commands: &[&[&str]] =
         &[&["verify", "allowed.yaml", "--all"], &["verify", "allowed.yaml", "--sample", "2"]];
-    world.proves("verify", before, commands, &with(&[]));
+    world.proves("verify", before, commands, &SAFEGUARDS[..1]);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn a_repair_is_allowed_what_it_calls() {
         world.as_root(RUN).expect(0);
         world.put("people", json!({ "id": { "S": "a" }, "n": { "N": "7" } }));
     };
-    world.proves("repair", before, commands, &with(&[("dynamodb:BatchGetItem", lost)]));
+    world.proves("repair", before, commands, &[SAFEGUARDS[0], ("dynamodb:BatchGetItem", lost)]);
 }
 
 #[test]

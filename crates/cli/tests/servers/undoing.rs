@@ -32,7 +32,8 @@ const DELETING: &str = "mode: changed, delete_missing: true";
 
 /// What both targets hold: the rows as text, the items.
 fn held(live: &Live) -> (Vec<Vec<Option<String>>>, Items) {
-    let sql = "SELECT s.*::text FROM moved.senders s UNION ALL SELECT p.*::text FROM moved.parcels p ORDER BY 1";
+    let sql =
+        "SELECT s.*::text FROM moved.senders s UNION ALL SELECT p.*::text FROM moved.parcels p ORDER BY 1";
     (live.database.rows(sql), live.tables.items("items"))
 }
 
@@ -134,7 +135,10 @@ flows:
 "#,
     );
     let spec = std::fs::read_to_string(live.place.path("back.yaml")).expect("the spec");
-    live.place.write("back.yaml", &spec.replace("TITLE", "upper(title) AS title,").replace("migration: back", "migration: first"));
+    live.place.write(
+        "back.yaml",
+        &spec.replace("TITLE", "upper(title) AS title,").replace("migration: back", "migration: first"),
+    );
     run(&live, &["--create"], 0);
     let before = live.tables.items("items-2");
     live.place.write("back.yaml", &spec.replace("TITLE", ""));

@@ -52,7 +52,8 @@ fn rows_that_a_run_deleted_come_back() {
     let told: Value = serde_json::from_str(&told).expect("a receipt");
     assert_eq!(told["outcome"], "undone", "{told}");
     assert_eq!(told["run"]["undone"]["tables"][0]["restored"], 504);
-    let deleted = told["run"]["flows"].as_array().expect("flows").iter().map(|flow| &flow["deletions"]["deleted"]);
+    let deleted =
+        told["run"]["flows"].as_array().expect("flows").iter().map(|flow| &flow["deletions"]["deleted"]);
     assert_eq!(deleted.collect::<Vec<_>>(), [&json!(11), &json!(404)]);
     let page = place.run(&["report", &run]).expect(0).out;
     assert!(page.contains("## Undone") && page.contains("| parcels | 404 | 0 |"), "{page}");
@@ -145,7 +146,10 @@ fn items(parcels: u64) -> Place {
     place.write("parcels.yaml", ITEMS);
     place.run(&["run", "parcels.yaml", "--create", "--confirm"]).expect(0);
     // Attributes that the flow does not write.
-    put(&place, json!({"pk": {"S": "SENDER#1"}, "sk": {"S": "PARCEL#BY HAND"}, "all": {"L": [{"NULL": true}, {"BS": ["AP8="]}]}}));
+    put(
+        &place,
+        json!({"pk": {"S": "SENDER#1"}, "sk": {"S": "PARCEL#BY HAND"}, "all": {"L": [{"NULL": true}, {"BS": ["AP8="]}]}}),
+    );
     put(&place, json!({"pk": {"S": "SENDER#2"}, "sk": {"S": "PARCEL#BARE"}}));
     fill(
         &place,

@@ -59,7 +59,8 @@ fn held(place: &Place) -> Vec<Vec<Stored>> {
     let connection = open(place, "target.db", "");
     let mut all = Vec::new();
     for (table, columns) in [("makers", 5), ("things", 6)] {
-        let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).expect("a table");
+        let mut statement =
+            connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).expect("a table");
         let row = |row: &rusqlite::Row<'_>| {
             let value = |at: usize| match row.get_ref(at)? {
                 // Text that is none, too.
@@ -75,9 +76,12 @@ fn held(place: &Place) -> Vec<Vec<Stored>> {
 
 #[test]
 fn rows_of_a_file_are_as_they_were() {
-    for (mode, restored, deleted) in
-        [("upsert", 2, 0), ("changed", 2, 0), ("skip_existing", 0, 0), ("changed, delete_missing: true", 4, 2)]
-    {
+    for (mode, restored, deleted) in [
+        ("upsert", 2, 0),
+        ("changed", 2, 0),
+        ("skip_existing", 0, 0),
+        ("changed, delete_missing: true", 4, 2),
+    ] {
         let place = place(mode);
         let before = held(&place);
         let plan = place.run(&["plan", "shop.yaml"]).expect(0);
@@ -133,7 +137,11 @@ fn what_others_have_written_since_is_named_and_nothing_is_undone() {
 fn tables_that_a_run_made_are_removed_and_empty_ones_emptied() {
     let place = place("upsert");
     std::fs::remove_file(place.path("target.db")).expect("the file can be removed");
-    open(&place, "target.db", "CREATE TABLE makers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, founded DATE, note)");
+    open(
+        &place,
+        "target.db",
+        "CREATE TABLE makers (id INTEGER PRIMARY KEY, name TEXT NOT NULL, founded DATE, note)",
+    );
     place.run(&["run", "shop.yaml", "--create"]).expect(0);
     let run = latest(&place);
     open(&place, "target.db", "UPDATE makers SET name = 'newer' WHERE id = 7");
@@ -165,7 +173,8 @@ fn a_killed_run_into_a_file_is_undone() {
     let running = place.start(&["run", "shop.yaml", "--confirm", "--batch-size", "500"]);
     until("a run writes", || {
         let status = place.run(&["status", "--json"]);
-        (status.code == Some(0) && status.json()["totals"]["created"].as_u64().unwrap_or(0) > 2_000).then_some(())
+        (status.code == Some(0) && status.json()["totals"]["created"].as_u64().unwrap_or(0) > 2_000)
+            .then_some(())
     });
     running.kill();
     let run = latest(&place);

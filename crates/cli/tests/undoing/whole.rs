@@ -24,7 +24,10 @@ fn attributes_that_a_run_set_are_as_they_were() {
     assert_ne!(after, before);
     let run = latest(&place);
     let undone = place.run(&["undo", &run, "--confirm", "--json"]).expect(0).json();
-    assert_eq!((&undone["tables"][0]["restored"], &undone["tables"][0]["removed"]), (&json!(updated), &json!(0)));
+    assert_eq!(
+        (&undone["tables"][0]["restored"], &undone["tables"][0]["removed"]),
+        (&json!(updated), &json!(0))
+    );
     items::assert_same(&parcels::items(&place), &before);
     run_on(&place, &["--only", "parcels"]).expect(3);
     items::assert_same(&parcels::items(&place), &after);
@@ -55,10 +58,12 @@ fn an_attribute_that_others_have_set_since_is_named() {
 fn a_killed_update_is_undone() {
     let place = dynamodb("update");
     let before = parcels::items(&place);
-    let running = place.start(&["run", "parcels.yaml", "--env", "demo", "--only", "parcels", "--batch-size", "20"]);
+    let running =
+        place.start(&["run", "parcels.yaml", "--env", "demo", "--only", "parcels", "--batch-size", "20"]);
     until("a run writes", || {
         let status = place.run(&["status", "--json"]);
-        (status.code == Some(0) && status.json()["totals"]["updated"].as_u64().unwrap_or(0) > 50).then_some(())
+        (status.code == Some(0) && status.json()["totals"]["updated"].as_u64().unwrap_or(0) > 50)
+            .then_some(())
     });
     running.kill();
     place.run(&["undo", &latest(&place), "--confirm"]).expect(0);
@@ -83,7 +88,9 @@ fn make(place: &Place, table: &str, items: Vec<Value>) {
     let database = Database::new(path.to_str().expect("UTF-8")).expect("the database opens");
     let mut definition: Value = serde_json::from_str(parcels::TABLE).expect("a definition");
     definition["TableName"] = table.into();
-    database.create_table(serde_json::from_value(definition).expect("a table")).expect("the table can be made");
+    database
+        .create_table(serde_json::from_value(definition).expect("a table"))
+        .expect("the table can be made");
     let items = items.into_iter().map(|item| serde_json::from_value(item).expect("an item")).collect();
     database.import_items(table, items, ImportOptions::default()).expect("the items can be written");
 }
@@ -95,15 +102,21 @@ fn held(place: &Place) -> Items {
 #[test]
 fn items_that_were_written_whole_are_as_they_were() {
     let item = |number: u32, more: Value| {
-        let mut item = json!({"pk": {"S": format!("P{:02}", number % 7)}, "sk": {"S": format!("{number:04}")}});
+        let mut item =
+            json!({"pk": {"S": format!("P{:02}", number % 7)}, "sk": {"S": format!("{number:04}")}});
         item.as_object_mut().expect("an item").extend(more.as_object().expect("attributes").clone());
         item
     };
     let new = |number: u32| match number % 4 {
         0 => json!({"n": {"N": number.to_string()}, "tags": {"SS": ["a", "b"]}}),
-        1 => json!({"m": {"M": {"deep": {"L": [{"NULL": true}, {"B": "AP8="}]}}}, "state": {"S": "of the source"}}),
+        1 => {
+            json!({"m": {"M": {"deep": {"L": [{"NULL": true}, {"B": "AP8="}]}}}, "state": {"S": "of the source"}})
+        }
         2 => json!({"a.b": {"S": "a name with a dot"}, "it's \"so\"": {"BOOL": true}}),
-        _ => (0..120).map(|at| (format!("attribute{at}"), json!({"N": at.to_string()}))).collect::<serde_json::Map<_, _>>().into(),
+        _ => (0..120)
+            .map(|at| (format!("attribute{at}"), json!({"N": at.to_string()})))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
     };
     let old = |number: u32| match number % 3 {
         0 => json!({"n": {"S": "another type"}, "state": {"NULL": true}, "gone": {"NS": ["1", "2"]}}),
@@ -125,13 +138,19 @@ fn items_that_were_written_whole_are_as_they_were() {
     for number in 0..300 {
         let mut item = item(number, new(number));
         item["state"] = json!({"S": "moved"});
-        expected.remove(&(item["pk"]["S"].as_str().expect("text").to_owned(), item["sk"]["S"].as_str().expect("text").to_owned()));
+        expected.remove(&(
+            item["pk"]["S"].as_str().expect("text").to_owned(),
+            item["sk"]["S"].as_str().expect("text").to_owned(),
+        ));
         items::put(&mut expected, item);
     }
     items::assert_same(&after, &expected);
     let run = latest(&place);
     let undone = place.run(&["undo", &run, "--confirm", "--json"]).expect(0).json();
-    assert_eq!((&undone["tables"][0]["restored"], &undone["tables"][0]["removed"]), (&json!(100), &json!(200)));
+    assert_eq!(
+        (&undone["tables"][0]["restored"], &undone["tables"][0]["removed"]),
+        (&json!(100), &json!(200))
+    );
     items::assert_same(&held(&place), &before);
     // Once more, with nothing to be written at the end.
     place.run(&["run", "whole.yaml"]).expect(0);

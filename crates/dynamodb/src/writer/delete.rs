@@ -43,7 +43,9 @@ impl Deletion<'_> {
         let items = items.collect::<Result<Vec<Guarded>>>()?;
         let connection = self.requests.connector.connection().await?;
         if let Some(images) = &self.images {
-            images.keep(items.iter().zip(doomed).map(|(item, doomed)| self.image(item, doomed)).collect()).await?;
+            images
+                .keep(items.iter().zip(doomed).map(|(item, doomed)| self.image(item, doomed)).collect())
+                .await?;
         }
         let tally = Tally::default();
         let requests = items.iter().map(|item| self.one(connection, item, &tally).boxed());
@@ -110,7 +112,8 @@ impl Deletion<'_> {
         };
         let units = limits::write_units(size(&item.key) + size(&item.rest));
         let units = units * limits::bytes(1 + self.requests.layout.indexes.len());
-        let is_gone = self.requests.send(units, tally, || self.delete(connection, item, &unchanged).boxed()).await?;
+        let is_gone =
+            self.requests.send(units, tally, || self.delete(connection, item, &unchanged).boxed()).await?;
         Ok((!is_gone).then(|| "it was changed after it was read".to_owned()))
     }
 

@@ -327,8 +327,8 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::Int64Array;
     use crate::transform::{Compiler, TransformError};
+    use arrow::array::Int64Array;
     use arrow::array::RecordBatch;
     use arrow::datatypes::{Field, Schema};
     use std::collections::BTreeMap;

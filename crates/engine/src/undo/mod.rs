@@ -215,7 +215,8 @@ impl<'a> Undo<'a> {
         let mut written = 0;
         for run in &self.runs {
             let of_run = self.written_by(run)?;
-            written += flows.iter().map(|flow| of_run.get(&flow.plan.name).copied().unwrap_or(0)).sum::<u64>();
+            written +=
+                flows.iter().map(|flow| of_run.get(&flow.plan.name).copied().unwrap_or(0)).sum::<u64>();
         }
         Ok(written)
     }
@@ -375,11 +376,7 @@ pub(crate) fn noted(mut options: Value, keeps: bool) -> Value {
 ///
 /// # Errors
 /// The target's store fails.
-pub(crate) async fn notes(
-    flow: &FlowPlan,
-    target: &TargetPlan,
-    records: Option<u64>,
-) -> Result<Vec<String>> {
+pub(crate) async fn notes(flow: &FlowPlan, target: &TargetPlan, records: Option<u64>) -> Result<Vec<String>> {
     if !target.exists {
         return Ok(vec![
             "to undo the run removes the table, which the run makes: no before-images are needed".to_owned(),

@@ -57,8 +57,29 @@ pub(super) fn is_data(path: &str) -> bool {
     is_gzip && data == Some("data") && folder == Some("AWSDynamoDB")
 }
 
-/// The export in this folder; `None`: it is none.
+/// The export in this folder, or the one that lies in it as DynamoDB has laid it, `AWSDynamoDB/ID`; `None`: there is none.
 pub(super) async fn find(place: &Place, folder: &str, files: &[FileRef]) -> Outcome<Option<Found>> {
+    let of = |file: &FileRef| {
+        let within = file.path.strip_prefix(folder)?.strip_suffix(SUMMARY)?;
+        let is_laid = within.is_empty() || file.path.contains("AWSDynamoDB/");
+        is_laid.then(|| within.to_owned())
+    };
+    let mut all: Vec<String> = files.iter().filter_map(of).collect();
+    all.sort();
+    match all.as_slice() {
+        [] => Ok(None),
+        [only] => one(place, &format!("{folder}{only}"), files).await,
+        [first, ..] if first.is_empty() => one(place, folder, files).await,
+        [first, second, ..] => {
+            let (first, second) = (first.trim_end_matches('/'), second.trim_end_matches('/'));
+            Err(broken(format!(
+                "there are several exports, {first} and {second} among them: name one of them"
+            )))
+        }
+    }
+}
+
+async fn one(place: &Place, folder: &str, files: &[FileRef]) -> Outcome<Option<Found>> {
     let by_path: BTreeMap<&str, &FileRef> =
         files.iter().filter_map(|file| Some((file.path.strip_prefix(folder)?, file))).collect();
     let Some(summary) = by_path.get(SUMMARY) else { return Ok(None) };

@@ -92,7 +92,8 @@ fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) ->
     if parts.iter().any(|part| part.entry.shape.is_some()) {
         return finish(table, nested::write(table, staging, parts, &mut sink), sink);
     }
-    let schema = schema(parts)?;
+    // Where no slice has a record, no part knows its columns.
+    let schema = schema(parts)?.or_else(|| table.planned_schema());
     let written = match table.format {
         Format::Parquet => parquet(table, staging, parts, &mut sink, schema),
         Format::Arrow => arrow(table, staging, parts, &mut sink, schema),

@@ -39,10 +39,10 @@ WHERE r.contype = 'f' AND r.confrelid = $1 AND r.confdeltype IN ('c', 'n', 'd') 
 
 /// What PostgreSQL would do to other rows where one of this table is deleted.
 pub(super) async fn deletes_besides(store: &StoreName, lease: &Lease, table: &Table) -> Result<Vec<String>> {
-    let failed =
-        |error| from_driver(store, format!("cannot read what refers to {}", table.sql), error);
+    let failed = |error| from_driver(store, format!("cannot read what refers to {}", table.sql), error);
     let said = |row: &tokio_postgres::Row| {
-        let (action, other, name): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (action, other, name): (String, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let what = if action == "c" { "deletes rows of" } else { "changes rows of" };
         Ok(format!("the foreign key {name} {what} {other} with it"))
     };
@@ -212,8 +212,11 @@ impl Undoing<'_> {
         );
         if !set.is_empty() {
             let by_image = by_key.replace("(u.key[", "(i.key[");
-            sql +=
-                &format!("UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ", set.join(", "), self.images(""));
+            sql += &format!(
+                "UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ",
+                set.join(", "),
+                self.images("")
+            );
         }
         Ok(sql)
     }

@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn a_graph_of_more_neighbours_takes_more_memory() {
         let of = |with: &str| bytes_beside_a_vector(&format!("CREATE INDEX i ON t USING hnsw (v) {with}"));
-        assert_eq!([of(""), of("WITH (m='16', ef_construction='64')"), of("WITH (m = 48)")], [704, 704, 1792]);
+        assert_eq!(
+            [of(""), of("WITH (m='16', ef_construction='64')"), of("WITH (m = 48)")],
+            [704, 704, 1792]
+        );
     }
 
     #[test]

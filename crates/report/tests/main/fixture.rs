@@ -3,9 +3,9 @@
 use whimbrel_model::{Capacity, ColumnFidelity, Counts, Fidelity, Stage};
 use whimbrel_report::Report;
 use whimbrel_report::report::{
-    AssertionFacts, AttributeFacts, ComparedFlow, CostFacts, DeletionFacts, DepthFacts, DifferenceFacts, FingerprintFacts,
-    FlowFacts, FlowPlanFacts, Outcome, PatternFacts, PlannedCost, ProcessFacts, ReasonFacts, RejectFacts,
-    RejectSample, RunFacts, SpecFacts, StoreFacts, StretchFacts, TableUndoneFacts,
+    AssertionFacts, AttributeFacts, ComparedFlow, CostFacts, DeletionFacts, DepthFacts, DifferenceFacts,
+    FingerprintFacts, FlowFacts, FlowPlanFacts, Outcome, PatternFacts, PlannedCost, ProcessFacts,
+    ReasonFacts, RejectFacts, RejectSample, RunFacts, SpecFacts, StoreFacts, StretchFacts, TableUndoneFacts,
     TargetFacts, Throughput, UndoneFacts, VerificationFacts,
 };
 

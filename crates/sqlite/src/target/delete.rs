@@ -58,9 +58,10 @@ impl Deletion<'_> {
 
     /// Deletes one row; why it stays, if it does.
     fn one(&self, whole: &Whole, sql: &str, doomed: &Doomed) -> Result<Option<String>> {
-        let parts: Option<Vec<Vec<u8>>> = doomed.version.as_array().and_then(|parts| {
-            parts.iter().map(|part| bytes(part.as_str()?)).collect()
-        });
+        let parts: Option<Vec<Vec<u8>>> = doomed
+            .version
+            .as_array()
+            .and_then(|parts| parts.iter().map(|part| bytes(part.as_str()?)).collect());
         let Some([key, read]) = parts.as_deref() else { return Err(self.foreign()) };
         let key = unpack(key).filter(|key| key.len() == self.encoder.key().len());
         let key = key.ok_or_else(|| self.foreign())?;
@@ -110,9 +111,8 @@ pub(super) fn besides(store: &StoreName, connection: &Connection, table: &Table)
         })?;
         said.collect::<rusqlite::Result<Vec<_>>>()
     };
-    read().map_err(|error| {
-        from_driver(store, format!("cannot read what refers to {}", table.quoted()), error)
-    })
+    read()
+        .map_err(|error| from_driver(store, format!("cannot read what refers to {}", table.quoted()), error))
 }
 
 /// Removes a table; where records of another scope are in it, only those of this one.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use whimbrel_model::{Capacity, FingerprintKey, SlicePart, StoreName};
 use whimbrel_store::{
-    HeldBatch, HeldContents, HeldFlow, HeldRecord, Mode, ReadRequest, Relation, Result, RunContext, StoreError,
-    StoreErrorKind, WriteRequest,
+    HeldBatch, HeldContents, HeldFlow, HeldRecord, Mode, ReadRequest, Relation, Result, RunContext,
+    StoreError, StoreErrorKind, WriteRequest,
 };
 
 /// How much is read at a time.

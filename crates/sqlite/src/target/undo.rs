@@ -99,7 +99,8 @@ impl Undoing<'_> {
 
     fn values<'v>(&self, packed: &'v [u8], count: usize) -> Result<Vec<Stored<'v>>> {
         unpack(packed).filter(|values| values.len() == count).ok_or_else(|| {
-            let context = format!("a before-image of {} does not fit the table as it is now", self.table.quoted());
+            let context =
+                format!("a before-image of {} does not fit the table as it is now", self.table.quoted());
             StoreError::new(StoreErrorKind::Mismatch, self.store, context)
                 .with_hint("a column was added or removed since the run; a backup can help")
         })

@@ -427,7 +427,12 @@ pub fn word(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     let word: String = name.chars().map(keep).collect();
     let word: String = word.trim_matches('-').chars().take(40).collect();
-    if word.is_empty() { "records".to_owned() } else { word }
+    match word.chars().next() {
+        None => "records".to_owned(),
+        Some(first) if first.is_ascii_alphabetic() => word,
+        // Exports of DynamoDB are folders whose names begin with a number, as do files of a day.
+        Some(_) => format!("f-{word}"),
+    }
 }
 
 /// A text as YAML takes it: in double quotes, unless it is a plain word.
@@ -488,6 +493,7 @@ mod tests {
             ("embedded:a b/${x}.pg?table=we\"ird", "dynamodb://T.x-1?endpoint=http://l:8000&profile=p"),
             ("s3://b/k/x y.csv?endpoint=http://l:1&region=r", "out/${y}/true.json"),
             ("-", "null.ndjson"),
+            ("b/AWSDynamoDB/01695353076000-a06188f4", "_2024.json"),
         ] {
             let draft =
                 draft(&[from, into, "--where", "a = 'x:y'\n  AND b", "--select", "SELECT a\nFROM input"])
