@@ -32,6 +32,10 @@ use crate::log::Log;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Batches are made on one thread and freed on another, which this allocator does at half the price of the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -29,8 +29,12 @@ use whimbrel_store::{
     Creation, Meter, RunContext, SourceDescription, StoreErrorKind, TargetState, UnitBudget, UnitLimit,
 };
 
-/// Records that a slice should hold about.
-const SLICE_RECORDS: u64 = 5_000;
+/// Records that a slice should hold at least, so that a small scan is read side by side, too.
+const LEAST_SLICE_RECORDS: u64 = 5_000;
+/// So many slices are enough for all that is read side by side; then slices grow instead.
+const ENOUGH_SLICES: u64 = 32;
+/// Records that a slice of a large scan should hold about: each costs statements and commits of its own.
+const SLICE_RECORDS: u64 = 50_000;
 /// Slices of one scan, at most.
 const MOST_SLICES: u64 = 256;
 
@@ -631,7 +635,9 @@ pub fn wanted_slices(scan: &Scan, limit: Option<u64>) -> usize {
     }
     // Elements come with the records that hold them.
     let records = scan.description.records.or_else(|| scan.parents.as_ref()?.records);
-    let slices = records.unwrap_or(0).div_ceil(SLICE_RECORDS).clamp(1, MOST_SLICES);
+    let records = records.unwrap_or(0);
+    let few = records.div_ceil(LEAST_SLICE_RECORDS).clamp(1, ENOUGH_SLICES);
+    let slices = records.div_ceil(SLICE_RECORDS).clamp(few, MOST_SLICES);
     usize::try_from(slices).unwrap_or(1)
 }
 

@@ -35,8 +35,8 @@ use whimbrel_store::{
 };
 use writer::FilesWriter;
 
-/// How many records a batch should hold: each is a commit.
-const BATCH_RECORDS: usize = 16_384;
+/// How many records a batch should hold: each is a commit, which waits for the disk several times.
+const BATCH_RECORDS: usize = 32_768;
 /// The step that gives the file its name.
 const PUBLISH: &str = "publish";
 
@@ -214,11 +214,11 @@ impl Target for FilesTarget {
         records: &RecordBatch,
         context: &RunContext,
     ) -> Vec<std::result::Result<Encoded, Refusal>> {
-        let encoder = match self.table.encoder(records, &context.fingerprint_key) {
+        let mut encoder = match self.table.encoder(records, &context.fingerprint_key) {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let mut text = String::new();
+        let (rows, mut text) = (encoder.rows(), String::new());
         let one = |row| {
             text.clear();
             let fingerprint = encoder.append(row, &mut text)?;
@@ -229,7 +229,7 @@ impl Target for FilesTarget {
                 fingerprint,
             })
         };
-        (0..encoder.rows()).map(one).collect()
+        (0..rows).map(one).collect()
     }
 
     fn fingerprints(
@@ -237,16 +237,16 @@ impl Target for FilesTarget {
         records: &RecordBatch,
         context: &RunContext,
     ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
-        let encoder = match self.table.encoder(records, &context.fingerprint_key) {
+        let mut encoder = match self.table.encoder(records, &context.fingerprint_key) {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let mut text = String::new();
+        let (rows, mut text) = (encoder.rows(), String::new());
         let one = |row| {
             text.clear();
             encoder.append(row, &mut text)
         };
-        (0..encoder.rows()).map(one).collect()
+        (0..rows).map(one).collect()
     }
 
     fn compares_without_key(&self) -> bool {

@@ -48,6 +48,29 @@ impl Canonical {
         self.buffer.clear();
     }
 
+    /// How many bytes have been appended: where the next value begins.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether nothing has been appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Whether all that was appended since `start` is one NULL.
+    #[must_use]
+    pub fn is_null_since(&self, start: usize) -> bool {
+        self.buffer.get(start..) == Some(&[tag::NULL])
+    }
+
+    /// Appends a value that another buffer holds in this range.
+    pub fn append_part(&mut self, other: &Self, range: std::ops::Range<usize>) {
+        self.buffer.extend(other.buffer.get(range).unwrap_or_default());
+    }
+
     /// Appends what another buffer holds: a value that was made aside.
     pub fn append(&mut self, other: &Self) {
         self.buffer.extend(&other.buffer);

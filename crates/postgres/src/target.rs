@@ -54,7 +54,7 @@ use whimbrel_store::{
 };
 
 /// How many records are written in one transaction.
-const BATCH_RECORDS: usize = 5_000;
+const BATCH_RECORDS: usize = 10_000;
 /// How many connections write at the most.
 const MOST_CONNECTIONS: usize = 8;
 

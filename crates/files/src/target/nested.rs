@@ -75,7 +75,7 @@ pub(super) fn note(shape: &Shape) -> String {
 }
 
 /// The records of a batch as its part holds them.
-pub(super) fn frames(table: &Table, encoder: &Encoder) -> Outcome<Written> {
+pub(super) fn frames(table: &Table, encoder: &mut Encoder) -> Outcome<Written> {
     let mut bytes = Vec::new();
     let mut outcomes = Vec::with_capacity(encoder.rows());
     let mut records = 0;

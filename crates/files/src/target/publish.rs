@@ -1,14 +1,15 @@
 //! The last step of a load: parts put together in order, and only then given their name.
 
 use super::ledger::{Entry, Ledger};
-use super::staging::{PartKey, Staging, make_folder, sync_folder};
+use super::staging::{PartBytes, PartKey, Staging, make_folder, sync_folder};
 use super::writer::{packed, packed_always};
 use super::{Table, nested};
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
 use crate::format::Format;
 use crate::types::encode::csv_header;
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::FileWriter;
 use base64::Engine as _;
@@ -16,12 +17,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt as _, WriteMultipart};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, compute_leaves};
 use parquet::basic::{Compression as Packing, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use tokio::runtime::Handle;
 use whimbrel_model::{FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
@@ -136,14 +143,13 @@ fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
     Ok(known)
 }
 
-pub(super) fn read(
-    staging: &Staging,
-    table: &Table,
-    part: &Placed,
-) -> Outcome<BufReader<Box<dyn Read + Send>>> {
+pub(super) fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<BufReader<PartBytes>> {
+    Ok(BufReader::with_capacity(BUFFER_BYTES, bytes(staging, table, part)?))
+}
+
+fn bytes(staging: &Staging, table: &Table, part: &Placed) -> Outcome<PartBytes> {
     let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
-    let bytes = staging.read_part(&key, part.entry.length, part.entry.seq())?;
-    Ok(BufReader::with_capacity(BUFFER_BYTES, bytes))
+    staging.read_part(&key, part.entry.length, part.entry.seq())
 }
 
 fn text(
@@ -162,7 +168,7 @@ fn text(
         if !std::mem::replace(&mut is_first, false) {
             put(sink, between)?;
         }
-        let copied = io::copy(&mut read(staging, table, part)?, sink)?;
+        let copied = sink.take_all(bytes(staging, table, part)?)?;
         if copied != part.entry.length {
             let what = format!("the part of slice {} is not as long as what was committed of it", part.slice);
             return Err(Fault::found(StoreErrorKind::Mismatch, what));
@@ -181,7 +187,7 @@ fn batches(
     table: &Table,
     staging: &Staging,
     parts: &[Placed],
-    mut take: impl FnMut(&arrow::array::RecordBatch) -> Outcome<()>,
+    mut take: impl FnMut(&RecordBatch) -> Outcome<()>,
 ) -> Outcome<()> {
     for part in parts {
         let mut bytes = read(staging, table, part)?;
@@ -215,16 +221,83 @@ fn parquet(
     let schema = schema.ok_or_else(no_schema)?;
     let packing = Packing::ZSTD(ZstdLevel::try_new(1)?);
     let properties = WriterProperties::builder().set_compression(packing).build();
-    let mut writer = ArrowWriter::try_new(sink, schema, Some(properties))?;
+    let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties))?;
+    let (mut writer, factory) = writer.into_serialized_writer()?;
+    let (mut group, mut group_bytes, mut groups) = (Vec::new(), 0, 0);
     batches(table, staging, parts, |batch| {
-        writer.write(batch)?;
-        if writer.in_progress_size() >= ROW_GROUP_BYTES {
-            writer.flush()?;
+        group_bytes += batch.get_array_memory_size();
+        group.push(batch.clone());
+        if group_bytes >= ROW_GROUP_BYTES {
+            row_group(
+                &mut writer,
+                &schema,
+                factory.create_column_writers(groups)?,
+                &std::mem::take(&mut group),
+            )?;
+            (group_bytes, groups) = (0, groups + 1);
         }
         Ok(())
     })?;
+    if !group.is_empty() {
+        row_group(&mut writer, &schema, factory.create_column_writers(groups)?, &group)?;
+    }
     writer.close()?;
     Ok(())
+}
+
+/// Writes a row group, its columns encoded side by side.
+fn row_group(
+    writer: &mut SerializedFileWriter<&mut Sink>,
+    schema: &Schema,
+    writers: Vec<ArrowColumnWriter>,
+    batches: &[RecordBatch],
+) -> Outcome<()> {
+    let mut leaves: Vec<Vec<ArrowLeafColumn>> = writers.iter().map(|_| Vec::new()).collect();
+    for batch in batches {
+        let mut columns = leaves.iter_mut();
+        for (field, array) in schema.fields().iter().zip(batch.columns()) {
+            for leaf in compute_leaves(field, array)? {
+                columns.next().ok_or_else(no_schema)?.push(leaf);
+            }
+        }
+    }
+    let columns: Vec<_> = writers.into_iter().zip(leaves).collect();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(columns.len()).max(1);
+    let encoded = side_by_side(columns, threads)?;
+    let mut group = writer.next_row_group()?;
+    for chunk in encoded {
+        chunk.append_to_row_group(&mut group)?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+/// A column's encoder and what it is to encode.
+type Column = (ArrowColumnWriter, Vec<ArrowLeafColumn>);
+
+/// Encodes columns on so many threads; the chunks in the order of the columns.
+fn side_by_side(columns: Vec<Column>, threads: usize) -> Outcome<Vec<ArrowColumnChunk>> {
+    let count = columns.len();
+    let waiting = Mutex::new(columns.into_iter().enumerate());
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((place, (mut writer, leaves))) = next else { return Ok(done) };
+            leaves.iter().try_for_each(|leaf| writer.write(leaf))?;
+            done.push((place, writer.close()?));
+        }
+    };
+    let encoded = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let ended =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect::<Result<Vec<Vec<_>>, ParquetError>>()
+    });
+    let mut encoded: Vec<_> = encoded?.into_iter().flatten().collect();
+    debug_assert_eq!(encoded.len(), count, "every column is encoded");
+    encoded.sort_unstable_by_key(|(place, _)| *place);
+    Ok(encoded.into_iter().map(|(_, chunk)| chunk).collect())
 }
 
 fn arrow(
@@ -259,6 +332,17 @@ impl Sink {
                 let path = folder.unwrap_or(Path::new(".")).join("publishing");
                 Ok(Self::File(BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?), path))
             }
+        }
+    }
+
+    /// Appends a part whole; answers with its length. From file to file the bytes stay within the system.
+    fn take_all(&mut self, bytes: PartBytes) -> io::Result<u64> {
+        match (bytes, self) {
+            (PartBytes::File(mut part), Self::File(file, _)) => {
+                file.flush()?;
+                io::copy(&mut part, file.get_mut())
+            }
+            (bytes, sink) => io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, bytes), sink),
         }
     }
 

@@ -141,12 +141,7 @@ impl Staging {
     }
 
     /// Reads the committed bytes of a part.
-    pub(crate) fn read_part(
-        &self,
-        key: &PartKey<'_>,
-        length: u64,
-        seq: u64,
-    ) -> Outcome<Box<dyn Read + Send>> {
+    pub(crate) fn read_part(&self, key: &PartKey<'_>, length: u64, seq: u64) -> Outcome<PartBytes> {
         let name = key.name();
         match self {
             Self::Folder(folder) => {
@@ -154,14 +149,14 @@ impl Staging {
                 if file.metadata()?.len() < length {
                     return Err(lost(key));
                 }
-                Ok(Box::new(file.take(length)))
+                Ok(PartBytes::File(file.take(length)))
             }
             Self::Objects(bucket, prefix, handle) => {
                 let mut chunks = self.names(&name)?;
                 chunks.retain(|chunk| chunk_seq(chunk) <= seq);
                 chunks.sort_unstable();
                 let chunks = chunks.into_iter().map(|chunk| format!("{prefix}/{name}/{chunk}"));
-                Ok(Box::new(Chunks {
+                Ok(PartBytes::Objects(Chunks {
                     bucket: bucket.clone(),
                     handle: handle.clone(),
                     left: chunks.collect::<Vec<_>>().into_iter(),
@@ -332,8 +327,24 @@ fn chunk_seq(name: &str) -> u64 {
     name.parse().unwrap_or(u64::MAX)
 }
 
+/// What is committed of a part.
+pub(crate) enum PartBytes {
+    /// A file of this machine, which the system can copy by itself.
+    File(io::Take<File>),
+    Objects(Chunks),
+}
+
+impl Read for PartBytes {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(into),
+            Self::Objects(chunks) => chunks.read(into),
+        }
+    }
+}
+
 /// Chunks, one behind the other.
-struct Chunks {
+pub(crate) struct Chunks {
     bucket: Bucket,
     handle: Handle,
     left: std::vec::IntoIter<String>,

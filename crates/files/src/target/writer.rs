@@ -56,13 +56,13 @@ impl Writer for FilesWriter {
         let (table, session) = (Arc::clone(&self.table), Arc::clone(&self.session));
         let (flow, key) = (self.flow.clone(), self.context.fingerprint_key.clone());
         let written = blocking(move || {
-            let encoder = table.encoder(&batch.records, &key)?;
+            let mut encoder = table.encoder(&batch.records, &key)?;
             let written = if table.request.shape.is_some() {
-                nested::frames(&table, &encoder)?
+                nested::frames(&table, &mut encoder)?
             } else if table.format.is_text() {
-                text(&table, &encoder, session.is_begun(&flow))?
+                text(&table, &mut encoder, session.is_begun(&flow))?
             } else {
-                typed(&encoder, &batch.records)?
+                typed(&mut encoder, &batch.records)?
             };
             if written.records > 0 {
                 let schema = schema_text(batch.records.schema_ref())?;
@@ -94,7 +94,7 @@ impl Writer for FilesWriter {
     }
 }
 
-fn text(table: &Table, encoder: &Encoder, is_begun: bool) -> Done<Written> {
+fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
     let mut text = String::new();
     let mut outcomes = Vec::with_capacity(encoder.rows());
     let mut records = 0;
@@ -121,7 +121,7 @@ fn text(table: &Table, encoder: &Encoder, is_begun: bool) -> Done<Written> {
 }
 
 /// A batch as an Arrow IPC stream of its own.
-fn typed(encoder: &Encoder, batch: &RecordBatch) -> Done<Written> {
+fn typed(encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
     let mut outcomes = Vec::with_capacity(encoder.rows());
     let mut unused = String::new();
     for row in 0..encoder.rows() {

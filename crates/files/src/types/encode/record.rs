@@ -10,6 +10,7 @@ use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
+use std::ops::Range;
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
@@ -28,6 +29,18 @@ pub(crate) struct Encoder {
     apart: Option<(usize, bool)>,
     rows: usize,
     fingerprint_key: FingerprintKey,
+    scratch: Scratch,
+}
+
+/// What the record under way needs; kept, so that no record takes memory of its own.
+#[derive(Default)]
+struct Scratch {
+    /// Every column's value, one behind the other.
+    values: Canonical,
+    /// Where each column's value lies; `None`: it does not count.
+    places: Vec<Option<Range<usize>>>,
+    key: Canonical,
+    record: Canonical,
 }
 
 /// Which columns make fingerprints.
@@ -70,6 +83,7 @@ impl Encoder {
             rows: batch.num_rows(),
             columns,
             fingerprint_key: fingerprint_key.clone(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -121,13 +135,15 @@ impl Encoder {
     ///
     /// # Errors
     /// The record has no place in the format; nothing is appended.
-    pub(crate) fn append(&self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
+    pub(crate) fn append(&mut self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
         let started = into.len();
+        let mut scratch = std::mem::take(&mut self.scratch);
         let appended = match self.item(row) {
             Some(item) if self.writing == Writing::Json => self.append_object(item, into),
             Some(item) => self.append_item(item, into),
-            None => self.append_columns(row, into),
+            None => self.append_columns(row, into, &mut scratch),
         };
+        self.scratch = scratch;
         appended.map_err(|reason| {
             into.truncate(started);
             Refusal { stage: Stage::Convert, reason }
@@ -184,45 +200,55 @@ impl Encoder {
         Ok(self.fingerprint_key.fingerprint(&whole, &whole))
     }
 
-    fn append_columns(&self, row: usize, into: &mut String) -> Result<Fingerprint, String> {
+    fn append_columns(
+        &self,
+        row: usize,
+        into: &mut String,
+        scratch: &mut Scratch,
+    ) -> Result<Fingerprint, String> {
         into.push_str(match self.writing {
             Writing::Json => "{",
             Writing::DynamoDb => "{\"Item\":{",
             Writing::Csv | Writing::Typed => "",
         });
-        let mut values: Vec<Option<Canonical>> = Vec::with_capacity(self.columns.len());
+        scratch.values.clear();
+        scratch.places.clear();
         let mut is_first = true;
         for (place, (name, cells)) in self.columns.iter().enumerate() {
+            let from = scratch.values.len();
             if let Some((_, as_text)) = self.apart.filter(|(apart, _)| *apart == place) {
-                values.push(Some(self.apart_value(place, as_text, row, &mut String::new())?));
+                scratch.values.append(&self.apart_value(place, as_text, row, &mut String::new())?);
+                scratch.places.push(Some(from..scratch.values.len()));
                 continue;
             }
             let is_null = cells.is_null(row);
             if is_null && self.nulls == Nulls::Omit && self.writing != Writing::Csv {
-                values.push(None);
+                scratch.places.push(None);
                 continue;
             }
-            let mut canonical = Canonical::default();
             self.begin_column(name, is_first, into);
             is_first = false;
             let written = if self.writing == Writing::Csv {
-                csv_field(cells, row, into, &mut canonical)
+                csv_field(cells, row, into, &mut scratch.values)
             } else {
-                cells.append(row, self.writing, into, &mut canonical)
+                cells.append(row, self.writing, into, &mut scratch.values)
             };
             written.map_err(|reason| format!("`{name}` {reason}"))?;
-            values.push((!is_null && !self::is_null(&canonical)).then_some(canonical));
+            let counts = !is_null && !scratch.values.is_null_since(from);
+            scratch.places.push(counts.then(|| from..scratch.values.len()));
         }
         into.push_str(match self.writing {
             Writing::Json => "}",
             Writing::DynamoDb => "}}",
             Writing::Csv | Writing::Typed => "",
         });
-        let whole = self.joined(&self.compared, &values);
+        let Scratch { values, places, key, record } = scratch;
+        self.join(&self.compared, values, places, record);
         if self.key.is_empty() {
-            return Ok(self.fingerprint_key.fingerprint(&whole, &whole));
+            return Ok(self.fingerprint_key.fingerprint(record, record));
         }
-        Ok(self.fingerprint_key.fingerprint(&self.joined(&self.key, &values), &whole))
+        self.join(&self.key, values, places, key);
+        Ok(self.fingerprint_key.fingerprint(key, record))
     }
 
     fn begin_column(&self, name: &str, is_first: bool, into: &mut String) {
@@ -237,11 +263,21 @@ impl Encoder {
         }
     }
 
-    fn joined(&self, places: &[usize], values: &[Option<Canonical>]) -> Canonical {
-        let there = places
-            .iter()
-            .filter_map(|place| Some((self.columns[*place].0.as_str(), values[*place].as_ref()?)));
-        joined(&there.collect::<Vec<_>>())
+    /// The values of these columns, by name, as one: as [`joined`] has them.
+    fn join(
+        &self,
+        columns: &[usize],
+        values: &Canonical,
+        places: &[Option<Range<usize>>],
+        whole: &mut Canonical,
+    ) {
+        let there = columns.iter().filter_map(|column| Some((*column, places[*column].clone()?)));
+        whole.clear();
+        whole.map(there.clone().count());
+        for (column, place) in there {
+            whole.key(&self.columns[column].0);
+            whole.append_part(values, place);
+        }
     }
 
     /// The record for people.
