@@ -183,7 +183,9 @@ pub fn check_limit(migration: &Migration) -> Result<()> {
     let unknown = Prices::unknown_regions(migration);
     match (migration.resolved.limits.max_cost_usd, unknown.first()) {
         (Some(_), Some(region)) => Err(EngineError::refused(
-            format!("the prices of {region} are not known, and the run is to cost no more than so many dollars"),
+            format!(
+                "the prices of {region} are not known, and the run is to cost no more than so many dollars"
+            ),
             format!(
                 "give them: `prices: {{ {region}: {{ write_usd_per_million: …, read_usd_per_million: … }} }}`, or \
                  limit the units by `limits: max_write_units`"

@@ -167,7 +167,7 @@ fn undone(run: &RunFacts, page: &mut String) {
         .tables
         .iter()
         .map(|table| {
-            let texts = [&table.store, &table.table, wording::undone(&table.way)].map(|text| escaped(text));
+            let texts = [&table.store, &table.table, wording::undone(&table.way)].map(escaped);
             let figures = [table.restored, table.removed, table.conflicts].map(count);
             texts.into_iter().chain(figures).collect()
         })

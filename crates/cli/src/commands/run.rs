@@ -11,7 +11,7 @@ use crate::created_values;
 use crate::display;
 use crate::due::Due;
 use crate::failure::{Exit, Failure, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Serving};
 use crate::proof::{Proof, Wanted, incomparable};
 use crate::rehearsal;
 use crate::workspace::{Opened, Workspace};
@@ -267,6 +267,21 @@ pub fn lock(journal: &Journal, workspace: &Workspace) -> Result<MigrationLock> {
     Ok(journal.lock(&workspace.resolved.migration, workspace.resolved.environment.as_deref())?)
 }
 
+/// Serves a run's metrics for as long as the answer is held, where an address was given.
+async fn serve_metrics(
+    program: &Program,
+    resolved: &Resolved,
+    journal: &Journal,
+    id: &RunId,
+    progress: &Arc<Progress>,
+    meter: &Arc<Meter>,
+) -> Result<Option<Serving>> {
+    let Some(address) = program.common.metrics else { return Ok(None) };
+    let folder = journal.folder().to_owned();
+    let metrics = Metrics::new(&resolved.migration, id, folder, Arc::clone(progress), Arc::clone(meter));
+    Ok(Some(metrics.serve(address).await?))
+}
+
 /// Begins or resumes a run, works until it ends, and verifies where that was asked for.
 ///
 /// # Errors
@@ -296,15 +311,7 @@ pub async fn execute(
         progress: Arc::clone(&progress),
         meter: Arc::clone(&meter),
     };
-    let _metrics = match program.common.metrics {
-        Some(address) => {
-            let journal = journal.folder().to_owned();
-            let metrics =
-                Metrics::new(&resolved.migration, &id, journal, Arc::clone(&progress), Arc::clone(&meter));
-            Some(metrics.serve(address).await?)
-        }
-        None => None,
-    };
+    let _metrics = serve_metrics(program, resolved, journal, &id, &progress, &meter).await?;
     let mut migration = opened.prepare(resolved.clone(), &program.common).await?;
     if args.diff {
         migration.watch(&Shown::new(program.console).watch());

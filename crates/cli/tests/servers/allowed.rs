@@ -83,7 +83,7 @@ impl World {
         world.people();
         world.make("source");
         for id in ["a", "b"] {
-            world.put("source", json!({ "id": { "S": id }, "n": { "N": "1" } }));
+            world.put("source", &json!({ "id": { "S": id }, "n": { "N": "1" } }));
         }
         let user = world.prefix.clone();
         let made = world.as_root(&[
@@ -116,7 +116,7 @@ impl World {
         self.server.dynamodb("CreateTable", &definition);
     }
 
-    fn put(&self, table: &str, item: Value) {
+    fn put(&self, table: &str, item: &Value) {
         self.server.dynamodb("PutItem", &json!({ "TableName": self.table(table), "Item": item }));
     }
 
@@ -315,10 +315,10 @@ fn made(world: &World) {
 /// Two of the people are there, with another number.
 fn filled(world: &World) {
     made(world);
-    world.put("people", json!({ "id": { "S": "a" }, "n": { "N": "7" } }));
+    world.put("people", &json!({ "id": { "S": "a" }, "n": { "N": "7" } }));
     let mut wide = json!({ "id": { "S": "wide" }, "n": { "N": "7" } });
     columns().for_each(|column| wide[column] = json!({ "S": "7" }));
-    world.put("people", wide);
+    world.put("people", &wide);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn run_is_allowed_what_it_calls_to_change_and_to_delete() {
     let Some(world) = World::new(&spec(&words), "run") else { return };
     let before = |world: &World| {
         filled(world);
-        world.put("people", json!({ "id": { "S": "gone" } }));
+        world.put("people", &json!({ "id": { "S": "gone" } }));
     };
     world.proves("run", before, &[&["run", "allowed.yaml", "--confirm"]], &with(&[]));
 }
@@ -400,7 +400,7 @@ fn a_repair_is_allowed_what_it_calls() {
     let before = |world: &World| {
         made(world);
         world.as_root(RUN).expect(0);
-        world.put("people", json!({ "id": { "S": "a" }, "n": { "N": "7" } }));
+        world.put("people", &json!({ "id": { "S": "a" }, "n": { "N": "7" } }));
     };
     world.proves("repair", before, commands, &[SAFEGUARDS[0], ("dynamodb:BatchGetItem", lost)]);
 }

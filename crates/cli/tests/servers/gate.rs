@@ -2,7 +2,8 @@
 //! judged that the emulator does not know how to judge.
 
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -269,12 +270,13 @@ impl Guard {
             let arn = format!("arn:aws:dynamodb:{REGION}:{}:table/{table}", account(&principal));
             (action, arn)
         };
-        let mut verdicts = std::collections::BTreeMap::new();
+        let mut verdicts = BTreeMap::new();
         for one in statements {
             let asked = judge(one);
-            if !verdicts.contains_key(&asked) {
-                let is_allowed = self.is_allowed(&asked.0, &asked.1);
-                verdicts.insert(asked, is_allowed);
+            if let Entry::Vacant(unknown) = verdicts.entry(asked) {
+                let (action, arn) = unknown.key();
+                let is_allowed = self.is_allowed(action, arn);
+                unknown.insert(is_allowed);
             }
         }
         let allowed: Vec<&Value> = statements.iter().filter(|one| verdicts[&judge(one)]).collect();

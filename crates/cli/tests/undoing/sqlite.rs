@@ -65,7 +65,7 @@ fn held(place: &Place) -> Vec<Vec<Stored>> {
             let value = |at: usize| match row.get_ref(at)? {
                 // Text that is none, too.
                 rusqlite::types::ValueRef::Text(bytes) => Ok(Stored::Text(format!("{bytes:?}"))),
-                other => Stored::try_from(other).map_err(|_| rusqlite::Error::InvalidQuery),
+                other => Ok(Stored::from(other)),
             };
             (0..columns).map(value).collect::<rusqlite::Result<Vec<_>>>()
         };

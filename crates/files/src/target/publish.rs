@@ -28,7 +28,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use whimbrel_model::{FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
@@ -221,7 +221,7 @@ fn parquet(
     let schema = schema.ok_or_else(no_schema)?;
     let packing = Packing::ZSTD(ZstdLevel::try_new(1)?);
     let properties = WriterProperties::builder().set_compression(packing).build();
-    let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties))?;
+    let writer = ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties))?;
     let (mut writer, factory) = writer.into_serialized_writer()?;
     let (mut group, mut group_bytes, mut groups) = (Vec::new(), 0, 0);
     batches(table, staging, parts, |batch| {
