@@ -193,3 +193,26 @@ fn what_a_deletion_would_take_along_is_not_deleted() {
     );
     assert_eq!(held(&place), before);
 }
+
+#[test]
+fn values_that_were_handed_on_are_handed_back_in_the_other_order() {
+    let place = Place::new();
+    let table = "CREATE TABLE desks (id INTEGER PRIMARY KEY, holder TEXT UNIQUE);";
+    // Each desk takes the holder of the one before it, which has just given it away.
+    open(&place, "source.db", &format!("{table} INSERT INTO desks VALUES (1, 'new'), (2, 'a'), (3, 'b')"));
+    open(&place, "target.db", &format!("{table} INSERT INTO desks VALUES (1, 'a'), (2, 'b'), (3, 'c')"));
+    let spec = "migration: office\nundo: true\nstores:\n  from: { sqlite: source.db }\n  to: { sqlite: target.db }\n\
+                flows:\n  desks:\n    from: { store: from, table: desks }\n    \
+                into: { store: to, table: desks, key: id, mode: upsert }\n";
+    place.write("office.yaml", spec);
+    let holders = || {
+        let connection = open(&place, "target.db", "");
+        let all = "SELECT group_concat(holder) FROM (SELECT holder FROM desks ORDER BY id)";
+        connection.query_row(all, [], |row| row.get::<_, String>(0)).expect("a text")
+    };
+    place.run(&["run", "office.yaml"]).expect(0);
+    assert_eq!(holders(), "new,a,b");
+    let run = latest(&place);
+    place.run(&["undo", &run, "--confirm"]).expect(0);
+    assert_eq!(holders(), "a,b,c");
+}
