@@ -148,3 +148,25 @@ flows:
     assert_eq!(undone["tables"][0]["restored"], ran["flows"]["all"]["updated"], "{undone}");
     items::assert_same(&live.tables.items("items-2"), &before);
 }
+
+#[test]
+fn values_that_were_handed_on_are_handed_back() {
+    let Some(live) = Live::with_parcels(10, 2) else { return };
+    live.place.write(
+        "back.yaml",
+        "migration: back\nundo: true\nstores: { pg: { postgres: \"${env:DATABASE_URL}\" } }\nflows:\n  desks:\n    \
+         from: { store: pg, table: desks }\n    into: { store: pg, table: moved.desks, key: id, mode: upsert }\n",
+    );
+    let table = "(id int PRIMARY KEY, holder text UNIQUE)";
+    // Each desk takes the holder of the one before it, which has just given it away.
+    live.database.script(&format!(
+        "CREATE SCHEMA moved; CREATE TABLE desks {table}; CREATE TABLE moved.desks {table};
+         INSERT INTO desks VALUES (1, 'new'), (2, 'a'), (3, 'b'), (4, 'd');
+         INSERT INTO moved.desks VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+    ));
+    let holders = || live.database.rows("SELECT string_agg(holder, ',' ORDER BY id) FROM moved.desks");
+    let ran = live.run(&["run", "back.yaml", "--json"]).expect(0).json();
+    assert_eq!(holders(), [[Some("new,a,b,d".to_owned())]]);
+    undo(&live, &ran);
+    assert_eq!(holders(), [[Some("a,b,c".to_owned())]]);
+}

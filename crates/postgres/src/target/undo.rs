@@ -9,6 +9,7 @@ use crate::ledger;
 use crate::template::identifier;
 use crate::writer::digest;
 use serde_json::{Map, Value};
+use tokio_postgres::error::SqlState;
 use whimbrel_model::{RunId, StoreName};
 use whimbrel_store::undo::CONFLICTS_LISTED;
 use whimbrel_store::{Result, StoreError, UndoStep, Undone, WriteRequest};
@@ -170,21 +171,43 @@ impl Undoing<'_> {
     }
 
     async fn bring_back(&self, lease: &Lease, step: UndoStep) -> Result<()> {
-        let put_back = self.put_back()?;
-        let sql = match step {
+        match step {
             UndoStep::Look => return Ok(()),
-            UndoStep::PutBack => put_back,
-            UndoStep::All => {
-                let (run, oid) = (self.literal(self.run.as_str())?, self.table.oid);
-                let flow = self.literal(self.request.flow.as_str())?;
-                format!(
-                    "{}{put_back}DELETE FROM whimbrel.before_image WHERE run = {run} AND table_oid = {oid}; \
-                     INSERT INTO whimbrel.before_image (run, table_oid, flow, key) VALUES ({run}, {oid}, {flow}, '{{}}')",
-                    self.take_back()?
-                )
-            }
-        };
+            UndoStep::PutBack => {}
+            UndoStep::All => self.take_back(lease).await?,
+        }
+        let mut sql = self.put_back()?;
+        if step == UndoStep::All {
+            let (run, oid) = (self.literal(self.run.as_str())?, self.table.oid);
+            let flow = self.literal(self.request.flow.as_str())?;
+            sql += &format!(
+                "DELETE FROM whimbrel.before_image WHERE run = {run} AND table_oid = {oid}; \
+                 INSERT INTO whimbrel.before_image (run, table_oid, flow, key) VALUES ({run}, {oid}, {flow}, '{{}}')",
+            );
+        }
         lease.client().batch_execute(&sql).await.map_err(|error| self.failed(error))
+    }
+
+    /// Deletes what was added, and sets what was written over: all at once, and row by row where the rows have
+    /// handed values of a unique column on to each other.
+    async fn take_back(&self, lease: &Lease) -> Result<()> {
+        let added = format!(
+            "DELETE FROM {} AS t USING pg_temp.whimbrel_undo u \
+             WHERE u.before IS NULL AND u.after IS NOT NULL AND {}; ",
+            self.table.sql,
+            self.by_key()?
+        );
+        let Some(set) = self.set_back(&self.images(""))? else {
+            return lease.client().batch_execute(&added).await.map_err(|error| self.failed(error));
+        };
+        let at_once = format!("{added}SAVEPOINT at_once; {set}");
+        match lease.client().batch_execute(&at_once).await {
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                let sql = format!("ROLLBACK TO SAVEPOINT at_once; DO {}", self.literal(&self.row_by_row()?)?);
+                lease.client().batch_execute(&sql).await.map_err(|error| self.failed(error))
+            }
+            done => done.map_err(|error| self.failed(error)),
+        }
     }
 
     fn written(&self) -> impl Iterator<Item = &TargetColumn> {
@@ -199,26 +222,39 @@ impl Undoing<'_> {
         )
     }
 
-    /// Deletes what was added, and sets what was written over.
-    fn take_back(&self) -> Result<String> {
-        let (table, by_key) = (&self.table.sql, self.by_key()?);
+    /// Sets rows to what they were, from rows `i.r` with their keys; `None`: there is no column to set.
+    fn set_back(&self, images: &str) -> Result<Option<String>> {
         let set: Vec<_> = self
             .written()
             .filter(|column| column.identity != Identity::Always && !self.key.contains(&column.name))
             .map(|column| format!("{0} = (i.r).{0}", identifier(&column.name)))
             .collect();
-        let mut sql = format!(
-            "DELETE FROM {table} AS t USING pg_temp.whimbrel_undo u WHERE u.before IS NULL AND u.after IS NOT NULL AND {by_key}; "
-        );
-        if !set.is_empty() {
-            let by_image = by_key.replace("(u.key[", "(i.key[");
-            sql += &format!(
-                "UPDATE {table} AS t SET {} FROM {} WHERE {by_image}; ",
-                set.join(", "),
-                self.images("")
-            );
-        }
-        Ok(sql)
+        let by_image = self.by_key()?.replace("(u.key[", "(i.key[");
+        let update = || {
+            format!("UPDATE {} AS t SET {} FROM {images} WHERE {by_image}; ", self.table.sql, set.join(", "))
+        };
+        Ok((!set.is_empty()).then(update))
+    }
+
+    /// A block that sets back one row after the other, and those that another row is in the way of in a further
+    /// round; an error where a round comes no further.
+    fn row_by_row(&self) -> Result<String> {
+        let one = self.images(" AND u.ctid = one.place");
+        Ok(format!(
+            "DECLARE one record; waiting bigint; waited bigint := -1; \
+             BEGIN \
+             ALTER TABLE pg_temp.whimbrel_undo ADD COLUMN is_back boolean NOT NULL DEFAULT false; \
+             LOOP waiting := 0; \
+             FOR one IN SELECT ctid AS place FROM pg_temp.whimbrel_undo WHERE before IS NOT NULL AND NOT is_back LOOP \
+             BEGIN {} UPDATE pg_temp.whimbrel_undo SET is_back = true WHERE ctid = one.place; \
+             EXCEPTION WHEN unique_violation THEN \
+             IF waited = 0 THEN RAISE; END IF; waiting := waiting + 1; END; \
+             END LOOP; \
+             EXIT WHEN waiting = 0; \
+             waited := CASE WHEN waiting = waited THEN 0 ELSE waiting END; \
+             END LOOP; END",
+            self.set_back(&one)?.unwrap_or_default()
+        ))
     }
 
     /// Puts rows back that were deleted, and notes what they hold now: a trigger may have had a part in that, and
