@@ -38,8 +38,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// the most.
 const UPLOAD_BYTES: usize = 16 << 20;
 const UPLOADS: usize = 2;
-/// A row group is closed when it takes so much memory.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+/// A row group is closed when its records take so much memory.
+const ROW_GROUP_BYTES: usize = 16 << 20;
 
 /// A part in its place.
 pub(super) struct Placed {
