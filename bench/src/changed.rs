@@ -11,7 +11,6 @@ use crate::template::FIRST;
 use crate::{Result, items, load, say};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, SinkExt as _};
-use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::pin::pin;
@@ -58,7 +57,7 @@ impl Changed {
         let folder = tempfile::Builder::new().prefix("whimbrel-bench-").tempdir()?;
         let client = fill(bench).await?;
         let served = Served::start(Kind::EightPartitions, bench.rows)?;
-        let spec = spec_text(&load::url(&bench.postgres)?, &served.url, &Self::into(self.compare));
+        let spec = items::spec(&load::url(&bench.postgres)?, &served.url, &Self::into(self.compare));
         let mut limits = Vec::new();
         if self.compare == Compare::Journal {
             // The run before keeps the fingerprints: nothing has changed yet.
@@ -107,7 +106,7 @@ impl Changed {
 /// Records a second of a run that writes all of them.
 async fn full_write(bench: &Bench, folder: &Path, endpoint: &str) -> Result<f64> {
     say(&format!("writing {} records into {PARTITIONS} partitions …", bench.rows));
-    let spec = spec_text(&load::url(&bench.postgres)?, endpoint, "mode: upsert");
+    let spec = items::spec(&load::url(&bench.postgres)?, endpoint, "mode: upsert");
     let watched = program::run(bench, folder, "full", &spec).await?;
     match judge(&watched, bench.rows)? {
         Outcome::Done(figures) => Ok(per_second(bench.rows, figures.run.as_secs_f64())),
@@ -169,33 +168,11 @@ async fn change(client: &Client) -> Result<u64> {
     Ok(changed)
 }
 
-fn spec_text(database: &str, endpoint: &str, into: &str) -> String {
-    let (table, pk, sk, transform) = (items::TABLE, items::PARTITION_KEY, items::SORT_KEY, items::TRANSFORM);
-    // Strings of JSON are strings of YAML.
-    let (database, endpoint): (Value, Value) = (json!(database), json!(endpoint));
-    format!(
-        "migration: bench-changed
-stores:
-  pg: {{ postgres: {database} }}
-  ddb:
-    dynamodb:
-      endpoint: {endpoint}
-      region: us-east-1
-      tables: {{ {table}: {{ key: {pk}, sort_key: {sk}, billing: on_demand }} }}
-limits: {{ retry_for: 15s }}
-flows:
-  items:
-    from: {{ store: pg, table: items }}
-    transform: \"{transform}\"
-    into: {{ store: ddb, table: {table}, key: [{pk}, {sk}], {into} }}
-"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::partitions;
+    use serde_json::{Value, json};
 
     /// The row of a number as `fill` makes it must be the item that the served table has.
     #[test]

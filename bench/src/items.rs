@@ -24,6 +24,30 @@ pub(crate) const COLUMNS: &str = "id, author_id, created_at, title, html_content
 pub(crate) const SCHEMA: &str = "CREATE TABLE items (id bigint PRIMARY KEY, author_id bigint NOT NULL, \
                       created_at bigint NOT NULL, title text NOT NULL, html_contents text NOT NULL)";
 
+/// The spec that moves the rows of a database into the table of an endpoint; `into` is how they are written there, as
+/// in `mode: upsert`.
+pub(crate) fn spec(database: &str, endpoint: &str, into: &str) -> String {
+    // Strings of JSON are strings of YAML.
+    let (database, endpoint) = (Value::from(database), Value::from(endpoint));
+    format!(
+        "migration: bench
+stores:
+  pg: {{ postgres: {database} }}
+  ddb:
+    dynamodb:
+      endpoint: {endpoint}
+      region: us-east-1
+      tables: {{ {TABLE}: {{ key: {PARTITION_KEY}, sort_key: {SORT_KEY}, billing: on_demand }} }}
+limits: {{ retry_for: 15s }}
+flows:
+  items:
+    from: {{ store: pg, table: items }}
+    transform: \"{TRANSFORM}\"
+    into: {{ store: ddb, table: {TABLE}, key: [{PARTITION_KEY}, {SORT_KEY}], {into} }}
+"
+    )
+}
+
 /// Connects to the database with the rows; its errors end the client's requests.
 pub(crate) async fn connect(server: &str) -> Result<Client> {
     let mut config: Config = server.parse()?;

@@ -6,7 +6,7 @@
 
 use crate::accept::{batch_written, statements_executed};
 use crate::pace::{Pace, READ_UNITS_PER_SECOND, WRITE_UNITS_PER_SECOND, read_units};
-use crate::replay::{ITEM_BYTES, PAGE_ITEMS, Refused, description, reply};
+use crate::replay::{BEFORE_ITEMS, ITEM_BYTES, PAGE_ITEMS, Refused, close_page, description, reply};
 use crate::template::{FIRST, Template};
 use crate::{Result, items};
 use axum::Router;
@@ -112,25 +112,17 @@ impl Table {
             key => number_of(key)?,
         };
         let (left, limit) = (end.saturating_sub(after), number("Limit", u64::MAX));
-        let mut body = br#"{"Items":["#.to_vec();
+        let mut body = BEFORE_ITEMS.to_vec();
         let count = self.page.append_in_place(&mut body, after + 1, left.min(limit));
         if count > 0 {
             // The comma behind the last item.
             body.pop();
         }
         if request["Select"] == "COUNT" {
-            body.truncate(br#"{"Items":["#.len());
+            body.truncate(BEFORE_ITEMS.len());
         }
         let read_units = read_units(count * ITEM_BYTES, request["ConsistentRead"] == true);
-        let mut rest = json!({
-            "Count": count, "ScannedCount": count,
-            "ConsumedCapacity": {"TableName": items::TABLE, "CapacityUnits": read_units},
-        });
-        if count < left {
-            rest["LastEvaluatedKey"] = items::key(after + count);
-        }
-        body.extend_from_slice(b"],");
-        body.extend_from_slice(&rest.to_string().as_bytes()[1..]);
+        close_page(&mut body, count, (count < left).then_some(after + count), read_units);
         Ok(Answer { body, read_units, ..Answer::default() })
     }
 

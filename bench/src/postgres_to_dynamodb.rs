@@ -6,7 +6,6 @@ use crate::serve::{Kind, Served};
 use crate::{Result, copy, hammer, items};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde_json::Value;
 
 /// How items are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,38 +71,14 @@ impl PostgresToDynamoDb {
         let database = items::url(&bench.postgres)?;
         if self.mode == Mode::Update {
             // What is updated must be there.
-            let spec = spec_text(&database, endpoint, Mode::Upsert);
+            let spec = items::spec(&database, endpoint, "mode: upsert");
             let loaded = program::run(bench, folder.path(), Mode::Upsert.name(), &spec).await?;
             if !loaded.status.success() {
                 return Ok(Outcome::Failed(format!("loading failed: {}", last_error(&loaded.err))));
             }
         }
-        let spec = spec_text(&database, endpoint, self.mode);
+        let spec = items::spec(&database, endpoint, &format!("mode: {}", self.mode.name()));
         let watched = program::run(bench, folder.path(), self.mode.name(), &spec).await?;
         judge(&watched, bench.rows)
     }
-}
-
-fn spec_text(database: &str, endpoint: &str, mode: Mode) -> String {
-    let (table, pk, sk) = (items::TABLE, items::PARTITION_KEY, items::SORT_KEY);
-    let (mode, transform) = (mode.name(), items::TRANSFORM);
-    // Strings of JSON are strings of YAML.
-    let (database, endpoint) = (Value::from(database), Value::from(endpoint));
-    format!(
-        "migration: bench-{mode}
-stores:
-  pg: {{ postgres: {database} }}
-  ddb:
-    dynamodb:
-      endpoint: {endpoint}
-      region: us-east-1
-      tables: {{ {table}: {{ key: {pk}, sort_key: {sk}, billing: on_demand }} }}
-limits: {{ retry_for: 15s }}
-flows:
-  items:
-    from: {{ store: pg, table: items }}
-    transform: \"{transform}\"
-    into: {{ store: ddb, table: {table}, key: [{pk}, {sk}], mode: {mode} }}
-"
-    )
 }

@@ -122,24 +122,33 @@ impl Table {
 
     /// The items behind a number, of which there are `left`.
     fn page(&self, after: u64, left: u64, limit: u64) -> (Vec<u8>, u64) {
-        let mut page = br#"{"Items":["#.to_vec();
+        let mut page = BEFORE_ITEMS.to_vec();
         let count = self.page.append(&mut page, after + 1, left.min(limit));
         if count > 0 {
             // The comma behind the last item.
             page.pop();
         }
-        let units = read_units(count * ITEM_BYTES, false);
-        let mut rest = json!({
-            "Count": count, "ScannedCount": count,
-            "ConsumedCapacity": {"TableName": items::TABLE, "CapacityUnits": units},
-        });
-        if count < left {
-            rest["LastEvaluatedKey"] = items::key(after + count);
-        }
-        page.extend_from_slice(b"],");
-        page.extend_from_slice(&rest.to_string().as_bytes()[1..]);
+        let last = (count < left).then_some(after + count);
+        close_page(&mut page, count, last, read_units(count * ITEM_BYTES, false));
         (page, count)
     }
+}
+
+/// What a page begins with; items follow.
+pub(crate) const BEFORE_ITEMS: &[u8] = br#"{"Items":["#;
+
+/// Appends what stands behind a page's items: how many they are, the number of the last of them where more follow, and
+/// the units used.
+pub(crate) fn close_page(page: &mut Vec<u8>, count: u64, last: Option<u64>, read_units: f64) {
+    let mut rest = json!({
+        "Count": count, "ScannedCount": count,
+        "ConsumedCapacity": {"TableName": items::TABLE, "CapacityUnits": read_units},
+    });
+    if let Some(last) = last {
+        rest["LastEvaluatedKey"] = items::key(last);
+    }
+    page.extend_from_slice(b"],");
+    page.extend_from_slice(&rest.to_string().as_bytes()[1..]);
 }
 
 #[cfg(test)]

@@ -4,14 +4,12 @@
 //! A server that a task starts for itself ends with the task, however that ends. One that `cargo xtask servers start`
 //! has started goes on until `cargo xtask servers stop`, and tasks use it in the meantime.
 
-mod chroma;
 mod dynamodb_local;
 mod home;
-mod ministack;
-mod moto;
 mod packages;
 mod postgres;
 mod process;
+mod python;
 mod running;
 
 pub(crate) use home::Home;
@@ -26,9 +24,9 @@ pub(crate) const TABLE: &[&dyn Server] = &[
     &postgres::Postgres { major: 16 },
     &postgres::Postgres { major: 18 },
     &dynamodb_local::DynamoDbLocal,
-    &moto::Moto,
-    &ministack::MiniStack,
-    &chroma::Chroma,
+    &python::MOTO,
+    &python::MINISTACK,
+    &python::CHROMA,
 ];
 
 /// A server that can be installed and started.

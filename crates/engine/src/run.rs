@@ -635,14 +635,27 @@ pub fn wanted_slices(scan: &Scan, limit: Option<u64>) -> usize {
     }
     // Elements come with the records that hold them.
     let records = scan.description.records.or_else(|| scan.parents.as_ref()?.records);
-    let records = records.unwrap_or(0);
+    usize::try_from(slices_of(records.unwrap_or(0))).unwrap_or(1)
+}
+
+fn slices_of(records: u64) -> u64 {
     let few = records.div_ceil(LEAST_SLICE_RECORDS).clamp(1, ENOUGH_SLICES);
-    let slices = records.div_ceil(SLICE_RECORDS).clamp(few, MOST_SLICES);
-    usize::try_from(slices).unwrap_or(1)
+    records.div_ceil(SLICE_RECORDS).clamp(few, MOST_SLICES)
 }
 
 /// Whether a failed look at a target means that its table is missing.
 #[must_use]
 pub fn is_missing_table(error: &EngineError) -> bool {
     matches!(error, EngineError::Store(error) if error.kind() == StoreErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_scans_are_cut_finely_and_large_ones_into_large_slices() {
+        let found = [0, 5_000, 5_001, 160_000, 1_600_000, 2_000_000, 12_800_000, u64::MAX].map(slices_of);
+        assert_eq!(found, [1, 1, 2, 32, 32, 40, 256, 256]);
+    }
 }

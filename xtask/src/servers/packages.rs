@@ -22,7 +22,7 @@ pub(crate) const DYNAMODB_LOCAL: Package =
 
 /// moto 5.2.5, which stands for many services of AWS in one process (<https://pypi.org/project/moto/>): it is asked
 /// for Cognito, IAM, S3, Secrets Manager, SSM and STS, and never for DynamoDB.
-pub(crate) const MOTO: Package = Package {
+pub(crate) static MOTO: Package = Package {
     registry: Registry::PyPiWhole("[cognitoidp,iam,s3,secretsmanager,server,ssm,sts]"),
     name: "moto",
     version: "5.2.5",
@@ -30,11 +30,11 @@ pub(crate) const MOTO: Package = Package {
 
 /// Chroma 1.5.9 (<https://pypi.org/project/chromadb/>), whose server is in its extension module and needs none of the
 /// packages that its library depends on.
-pub(crate) const CHROMA: Package = Package { registry: Registry::PyPi, name: "chromadb", version: "1.5.9" };
+pub(crate) static CHROMA: Package = Package { registry: Registry::PyPi, name: "chromadb", version: "1.5.9" };
 
 /// MiniStack 1.5.33, another emulator of AWS in one process (<https://pypi.org/project/ministack/>), which enforces IAM's
 /// policies.
-pub(crate) const MINISTACK: Package =
+pub(crate) static MINISTACK: Package =
     Package { registry: Registry::PyPiWhole(""), name: "ministack", version: "1.5.33" };
 
 /// A package of a registry, in one version.

@@ -254,11 +254,11 @@ fn row_group(
 ) -> Outcome<()> {
     let mut leaves: Vec<Vec<ArrowLeafColumn>> = writers.iter().map(|_| Vec::new()).collect();
     for batch in batches {
-        let mut columns = leaves.iter_mut();
-        for (field, array) in schema.fields().iter().zip(batch.columns()) {
-            for leaf in compute_leaves(field, array)? {
-                columns.next().ok_or_else(no_schema)?.push(leaf);
-            }
+        let fields = schema.fields().iter().zip(batch.columns());
+        let found =
+            fields.map(|(field, array)| compute_leaves(field, array)).collect::<Result<Vec<_>, _>>()?;
+        for (column, leaf) in leaves.iter_mut().zip(found.into_iter().flatten()) {
+            column.push(leaf);
         }
     }
     let columns: Vec<_> = writers.into_iter().zip(leaves).collect();
