@@ -5,6 +5,7 @@
 //! there is none of that name, or the one that was there before.
 
 mod held;
+mod joined;
 mod ledger;
 mod nested;
 mod publish;

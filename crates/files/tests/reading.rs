@@ -103,6 +103,26 @@ async fn typed_files_pass_the_conformance_suite() {
     }
 }
 
+/// Rows that repeat take next to nothing in the file; what is decoded at a time is bounded all the same.
+#[tokio::test]
+async fn a_batch_of_wide_rows_of_parquet_takes_no_more_memory_than_asked() {
+    let text = "wide ".repeat(200);
+    let texts: LargeStringArray = (0..20_000).map(|_| Some(text.as_str())).collect();
+    let batch = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    assert!(bytes.len() < 100_000);
+    let folder = folder("wide.parquet", bytes);
+    let mut request = request("wide.parquet", &[], &[]);
+    (request.batch_records, request.batch_bytes) = (32_768, 1 << 20);
+    let batches = read_all(&*source(folder.path(), request)).await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.records.num_rows()).sum::<usize>(), 20_000);
+    // A piece of a batch keeps the memory of all of it.
+    let most = batches.iter().map(|batch| batch.records.get_array_memory_size()).max().unwrap();
+    assert!(most < 3 << 20, "{most} bytes at once");
+}
+
 #[tokio::test]
 async fn csv_passes_the_conformance_suite() {
     let mut text = "\u{feff}id,note,\"n\"\r\n".to_owned();

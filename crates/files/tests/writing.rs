@@ -490,7 +490,8 @@ async fn a_cut_commit_leaves_the_one_before_and_a_cut_publication_is_done_again(
             records(&read_all(&*source).await.unwrap()).iter().map(|r| r["id"].clone()).collect();
         ids
     };
-    std::fs::write(parts.join("publishing"), "half a file").unwrap();
+    let named = folder.path().join("a.ndjson").display().to_string();
+    std::fs::write(parts.join(format!("publishing-{}", named.replace('/', "=2f"))), "half a file").unwrap();
     assert_eq!(ids().await, ["old"], "until it is published the file is what it was");
     let before = std::fs::read_dir(&parts).unwrap().count();
     publish(&target, &context).await;

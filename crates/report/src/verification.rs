@@ -63,7 +63,10 @@ fn head(verification: &Verification, paint: Paint) -> String {
     let failed = verification.assertions.iter().filter(|assertion| !assertion.ok).count();
     let asserted = match (verification.assertions.len(), failed) {
         (0, _) => String::new(),
+        (1, 0) => "the assertion holds".to_owned(),
+        (1, _) => "the assertion does not hold".to_owned(),
         (all, 0) => format!("{all} assertions hold"),
+        (all, 1) => format!("1 of {all} assertions does not hold"),
         (all, failed) => format!("{failed} of {all} assertions do not hold"),
     };
     let repaired = match verification.repaired {

@@ -199,8 +199,8 @@ impl Reader {
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         while let Some(segment) = self.segment() {
             let opened = TypedFile::open(&self.job.place, &self.job.handle, &segment.file, format)?;
-            let batches =
-                opened.read((segment.from, segment.to), self.position.at, self.job.max_records, &columns)?;
+            let most = (self.job.max_records, self.job.max_bytes);
+            let batches = opened.read((segment.from, segment.to), self.position.at, most, &columns)?;
             for batch in batches {
                 let batch = types::read_batch(schema, &batch?)?;
                 if let Next::Stop = self.send_pieces(&batch) {

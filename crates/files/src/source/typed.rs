@@ -10,6 +10,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::metadata::RowGroupMetaData;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use tokio::runtime::Handle;
 use whimbrel_store::StoreErrorKind;
@@ -85,13 +86,13 @@ impl TypedFile {
         }
     }
 
-    /// The batches of the groups `from..to`, without the first `skip` rows; each has `max_records` at the most
-    /// where the format is read so.
+    /// The batches of the groups `from..to`, without the first `skip` rows; where the format is read so, each has
+    /// `max_records` at the most, and takes about `max_bytes`.
     pub(super) fn read(
         self,
         (from, to): (u64, u64),
         skip: u64,
-        max_records: usize,
+        (max_records, max_bytes): (usize, usize),
         columns: &[String],
     ) -> Outcome<TypedBatches> {
         let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
@@ -102,10 +103,13 @@ impl TypedFile {
                 let roots = names.filter(|(_, field)| columns.contains(field.name())).map(|(place, _)| place);
                 let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.collect::<Vec<_>>());
                 let groups = index(from)..index(to).min(metadata.metadata().num_row_groups());
+                let widest =
+                    groups.clone().map(|group| row_bytes(metadata.metadata().row_group(group), columns));
+                let by_bytes = max_bytes / widest.max().unwrap_or(1).max(1);
                 let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(access, metadata)
                     .with_row_groups(groups.collect())
                     .with_projection(mask)
-                    .with_batch_size(max_records)
+                    .with_batch_size(by_bytes.clamp(1, max_records))
                     .with_offset(index(skip))
                     .build()?;
                 Ok(Box::new(reader.map(|batch| Ok(batch?))))
@@ -130,6 +134,20 @@ impl TypedFile {
             }
         }
     }
+}
+
+/// How many bytes a row of a group takes about, once it is decoded: where values repeat, the file has less.
+fn row_bytes(group: &RowGroupMetaData, columns: &[String]) -> usize {
+    let wanted = group
+        .columns()
+        .iter()
+        .filter(|chunk| chunk.column_path().parts().first().is_some_and(|root| columns.contains(root)));
+    let bytes = wanted.map(|chunk| {
+        let decoded = chunk.unencoded_byte_array_data_bytes().unwrap_or(0);
+        u64::try_from(decoded.max(chunk.uncompressed_size())).unwrap_or(0)
+    });
+    let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+    usize::try_from(bytes.sum::<u64>() / rows).unwrap_or(usize::MAX)
 }
 
 /// What a stream's first bytes say of the length of its first message.

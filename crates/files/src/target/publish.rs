@@ -1,7 +1,8 @@
 //! The last step of a load: parts put together in order, and only then given their name.
 
+use super::joined::{self, Joined, Piece};
 use super::ledger::{Entry, Ledger};
-use super::staging::{PartBytes, PartKey, Staging, make_folder, sync_folder};
+use super::staging::{PartBytes, PartKey, Staging, make_folder, safe, sync_folder};
 use super::writer::{packed, packed_always};
 use super::{Table, nested};
 use crate::client::Place;
@@ -40,6 +41,9 @@ const UPLOAD_BYTES: usize = 16 << 20;
 const UPLOADS: usize = 2;
 /// A row group is closed when its records take so much memory.
 const ROW_GROUP_BYTES: usize = 16 << 20;
+
+/// The file that is not whole yet; of text each has its own, since an attempt goes on with it.
+const PUBLISHING: &str = "publishing";
 
 /// A part in its place.
 pub(super) struct Placed {
@@ -95,24 +99,44 @@ fn order(slice: &SliceId) -> (&str, u64) {
 }
 
 fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) -> Outcome<()> {
-    let mut sink = Sink::open(table, staging, handle)?;
     if parts.iter().any(|part| part.entry.shape.is_some()) {
+        let mut sink = Sink::open(table, staging, handle)?;
         return finish(table, nested::write(table, staging, parts, &mut sink), sink);
     }
     // Where no slice has a record, no part knows its columns.
     let schema = schema(parts)?.or_else(|| table.planned_schema());
+    if table.format.is_text() {
+        return text(table, staging, handle, parts, around(table, schema.as_ref(), parts)?);
+    }
+    let mut sink = Sink::open(table, staging, handle)?;
     let written = match table.format {
         Format::Parquet => parquet(table, staging, parts, &mut sink, schema),
-        Format::Arrow => arrow(table, staging, parts, &mut sink, schema),
-        Format::Csv => {
-            let names = schema.iter().flat_map(|schema| schema.fields()).map(|field| field.name().as_str());
-            let head = if schema.is_some() { csv_header(names) } else { String::new() };
-            text(table, staging, parts, &mut sink, [&head, "", ""])
-        }
-        Format::Json => text(table, staging, parts, &mut sink, ["[\n", ",\n", "\n]\n"]),
-        Format::NdJson | Format::DynamoDbJson => text(table, staging, parts, &mut sink, ["", "", ""]),
+        _ => arrow(table, staging, parts, &mut sink, schema),
     };
     finish(table, written, sink)
+}
+
+/// What stands before, between and behind the parts of a text.
+fn around(table: &Table, schema: Option<&SchemaRef>, parts: &[Placed]) -> Outcome<[Vec<u8>; 3]> {
+    let texts = match table.format {
+        Format::Json => ["[\n", ",\n", "\n]\n"].map(str::to_owned),
+        Format::Csv => {
+            let names =
+                |schema: &SchemaRef| csv_header(schema.fields().iter().map(|field| field.name().as_str()));
+            [schema.map(names).unwrap_or_default(), String::new(), String::new()]
+        }
+        _ => Default::default(),
+    };
+    let is_nothing = texts.iter().all(String::is_empty) && parts.iter().all(|part| part.entry.records == 0);
+    let mut around: [Vec<u8>; 3] = Default::default();
+    for (packed_text, text) in around.iter_mut().zip(texts) {
+        *packed_text = packed(table.compression, text.into_bytes())?;
+    }
+    if is_nothing {
+        // Without any byte it would be no file of its compression.
+        around[2] = packed_always(table.compression, b"")?;
+    }
+    Ok(around)
 }
 
 fn finish(table: &Table, written: Outcome<()>, sink: Sink) -> Outcome<()> {
@@ -144,42 +168,56 @@ fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
 }
 
 pub(super) fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<BufReader<PartBytes>> {
-    Ok(BufReader::with_capacity(BUFFER_BYTES, bytes(staging, table, part)?))
-}
-
-fn bytes(staging: &Staging, table: &Table, part: &Placed) -> Outcome<PartBytes> {
     let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
-    staging.read_part(&key, part.entry.length, part.entry.seq())
+    let bytes = staging.read_part(&key, part.entry.length, part.entry.seq())?;
+    Ok(BufReader::with_capacity(BUFFER_BYTES, bytes))
 }
 
 fn text(
     table: &Table,
     staging: &Staging,
+    handle: &Handle,
     parts: &[Placed],
-    sink: &mut Sink,
-    [head, between, tail]: [&str; 3],
+    around: [Vec<u8>; 3],
 ) -> Outcome<()> {
-    let put = |sink: &mut Sink, text: &str| -> io::Result<()> {
-        sink.write_all(&packed(table.compression, text.as_bytes().to_vec())?)
-    };
-    put(sink, head)?;
-    let mut is_first = true;
-    for part in parts.iter().filter(|part| part.entry.records > 0) {
-        if !std::mem::replace(&mut is_first, false) {
-            put(sink, between)?;
+    let parts: Vec<_> = parts.iter().filter(|part| part.entry.records > 0).collect();
+    if let Some(folder) = staging.folder() {
+        let piece = |part: &&Placed| {
+            let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
+            Piece { path: key.below(folder), length: part.entry.length }
+        };
+        let pieces = parts.iter().map(piece).collect();
+        let joined = Joined { pieces, around, freed_at_once: joined::FREED_AT_ONCE };
+        let joining = folder.join(format!("{PUBLISHING}-{}", safe(&table.path)));
+        if joined.is_finished(&joining, Path::new(&table.path))? {
+            return Ok(());
         }
-        let copied = sink.take_all(bytes(staging, table, part)?)?;
-        if copied != part.entry.length {
+        return Sink::File(BufWriter::new(joined.write(&joining)?), joining).finish(table);
+    }
+    let mut sink = Sink::open(table, staging, handle)?;
+    let written = send(table, staging, &parts, &mut sink, &around);
+    finish(table, written, sink)
+}
+
+/// Sends the parts of a text one behind the other.
+fn send(
+    table: &Table,
+    staging: &Staging,
+    parts: &[&Placed],
+    sink: &mut Sink,
+    [head, between, tail]: &[Vec<u8>; 3],
+) -> Outcome<()> {
+    sink.write_all(head)?;
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            sink.write_all(between)?;
+        }
+        if io::copy(&mut read(staging, table, part)?, sink)? != part.entry.length {
             let what = format!("the part of slice {} is not as long as what was committed of it", part.slice);
             return Err(Fault::found(StoreErrorKind::Mismatch, what));
         }
     }
-    put(sink, tail)?;
-    if is_first && head.is_empty() && tail.is_empty() {
-        // Without any byte it would be no file of its compression.
-        sink.write_all(&packed_always(table.compression, b"")?)?;
-    }
-    Ok(())
+    Ok(sink.write_all(tail)?)
 }
 
 /// Every batch of the parts, one behind the other.
@@ -329,20 +367,9 @@ impl Sink {
                 Ok(Self::Upload(Some(upload), handle.clone()))
             }
             (Place::Folder(_), folder) => {
-                let path = folder.unwrap_or(Path::new(".")).join("publishing");
+                let path = folder.unwrap_or(Path::new(".")).join(PUBLISHING);
                 Ok(Self::File(BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?), path))
             }
-        }
-    }
-
-    /// Appends a part whole; answers with its length. From file to file the bytes stay within the system.
-    fn take_all(&mut self, bytes: PartBytes) -> io::Result<u64> {
-        match (bytes, self) {
-            (PartBytes::File(mut part), Self::File(file, _)) => {
-                file.flush()?;
-                io::copy(&mut part, file.get_mut())
-            }
-            (bytes, sink) => io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, bytes), sink),
         }
     }
 

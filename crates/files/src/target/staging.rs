@@ -36,7 +36,7 @@ pub(crate) enum Staging {
 }
 
 /// A name that is safe as a part of a path, and different for different names.
-fn safe(name: &str) -> String {
+pub(super) fn safe(name: &str) -> String {
     let mut safe = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
@@ -287,6 +287,11 @@ pub(crate) struct PartKey<'a> {
 }
 
 impl PartKey<'_> {
+    /// Where it lies below a folder of this machine.
+    pub(crate) fn below(&self, folder: &Path) -> PathBuf {
+        folder.join(self.name())
+    }
+
     fn name(&self) -> String {
         let (path, slice, flow) = (safe(self.path), safe(self.slice.as_str()), safe(self.flow.as_str()));
         format!("{PARTS}/{path}/{slice}+{flow}")

@@ -16,6 +16,7 @@
 //! Parquet and Arrow IPC hold the columns as they are.
 
 mod cells;
+mod moments;
 mod record;
 
 pub(crate) use cells::{Cells, Writing, quoted};

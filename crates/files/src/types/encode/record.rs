@@ -21,6 +21,8 @@ pub(crate) struct Encoder {
     writing: Writing,
     nulls: Nulls,
     columns: Vec<(String, Cells)>,
+    /// Each column's name as a string of JSON and the colon behind it.
+    heads: Vec<String>,
     /// The columns that count in a fingerprint, by name.
     compared: Vec<usize>,
     /// Those that are a record's key; empty: the whole record is.
@@ -62,6 +64,13 @@ impl Encoder {
         let cells = schema.fields().iter().zip(batch.columns());
         let cells = cells.map(|(field, column)| Ok((field.name().clone(), Cells::new(field, column)?)));
         let columns = cells.collect::<Result<Vec<(String, Cells)>, ArrowError>>()?;
+        let head = |(name, _): &(String, Cells)| {
+            let mut head = String::new();
+            quoted(name, &mut head);
+            head.push(':');
+            head
+        };
+        let heads = columns.iter().map(head).collect();
         let place = |name: &String| columns.iter().position(|(column, _)| column == name);
         let mut places: Vec<usize> = (0..columns.len()).collect();
         places.retain(|place| !compared.ignore.contains(&columns[*place].0));
@@ -82,6 +91,7 @@ impl Encoder {
             apart: None,
             rows: batch.num_rows(),
             columns,
+            heads,
             fingerprint_key: fingerprint_key.clone(),
             scratch: Scratch::default(),
         })
@@ -226,12 +236,14 @@ impl Encoder {
                 scratch.places.push(None);
                 continue;
             }
-            self.begin_column(name, is_first, into);
+            self.begin_column(place, is_first, into);
             is_first = false;
             let written = if self.writing == Writing::Csv {
                 csv_field(cells, row, into, &mut scratch.values)
-            } else {
+            } else if is_null {
                 cells.append(row, self.writing, into, &mut scratch.values)
+            } else {
+                cells.append_value(row, self.writing, into, &mut scratch.values)
             };
             written.map_err(|reason| format!("`{name}` {reason}"))?;
             let counts = !is_null && !scratch.values.is_null_since(from);
@@ -251,12 +263,11 @@ impl Encoder {
         Ok(self.fingerprint_key.fingerprint(key, record))
     }
 
-    fn begin_column(&self, name: &str, is_first: bool, into: &mut String) {
+    fn begin_column(&self, place: usize, is_first: bool, into: &mut String) {
         match self.writing {
             Writing::Json | Writing::DynamoDb => {
                 into.push_str(if is_first { "" } else { "," });
-                quoted(name, into);
-                into.push(':');
+                into.push_str(&self.heads[place]);
             }
             Writing::Csv => into.push_str(if is_first { "" } else { "," }),
             Writing::Typed => {}

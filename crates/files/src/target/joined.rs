@@ -1,0 +1,169 @@
+//! Parts of text on a disk, put together into one file without room for both.
+//!
+//! Bytes are appended part by part. Whenever enough of them are on the disk for good, the parts that they came from
+//! are removed: a large dump needs little more room than its file. How far an attempt that was cut off has come is told
+//! by the parts that are gone, and what they were long is known; so the next attempt cuts the file there and goes on.
+
+use super::staging::sync_folder;
+use crate::error::{Fault, Outcome};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use whimbrel_store::StoreErrorKind;
+
+/// So many bytes are on the disk for good before the parts that they came from are removed.
+pub(super) const FREED_AT_ONCE: u64 = 256 << 20;
+
+/// A part and its length, of which nothing counts that lies behind it.
+pub(super) struct Piece {
+    pub(super) path: PathBuf,
+    pub(super) length: u64,
+}
+
+/// What becomes one file.
+pub(super) struct Joined {
+    /// In their order; none is empty.
+    pub(super) pieces: Vec<Piece>,
+    /// What stands before the first, between two, and behind the last.
+    pub(super) around: [Vec<u8>; 3],
+    /// After so many bytes the disk is given room back.
+    pub(super) freed_at_once: u64,
+}
+
+impl Joined {
+    /// How long the file is before piece `number`, with what stands between; with the last one the whole file.
+    fn length_before(&self, number: usize) -> u64 {
+        let [head, between, _] = self.around.each_ref().map(|text| text.len() as u64);
+        let pieces: u64 = self.pieces.iter().take(number).map(|piece| piece.length).sum();
+        // What stands between is written with the piece behind it.
+        head + pieces + between * (number as u64).saturating_sub(1)
+    }
+
+    /// How many pieces an earlier attempt has put in for good: it has removed the last of them.
+    fn put_in(&self) -> io::Result<usize> {
+        for (number, piece) in self.pieces.iter().enumerate().rev() {
+            if !piece.path.try_exists()? {
+                return Ok(number + 1);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Whether an earlier attempt came to its end: the file has its name, and only its parts are not all removed.
+    pub(super) fn is_finished(&self, joining: &Path, named: &Path) -> io::Result<bool> {
+        if self.put_in()? == 0 || joining.try_exists()? {
+            return Ok(false);
+        }
+        let whole = self.length_before(self.pieces.len()) + self.around[2].len() as u64;
+        Ok(fs::metadata(named).is_ok_and(|found| found.len() == whole))
+    }
+
+    /// Puts the file together at `joining`, or goes on with it; answers with it, not yet durable. Blocks.
+    ///
+    /// # Errors
+    /// A part is shorter than it should be, or the disk fails; what is put in so far stays.
+    pub(super) fn write(&self, joining: &Path) -> Outcome<File> {
+        let begun = self.put_in()?;
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
+        let at = if begun == 0 { 0 } else { self.length_before(begun) };
+        if file.metadata()?.len() < at {
+            return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
+        }
+        file.set_len(at)?;
+        file.seek(SeekFrom::End(0))?;
+        let [head, between, tail] = &self.around;
+        if begun == 0 {
+            sync_folder(joining.parent().unwrap_or(Path::new(".")))?;
+            file.write_all(head)?;
+        }
+        let (mut held, mut held_bytes) = (begun, 0);
+        for (number, piece) in self.pieces.iter().enumerate().skip(begun) {
+            if held_bytes >= self.freed_at_once {
+                file.sync_data()?;
+                self.pieces[held..number].iter().try_for_each(|piece| fs::remove_file(&piece.path))?;
+                (held, held_bytes) = (number, 0);
+            }
+            if number > 0 {
+                file.write_all(between)?;
+            }
+            let mut part = File::open(&piece.path)?.take(piece.length);
+            // From file to file the bytes stay within the system.
+            if io::copy(&mut part, &mut file)? != piece.length {
+                let name = piece.path.file_name().unwrap_or_default().to_string_lossy();
+                let what = format!("the part {name} is not as long as what was committed of it");
+                return Err(Fault::found(StoreErrorKind::Mismatch, what));
+            }
+            held_bytes += piece.length;
+        }
+        file.write_all(tail)?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(folder: &Path, freed_at_once: u64) -> Joined {
+        let piece = |number: usize| {
+            let path = folder.join(format!("part{number}"));
+            let text = format!("piece {number}").repeat(number + 1);
+            // What lies behind a part's length belongs to no checkpoint.
+            fs::write(&path, format!("{text}torn")).unwrap();
+            Piece { path, length: text.len() as u64 }
+        };
+        let around = ["[\n", ",\n", "\n]\n"].map(|text| text.as_bytes().to_vec());
+        Joined { pieces: (0..9).map(piece).collect(), around, freed_at_once }
+    }
+
+    fn expected() -> String {
+        let pieces: Vec<_> = (0..9).map(|number| format!("piece {number}").repeat(number + 1)).collect();
+        format!("[\n{}\n]\n", pieces.join(",\n"))
+    }
+
+    #[test]
+    fn parts_are_removed_as_they_are_put_in_and_the_next_attempt_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let joined = joined(folder.path(), 1);
+        let (joining, hidden) = (folder.path().join("joining"), folder.path().join("hidden"));
+        let torn = &joined.pieces[5];
+        fs::copy(&torn.path, &hidden).unwrap();
+        fs::write(&torn.path, "short").unwrap();
+        assert!(matches!(joined.write(&joining), Err(Fault::Found(StoreErrorKind::Mismatch, _))));
+        let left = |joined: &Joined| joined.pieces.iter().filter(|piece| piece.path.exists()).count();
+        assert_eq!(left(&joined), 4, "five are in the file");
+        fs::rename(&hidden, &torn.path).unwrap();
+        joined.write(&joining).unwrap();
+        assert_eq!(fs::read_to_string(&joining).unwrap(), expected());
+        assert_eq!(left(&joined), 1, "the last one goes with the folder");
+        // Cut off before the end was noted, and what was written last is torn.
+        fs::write(&joining, expected().replace("]\n", "")).unwrap();
+        joined.write(&joining).unwrap();
+        assert_eq!(fs::read_to_string(&joining).unwrap(), expected());
+    }
+
+    #[test]
+    fn a_file_that_has_its_name_is_not_put_together_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let joined = joined(folder.path(), 1);
+        let (joining, named) = (folder.path().join("joining"), folder.path().join("named"));
+        assert!(!joined.is_finished(&joining, &named).unwrap());
+        joined.write(&joining).unwrap();
+        assert!(!joined.is_finished(&joining, &named).unwrap());
+        fs::rename(&joining, &named).unwrap();
+        assert!(joined.is_finished(&joining, &named).unwrap());
+        fs::write(&named, "another's").unwrap();
+        assert!(!joined.is_finished(&joining, &named).unwrap());
+        assert!(matches!(joined.write(&joining), Err(Fault::Found(StoreErrorKind::Mismatch, _))));
+    }
+
+    #[test]
+    fn a_small_file_keeps_its_parts_until_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let joined = joined(folder.path(), FREED_AT_ONCE);
+        let joining = folder.path().join("joining");
+        joined.write(&joining).unwrap();
+        assert_eq!(fs::read_to_string(&joining).unwrap(), expected());
+        assert!(joined.pieces.iter().all(|piece| piece.path.exists()));
+    }
+}
