@@ -19,6 +19,10 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 /// The database's name in a persistent directory.
 pub(crate) const DATABASE: &str = "chroma.sqlite3";
+/// How a database is opened that is only read. A connection is used by one thread at a time: SQLite need not lock it
+/// for each column of each row.
+pub(crate) const READ_ONLY: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// A store's directory.
 pub(crate) struct Client {
@@ -118,7 +122,7 @@ impl Epoch {
 
     /// A connection that reads the copy.
     pub(crate) fn connection(&self) -> Outcome<Connection> {
-        Ok(Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+        Ok(Connection::open_with_flags(self.database(), READ_ONLY)?)
     }
 
     /// The folder of a segment's index, and the file states that go with the copy.

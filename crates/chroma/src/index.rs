@@ -208,14 +208,14 @@ impl Index {
 
     /// The embedding of an element as a client would get it: as it was given, but for a metric that normalises. There
     /// it is multiplied by the norm that it had, one rounding away from what was given.
-    pub(crate) fn embedding(&self, slot: u32, floats: &mut Vec<f32>) -> Outcome<()> {
+    ///
+    /// `bytes` is room for what is read, which goes from one call to the next.
+    pub(crate) fn embedding(&self, slot: u32, bytes: &mut Vec<u8>, floats: &mut Vec<f32>) -> Outcome<()> {
         let slot = u64::from(slot);
-        let mut bytes = vec![0; self.layout.dimension * 4];
-        self.data.read(slot * self.layout.element_bytes + self.layout.data_offset, &mut bytes)?;
+        bytes.resize(self.layout.dimension * 4, 0);
+        self.data.read(slot * self.layout.element_bytes + self.layout.data_offset, bytes)?;
         floats.clear();
-        floats.extend(
-            bytes.chunks_exact(4).filter_map(|b| b.first_chunk::<4>()).map(|b| f32::from_le_bytes(*b)),
-        );
+        floats.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         if let Some(lengths) = &self.lengths {
             let mut length = [0; 4];
             lengths.read(slot * 4, &mut length)?;

@@ -9,12 +9,13 @@ mod places;
 mod replay;
 
 use crate::catalog::{Collection, Metric, has_table, sequence};
-use crate::client::Epoch;
+use crate::client::{Epoch, READ_ONLY};
 use crate::config::Lost;
 use crate::error::{Fault, Outcome};
 use crate::index::Index;
+use places::Files;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_store::StoreErrorKind;
@@ -93,11 +94,21 @@ impl Prepared {
         connection.execute("ATTACH ?1 AS chroma", [text_of(&epoch.database())?])?;
         connection.execute_batch(TABLES)?;
         let transaction = connection.transaction()?;
-        places::load_records(&transaction, &collection)?;
+        // The files of the index are gone through meanwhile, on a thread of their own.
+        let (loaded, files) = std::thread::scope(|scope| {
+            let files = scope.spawn(|| Files::read(epoch, &collection));
+            let loaded = places::load_records(&transaction, &collection)
+                .and_then(|()| replay::load_log(&transaction, &collection));
+            (loaded, files.join())
+        });
+        loaded?;
+        let files = files.map_err(|_| {
+            Fault::found(StoreErrorKind::Internal, "the thread that reads an index ended badly")
+        })??;
         let metadata = reached(&copy, collection.metadata_segment.as_deref())?.unwrap_or(-1);
-        replay::load_log(&transaction, &collection)?;
         let mut tally = Tally::default();
-        let (index, index_seq) = places::load_index(&transaction, epoch, &copy, &collection, &mut tally)?;
+        let (index, index_seq) =
+            places::load_index(&transaction, files, reached_by_index(&copy, &collection)?, &mut tally)?;
         let reached = Reached { metadata, index: index_seq };
         replay::metadata(&transaction, reached.metadata)?;
         replay::embeddings(&transaction, reached.index, tally.damage.is_some())?;
@@ -193,7 +204,7 @@ impl Prepared {
         if let Some(connection) = idle {
             return Ok(connection);
         }
-        let connection = Connection::open_with_flags(&self.database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = Connection::open_with_flags(&self.database, READ_ONLY)?;
         connection.execute("ATTACH ?1 AS chroma", [text_of(&self.epoch.database())?])?;
         Ok(connection)
     }
@@ -259,6 +270,11 @@ fn listed(ids: &[String], all: u64) -> String {
     let more = all.saturating_sub(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     format!("{}{more}", ids.join(", "))
+}
+
+/// How far in the log the database says that the index has come.
+fn reached_by_index(copy: &Connection, collection: &Collection) -> Outcome<Option<i64>> {
+    reached(copy, collection.vector_segment.as_deref())
 }
 
 /// How far in the log a segment has come.

@@ -25,6 +25,9 @@ use whimbrel_store::{
 
 /// Into how many parts the rest of a slice is cut.
 const SPLIT_INTO: usize = 4;
+/// The most bytes of a batch, whatever is asked for. A batch of embeddings is copied whole several times on its way,
+/// and lies in memory several times over in each slice: beyond this it costs memory and is no faster.
+const MOST_BATCH_BYTES: usize = 1 << 20;
 
 /// A collection.
 pub(crate) struct ChromaSource {
@@ -144,7 +147,7 @@ impl Source for ChromaSource {
             part,
             lost: self.client.config.lost,
             batch_records: self.request.batch_records.max(1),
-            batch_bytes: self.request.batch_bytes.max(1),
+            batch_bytes: self.request.batch_bytes.clamp(1, MOST_BATCH_BYTES),
         };
         let (to, from) = mpsc::channel(1);
         let delivery = Delivery { from, client: Arc::clone(&self.client), doing: self.doing() };

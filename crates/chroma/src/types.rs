@@ -242,7 +242,9 @@ impl Builder {
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::Entry(_, values) => values.finish(),
             Self::Embedding { floats, lengths, valid } => {
-                let floats: ArrayRef = Arc::new(Float32Array::from(std::mem::take(floats)));
+                // The next batch is about as large; to grow to that step by step would copy it several times.
+                let room = Vec::with_capacity(floats.len() + floats.len() / 16);
+                let floats: ArrayRef = Arc::new(Float32Array::from(std::mem::replace(floats, room)));
                 let offsets = OffsetBuffer::from_lengths(std::mem::take(lengths));
                 let valid = NullBuffer::from(std::mem::take(valid));
                 Arc::new(ListArray::try_new(element(), offsets, floats, Some(valid))?)

@@ -26,6 +26,7 @@ mod faults;
 mod gate;
 mod indexes;
 mod kills;
+mod late_keys;
 mod modes;
 mod oddities;
 mod permissions;

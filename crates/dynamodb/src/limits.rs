@@ -5,6 +5,7 @@
 
 use crate::definition::{KeyRole, ScalarKind};
 use aws_sdk_dynamodb::types::AttributeValue;
+use std::borrow::Cow;
 use whimbrel_model::decimal::Decimal;
 
 /// The largest item, names and values together.
@@ -31,8 +32,16 @@ const SMALLEST_POWER: i64 = -130;
 /// # Errors
 /// What is no finite number, has too many digits, or is too large or too near to zero.
 pub(crate) fn number(text: &str) -> Result<String, String> {
+    normal(text).map(Cow::into_owned)
+}
+
+/// The same, without a copy where the text is in normal form already.
+///
+/// # Errors
+/// As [`number`].
+pub(crate) fn normal(text: &str) -> Result<Cow<'_, str>, String> {
     if plain_digits(text).is_some() {
-        return Ok(text.to_owned());
+        return Ok(Cow::Borrowed(text));
     }
     let Some(decimal) = Decimal::parse(text) else {
         return Err(format!("{} is no finite number, which DynamoDB's N must be", shown(text)));
@@ -48,7 +57,7 @@ pub(crate) fn number(text: &str) -> Result<String, String> {
         Some(power) if power < SMALLEST_POWER => {
             Err(format!("{} is too near to zero, DynamoDB's N ends at 1E-130", shown(text)))
         }
-        _ => Ok(decimal.to_string()),
+        _ => Ok(Cow::Owned(decimal.to_string())),
     }
 }
 
@@ -89,7 +98,7 @@ pub(crate) fn size(value: &AttributeValue) -> u64 {
 
 /// One byte, one for each two significant digits on either side of the point, one for a minus sign. The
 /// guide says "approximately"; this is what the service was measured to count.
-fn number_size(text: &str) -> u64 {
+pub(crate) fn number_size(text: &str) -> u64 {
     if let Some(digits) = plain_digits(text) {
         let significant = digits.trim_end_matches('0').len();
         let sign = usize::from(digits.len() < text.len());
@@ -123,6 +132,19 @@ pub(crate) fn key_value(value: &AttributeValue, kind: ScalarKind, role: KeyRole)
         AttributeValue::N(_) => (ScalarKind::N, 1),
         _ => return Err(format!("is a key and must be {kind}")),
     };
+    key_of(found, length, kind, role)
+}
+
+/// Whether a value of this type and length can be a key of a table or index.
+///
+/// # Errors
+/// As [`key_value`].
+pub(crate) fn key_of(
+    found: ScalarKind,
+    length: usize,
+    kind: ScalarKind,
+    role: KeyRole,
+) -> Result<(), String> {
     if found != kind {
         return Err(format!("is a key of type {kind}, not {found}"));
     }

@@ -8,7 +8,7 @@ use crate::limits::{BATCH_ITEMS, UNITS_PER_PARTITION};
 use crate::pacing::{MOST_REQUESTS, Pacer};
 use crate::source::Segment;
 use crate::types::ignore::Ignore;
-use crate::types::row::{Encoder, KeyAttribute, Layout, Prepared, refused, write_units};
+use crate::types::row::{Encoder, KeyAttribute, Layout, Measured, refused, write_units};
 use crate::types::{Conversion, Form, conversion, item};
 use crate::{count, limits, owner, writer};
 use arrow::array::RecordBatch;
@@ -440,8 +440,8 @@ impl Target for DynamoTarget {
         context: &RunContext,
     ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
         let prints = |layout: Arc<Layout>| {
-            let prepared = self.encoder(records, &layout, context)?.encode(records).into_iter();
-            Ok(prepared.map(|prepared| prepared.map(|prepared| prepared.fingerprint)).collect())
+            let measured = self.encoder(records, &layout, context)?.measure(records).into_iter();
+            Ok(measured.map(|measured| measured.map(|measured| measured.fingerprint)).collect())
         };
         self.known_layout().and_then(prints).unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
     }
@@ -451,12 +451,12 @@ impl Target for DynamoTarget {
         records: &RecordBatch,
         context: &RunContext,
     ) -> Vec<std::result::Result<(Fingerprint, Capacity), Refusal>> {
-        let measured = |prepared: Prepared| {
-            (prepared.fingerprint, write_units(prepared.table_units + prepared.index_units))
+        let units = |measured: Measured| {
+            (measured.fingerprint, write_units(measured.table_units + measured.index_units))
         };
         let all = |layout: Arc<Layout>| {
-            let prepared = self.encoder(records, &layout, context)?.encode(records).into_iter();
-            Ok(prepared.map(|prepared| prepared.map(measured)).collect())
+            let measured = self.encoder(records, &layout, context)?.measure(records).into_iter();
+            Ok(measured.map(|measured| measured.map(units)).collect())
         };
         self.known_layout().and_then(all).unwrap_or_else(|refusal| vec![Err(refusal); records.num_rows()])
     }

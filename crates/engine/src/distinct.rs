@@ -4,10 +4,31 @@
 //! source's key can be read back out of the target's key. That is decided on the expressions alone, and
 //! carefully: what is not recognised proves nothing.
 
+use crate::error::Result;
+use crate::migration::{Migration, ScanFlow};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::logical_expr::{Expr, Operator};
 use std::collections::BTreeSet;
 use whimbrel_model::Logical;
+use whimbrel_store::Mode;
+
+/// Tells the targets of which it is certain that no two records of the run share a key there. Where a key is made of
+/// text or of fractions that is left to the targets' own keys: what is distinct to a source may be one to a target.
+pub(crate) async fn tell(migration: &Migration) -> Result<()> {
+    for (scan, flow) in migration.flows() {
+        let place = |flow: &ScanFlow| (flow.store.clone(), flow.plan.target.resource());
+        let own = place(flow);
+        let writers = migration.flows().filter(|(_, other)| place(other) == own).count();
+        let plan = &flow.plan;
+        if writers == 1 && plan.mode == Mode::Insert && plan.has_exact_key() {
+            let is_certain = scan.spilled.is_none() && scan.source.delivers_keys_once().await?;
+            if is_certain {
+                plan.target.expect_distinct_keys();
+            }
+        }
+    }
+    Ok(())
+}
 
 /// A piece of a key's text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -229,6 +229,19 @@ impl FlowPlan {
         Ok(())
     }
 
+    /// Whether the target's key tells the source's records apart, and is of integers and UUIDs as the source has them.
+    #[must_use]
+    pub fn has_exact_key(&self) -> bool {
+        let is_exact = |name: &String| {
+            let field = self.output().field_with_name(name);
+            field.is_ok_and(|field| {
+                field.data_type().is_integer() || Logical::of(field) == Some(Logical::Uuid)
+            })
+        };
+        let is_told_apart = matches!(&self.duplicates, Duplicates::Impossible(key) if !key.is_empty());
+        is_told_apart && !self.into_key.is_empty() && self.into_key.iter().all(is_exact)
+    }
+
     /// A column of `order` that is compared as text although the target holds something else, and what that is.
     #[must_use]
     pub fn ordered_as_text(

@@ -3,6 +3,7 @@
 use crate::activity::Reading;
 use crate::changed::{self, Comparisons, Deletions};
 use crate::costs::{self, Cost};
+use crate::distinct;
 use crate::duplicates;
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, NewRun, ResourceNote, RunKind, RunRecord, TargetRecord};
@@ -194,6 +195,7 @@ impl<'a> Run<'a> {
     }
 
     async fn work(&mut self) -> Result<()> {
+        distinct::tell(&self.migration).await?;
         if !self.record.planned {
             let making =
                 if self.settings.create { "making missing tables" } else { "looking at the targets" };

@@ -9,6 +9,7 @@ mod joined;
 mod ledger;
 mod nested;
 mod publish;
+mod row_groups;
 mod session;
 mod staging;
 mod writer;
@@ -242,12 +243,11 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let (rows, mut text) = (encoder.rows(), String::new());
-        let one = |row| {
+        let mut text = String::new();
+        encoder.all(|encoder, row| {
             text.clear();
-            encoder.append(row, &mut text)
-        };
-        (0..rows).map(one).collect()
+            encoder.append_later(row, &mut text)
+        })
     }
 
     fn compares_without_key(&self) -> bool {

@@ -68,12 +68,12 @@ impl Canonical {
 
     /// Appends a value that another buffer holds in this range.
     pub fn append_part(&mut self, other: &Self, range: std::ops::Range<usize>) {
-        self.buffer.extend(other.buffer.get(range).unwrap_or_default());
+        self.buffer.extend_from_slice(other.buffer.get(range).unwrap_or_default());
     }
 
     /// Appends what another buffer holds: a value that was made aside.
     pub fn append(&mut self, other: &Self) {
-        self.buffer.extend(&other.buffer);
+        self.buffer.extend_from_slice(&other.buffer);
     }
 
     /// NULL.
@@ -89,13 +89,19 @@ impl Canonical {
     /// A number by its value; what is no finite decimal (`NaN`, `Infinity`) by its text.
     pub fn number(&mut self, text: &str) {
         self.buffer.push(tag::NUMBER);
-        if Decimal::is_plain(text) {
-            return self.content(text.as_bytes());
+        if let Some(plain) = Decimal::plain(text) {
+            return self.content(plain.as_bytes());
         }
         match Decimal::parse(text) {
             Some(decimal) => self.content(decimal.to_string().as_bytes()),
             None => self.content(text.as_bytes()),
         }
+    }
+
+    /// A whole number, as [`Canonical::number`] has its digits.
+    pub fn integer(&mut self, value: i64) {
+        self.buffer.push(tag::NUMBER);
+        self.content(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Text.
@@ -113,27 +119,27 @@ impl Canonical {
     /// An instant: microseconds since 1970-01-01 UTC and the nanoseconds below them.
     pub fn instant(&mut self, epoch_us: i64, nanoseconds: u16) {
         self.buffer.push(tag::INSTANT);
-        self.buffer.extend(epoch_us.to_be_bytes());
-        self.buffer.extend(nanoseconds.to_be_bytes());
+        self.buffer.extend_from_slice(&epoch_us.to_be_bytes());
+        self.buffer.extend_from_slice(&nanoseconds.to_be_bytes());
     }
 
     /// A date and time without a zone, counted as if it were UTC.
     pub fn local(&mut self, epoch_us: i64, nanoseconds: u16) {
         self.buffer.push(tag::LOCAL);
-        self.buffer.extend(epoch_us.to_be_bytes());
-        self.buffer.extend(nanoseconds.to_be_bytes());
+        self.buffer.extend_from_slice(&epoch_us.to_be_bytes());
+        self.buffer.extend_from_slice(&nanoseconds.to_be_bytes());
     }
 
     /// A date, in days since 1970-01-01.
     pub fn date(&mut self, epoch_days: i32) {
         self.buffer.push(tag::DATE);
-        self.buffer.extend(epoch_days.to_be_bytes());
+        self.buffer.extend_from_slice(&epoch_days.to_be_bytes());
     }
 
     /// A time of day, in microseconds since midnight.
     pub fn time(&mut self, micros: i64) {
         self.buffer.push(tag::TIME);
-        self.buffer.extend(micros.to_be_bytes());
+        self.buffer.extend_from_slice(&micros.to_be_bytes());
     }
 
     /// The head of a list; `len` values follow.
@@ -174,8 +180,13 @@ impl Canonical {
     pub fn vector(&mut self, values: &[f32]) {
         self.buffer.push(tag::VECTOR);
         self.length(values.len());
-        self.buffer.reserve(values.len() * 4);
-        self.buffer.extend(values.iter().flat_map(|value| value.to_bits().to_be_bytes()));
+        let start = self.buffer.len();
+        self.buffer.resize(start + values.len() * 4, 0);
+        // Into room that is there, so that many are turned round at a time.
+        let (places, _) = self.buffer[start..].as_chunks_mut::<4>();
+        for (place, value) in places.iter_mut().zip(values) {
+            *place = value.to_bits().to_be_bytes();
+        }
     }
 
     /// A JSON value.
@@ -203,12 +214,12 @@ impl Canonical {
 
     fn content(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
-        self.buffer.extend(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
     fn length(&mut self, len: usize) {
         // No value of any store comes near 4 GiB; one that did would be refused long before.
-        self.buffer.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+        self.buffer.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
     }
 }
 
@@ -253,6 +264,16 @@ mod tests {
             for right in &values[..i] {
                 assert_ne!(json(left), json(right), "{left} and {right}");
             }
+        }
+    }
+
+    #[test]
+    fn an_integer_is_the_number_of_its_digits() {
+        for value in [i64::MIN, -100, -10, -1, 0, 1, 7, 10, 99, 100, 123_456_789, i64::MAX] {
+            let (mut integer, mut number) = (Canonical::default(), Canonical::default());
+            integer.integer(value);
+            number.number(&value.to_string());
+            assert_eq!(integer.bytes(), number.bytes(), "{value}");
         }
     }
 

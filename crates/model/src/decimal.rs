@@ -55,6 +55,26 @@ impl Decimal {
         begins && fraction.is_none_or(ends)
     }
 
+    /// The part of a number's text that is its normal form, told without allocating. It may be `None` for some of
+    /// which a part is, and is for what is no number.
+    #[must_use]
+    pub fn plain(text: &str) -> Option<&str> {
+        let kept = match text.split_once('.') {
+            Some((whole, fraction)) => match fraction.trim_end_matches('0').len() {
+                0 => whole,
+                kept => text.get(..whole.len() + 1 + kept)?,
+            },
+            None => text,
+        };
+        if Self::is_plain(kept) {
+            return Some(kept);
+        }
+        let fraction = kept.strip_prefix('-').unwrap_or(kept).strip_prefix("0.")?.as_bytes();
+        let zeros = fraction.iter().take_while(|digit| **digit == b'0').count();
+        let is_plain = zeros <= 8 && zeros < fraction.len() && fraction.iter().all(u8::is_ascii_digit);
+        is_plain.then_some(kept)
+    }
+
     /// A text that stands before, beside or behind the text of another number, byte by byte, as the numbers do.
     #[must_use]
     pub fn sort_key(&self) -> String {
@@ -137,6 +157,62 @@ mod tests {
                 format!("{}.{:02}", number / 100, number.abs() % 100),
             ] {
                 assert!(!Decimal::is_plain(&text) || normal(&text) == text, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_plain_part_of_a_text_is_its_normal_form() {
+        let plain = [
+            ("1.50", "1.5"),
+            ("100.00", "100"),
+            ("7", "7"),
+            ("5.", "5"),
+            ("0.5", "0.5"),
+            ("-0.0500", "-0.05"),
+            ("0.000000001", "0.000000001"),
+            ("-12345678901234567890123456789012345678.90", "-12345678901234567890123456789012345678.9"),
+        ];
+        for (text, part) in plain {
+            assert_eq!((Decimal::plain(text), normal(text).as_str()), (Some(part), part), "{text}");
+        }
+        let not = [
+            "",
+            ".",
+            "-",
+            "0",
+            "-0",
+            "0.0",
+            "-0.00",
+            "0.0000000001",
+            ".5",
+            "00.5",
+            "01.0",
+            "1.2.0",
+            "1..0",
+            "1.0.0",
+            "1.x0",
+            "1e10",
+            "1.0e10",
+            "+1.0",
+            "NaN",
+            "Infinity",
+            " 1.0",
+            "0.5 ",
+            "0.-5",
+        ];
+        assert!(not.iter().all(|text| Decimal::plain(text).is_none()), "{not:?}");
+        for number in -3000_i32..3000 {
+            let hundredths = format!(
+                "{}{}.{:02}",
+                if number < 0 { "-" } else { "" },
+                number.abs() / 100,
+                number.abs() % 100
+            );
+            for text in
+                [format!("{number}"), format!("{hundredths}000"), format!("{hundredths}e-2"), hundredths]
+            {
+                assert!(Decimal::plain(&text).is_none_or(|part| part == normal(&text)), "{text}");
             }
         }
     }

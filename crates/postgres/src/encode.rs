@@ -1,6 +1,8 @@
 //! Arrow records into rows of a binary `COPY`, checked against what the table's types hold, and fingerprinted
 //! in the form that the table will hold.
 
+mod cells;
+mod digits;
 mod elements;
 mod meaning;
 mod moment;
@@ -19,7 +21,8 @@ pub(crate) use wire::{Form, Wire, shown};
 pub(crate) use within::Within;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use cells::Cells;
 use std::ops::Range;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
@@ -98,17 +101,34 @@ pub(crate) struct Encoder {
     members: Vec<FixedMember>,
 }
 
-/// Rows as `COPY` takes them, without their heads.
+/// What stands in front of the rows of a `COPY`: signature, flags, and no extension.
+pub(crate) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What stands behind them.
+pub(crate) const TRAILER: i16 = -1;
+
+/// Rows as `COPY` takes them.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    bytes: BytesMut,
+    /// All rows with their heads, as a whole `COPY`.
+    copy: Bytes,
+    /// Where each row's fields stand in it.
     rows: Vec<Result<(Range<usize>, Fingerprint), Refusal>>,
 }
 
 impl Rows {
     /// A row's fields, each with its length; `Err`: the record is refused.
     pub(crate) fn fields(&self, row: usize) -> Result<&[u8], &Refusal> {
-        self.rows[row].as_ref().map(|(range, _)| &self.bytes[range.clone()])
+        self.rows[row].as_ref().map(|(range, _)| &self.copy[range.clone()])
+    }
+
+    /// A whole `COPY` of these rows, which ascend, where they are all that there are.
+    pub(crate) fn copy_of(&self, rows: &[usize]) -> Option<Bytes> {
+        (rows.len() == self.rows.len()).then(|| self.copy.clone())
+    }
+
+    /// The memory of the rows, to be used again, unless somebody holds them still.
+    pub(crate) fn into_memory(self) -> Option<BytesMut> {
+        self.copy.try_into_mut().ok()
     }
 
     pub(crate) fn fingerprint(&self, row: usize) -> Option<Fingerprint> {
@@ -215,9 +235,10 @@ impl Encoder {
             Err(refusal) => return rows.into_iter().map(|_| Err(refusal.clone())).collect(),
         };
         let (mut out, mut scratch) = (BytesMut::new(), Scratch::default());
+        let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
         let one = |row| {
             out.clear();
-            self.row(&arrays, row, &mut out, &mut scratch).map_err(unfit)?;
+            self.row(&cells, row, &mut out, &mut scratch).map_err(unfit)?;
             Ok(told(&scratch))
         };
         rows.into_iter().map(one).collect()
@@ -225,60 +246,77 @@ impl Encoder {
 
     /// One result a record, in order.
     pub(crate) fn encode(&self, records: &RecordBatch, key: &FingerprintKey) -> Rows {
+        self.encode_into(BytesMut::new(), records, key)
+    }
+
+    /// As [`Encoder::encode`], in memory that was used before.
+    pub(crate) fn encode_into(
+        &self,
+        mut copy: BytesMut,
+        records: &RecordBatch,
+        key: &FingerprintKey,
+    ) -> Rows {
         let count = records.num_rows();
         let arrays = match self.arrays(records) {
             Ok(arrays) => arrays,
-            Err(refusal) => return Rows { bytes: BytesMut::new(), rows: vec![Err(refusal); count] },
+            Err(refusal) => return Rows { copy: Bytes::new(), rows: vec![Err(refusal); count] },
         };
-        let mut rows = Rows {
-            bytes: BytesMut::with_capacity(records.get_array_memory_size().min(64 << 20)),
-            rows: Vec::with_capacity(count),
-        };
+        let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
+        copy.clear();
+        copy.reserve(records.get_array_memory_size().min(64 << 20));
+        copy.put_slice(HEADER);
+        let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX);
+        let mut rows = Vec::with_capacity(count);
         let mut scratch = Scratch::default();
         for row in 0..count {
-            let start = rows.bytes.len();
-            let encoded = self.row(&arrays, row, &mut rows.bytes, &mut scratch);
-            rows.rows.push(match encoded {
+            let head = copy.len();
+            copy.put_i16(fields);
+            let start = copy.len();
+            rows.push(match self.row(&cells, row, &mut copy, &mut scratch) {
                 Ok(()) => {
                     let fingerprint = key.fingerprint(&scratch.key, &scratch.record);
-                    Ok((start..rows.bytes.len(), fingerprint))
+                    Ok((start..copy.len(), fingerprint))
                 }
                 Err(reason) => {
-                    rows.bytes.truncate(start);
+                    copy.truncate(head);
                     Err(unfit(reason))
                 }
             });
         }
-        rows
+        copy.put_i16(TRAILER);
+        Rows { copy: copy.freeze(), rows }
     }
 
     fn row(
         &self,
-        arrays: &[ArrayRef],
+        cells: &[Cells<'_>],
         row: usize,
         out: &mut BytesMut,
         scratch: &mut Scratch,
     ) -> Result<(), String> {
-        let Scratch { key, record, other } = scratch;
+        let Scratch { key, record, other, places } = scratch;
         key.clear();
         record.clear();
+        places.clear();
         record.map(self.columns.iter().filter(|column| !column.is_ignored).count());
-        for (place, (column, array)) in self.columns.iter().zip(arrays).enumerate() {
+        for (place, (column, cells)) in self.columns.iter().zip(cells).enumerate() {
             let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
+            let value = cells.cell(row);
             if !column.is_ignored {
                 record.key(&column.name);
             }
-            let canonical = if column.is_ignored || !column.without.is_empty() {
+            let is_aside = column.is_ignored || !column.without.is_empty();
+            let canonical = if is_aside {
                 other.clear();
                 &mut *other
             } else {
                 &mut *record
             };
-            let before = canonical.bytes().len();
+            let before = canonical.len();
             let at = out.len();
             out.put_i32(-1);
             if column.refuses_blanks
-                && let cell::Cell::Text(text) = cell::cell(array, row)
+                && let cell::Cell::Text(text) = value
                 && text.ends_with(' ')
             {
                 let wide = "ends with spaces, which a character type of fixed length does not keep";
@@ -286,7 +324,7 @@ impl Encoder {
             }
             let is_value = column
                 .wire
-                .put(array, row, column.form, out, canonical)
+                .put(value, column.form, out, canonical)
                 .map_err(|reason| format!("`{}` {reason}", column.name))?;
             if is_value {
                 let length = i32::try_from(out.len() - at - 4)
@@ -295,14 +333,8 @@ impl Encoder {
             } else if column.is_not_null {
                 return Err(format!("`{}` is NULL, and the column is NOT NULL", column.name));
             }
-            if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.column == place)
-                && canonical.bytes()[before..] != fixed.canonical
-            {
-                return Err(format!("`{}` is not {}, the flow's scope", column.name, fixed.shown));
-            }
-            for member in self.members.iter().filter(|member| member.column == place) {
-                member.check(column, &out[at + 4..])?;
-            }
+            self.check_fixed(place, &canonical.bytes()[before..], &out[at + 4..])?;
+            places.push((!is_aside && is_value).then(|| before..record.len()));
             if !column.without.is_empty() && !column.is_ignored {
                 let document = is_value.then(|| column.wire.document(&out[at + 4..])).flatten();
                 match document {
@@ -311,12 +343,42 @@ impl Encoder {
                 }
             }
         }
+        self.key_of(cells, row, out, scratch)
+    }
+
+    /// Refuses a record that does not have in a column what all must have; `canonical` and `field` are what it has.
+    fn check_fixed(&self, place: usize, canonical: &[u8], field: &[u8]) -> Result<(), String> {
+        let name = &self.columns[place].name;
+        if let Some(fixed) = self.fixed.iter().find(|fixed| fixed.column == place)
+            && canonical != fixed.canonical
+        {
+            return Err(format!("`{name}` is not {}, the flow's scope", fixed.shown));
+        }
+        for member in self.members.iter().filter(|member| member.column == place) {
+            member.check(&self.columns[place], field)?;
+        }
+        Ok(())
+    }
+
+    /// The canonical form of the key, of a record whose own is made.
+    fn key_of(
+        &self,
+        cells: &[Cells<'_>],
+        row: usize,
+        out: &mut BytesMut,
+        scratch: &mut Scratch,
+    ) -> Result<(), String> {
+        let Scratch { key, record, places, .. } = scratch;
         key.list(self.key.len());
         for place in &self.key {
+            if let Some(range) = &places[*place] {
+                key.append_part(record, range.clone());
+                continue;
+            }
             let column = &self.columns[*place];
             let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
             let at = out.len();
-            let put = column.wire.put(&arrays[*place], row, column.form, out, key);
+            let put = column.wire.put(cells[*place].cell(row), column.form, out, key);
             out.truncate(at);
             if !put? {
                 return Err(format!("`{}` is a key and must not be NULL", column.name));
@@ -335,4 +397,6 @@ struct Scratch {
     key: Canonical,
     record: Canonical,
     other: Canonical,
+    /// Where the columns' values stand in `record`, as far as they stand there as they are.
+    places: Vec<Option<Range<usize>>>,
 }

@@ -5,8 +5,8 @@ use crate::copy::Row;
 use crate::types::{ColumnType, Precision, Scalar};
 use crate::value::{self, Value, ValueError};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Array,
-    Int32Builder, Int64Array, Int64Builder, ListArray, RecordBatch, StringBuilder,
+    ArrayBuilder as _, ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder,
+    Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray, RecordBatch, StringBuilder,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Date32Type, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType};
@@ -254,6 +254,9 @@ fn append_list(
 struct ScalarBuilder {
     scalar: Scalar,
     values: Values,
+    /// How many values the last batch had, and of how many bytes, until the next one begins. It then gets room for
+    /// as much, so that it need not grow from nothing, and what has no next batch takes no memory for it.
+    last: Option<(usize, usize)>,
 }
 
 enum Values {
@@ -267,17 +270,18 @@ enum Values {
     Bytes(BinaryBuilder),
 }
 
-impl ScalarBuilder {
-    fn new(scalar: Scalar, rows: usize) -> Self {
-        let values = match scalar {
-            Scalar::Bool => Values::Bool(BooleanBuilder::with_capacity(rows)),
-            Scalar::Int2 => Values::I16(Int16Builder::with_capacity(rows)),
-            Scalar::Int4 | Scalar::Date => Values::I32(Int32Builder::with_capacity(rows)),
+impl Values {
+    /// With room for so many values, and so many bytes of those that differ in length.
+    fn with_room(scalar: Scalar, rows: usize, bytes: usize) -> Self {
+        match scalar {
+            Scalar::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
+            Scalar::Int2 => Self::I16(Int16Builder::with_capacity(rows)),
+            Scalar::Int4 | Scalar::Date => Self::I32(Int32Builder::with_capacity(rows)),
             Scalar::Int8 | Scalar::Oid | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz => {
-                Values::I64(Int64Builder::with_capacity(rows))
+                Self::I64(Int64Builder::with_capacity(rows))
             }
-            Scalar::Float4 => Values::F32(Float32Builder::with_capacity(rows)),
-            Scalar::Float8 => Values::F64(Float64Builder::with_capacity(rows)),
+            Scalar::Float4 => Self::F32(Float32Builder::with_capacity(rows)),
+            Scalar::Float8 => Self::F64(Float64Builder::with_capacity(rows)),
             Scalar::Numeric
             | Scalar::Text
             | Scalar::Char
@@ -287,13 +291,40 @@ impl ScalarBuilder {
             | Scalar::Jsonb
             | Scalar::Bits
             | Scalar::SparseVector
-            | Scalar::VectorText(_) => Values::Text(StringBuilder::with_capacity(rows, rows)),
-            Scalar::Bytea => Values::Bytes(BinaryBuilder::with_capacity(rows, rows)),
-        };
-        Self { scalar, values }
+            | Scalar::VectorText(_) => Self::Text(StringBuilder::with_capacity(rows, bytes)),
+            Scalar::Bytea => Self::Bytes(BinaryBuilder::with_capacity(rows, bytes)),
+        }
+    }
+
+    /// How many values there are, and the bytes of those that differ in length.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Bool(builder) => (builder.len(), 0),
+            Self::I16(builder) => (builder.len(), 0),
+            Self::I32(builder) => (builder.len(), 0),
+            Self::I64(builder) => (builder.len(), 0),
+            Self::F32(builder) => (builder.len(), 0),
+            Self::F64(builder) => (builder.len(), 0),
+            Self::Text(builder) => (builder.len(), builder.values_slice().len()),
+            Self::Bytes(builder) => (builder.len(), builder.values_slice().len()),
+        }
+    }
+}
+
+impl ScalarBuilder {
+    fn new(scalar: Scalar, rows: usize) -> Self {
+        Self { scalar, values: Values::with_room(scalar, rows, rows), last: None }
+    }
+
+    /// Makes room for a batch like the last one.
+    fn begin(&mut self) {
+        if let Some((rows, bytes)) = self.last.take() {
+            self.values = Values::with_room(self.scalar, rows, bytes + bytes / 16);
+        }
     }
 
     fn append_null(&mut self) {
+        self.begin();
         match &mut self.values {
             Values::Bool(builder) => builder.append_null(),
             Values::I16(builder) => builder.append_null(),
@@ -308,6 +339,7 @@ impl ScalarBuilder {
 
     /// `false`: there is no room, or the value is of another kind than `decode` gives for this scalar.
     fn append(&mut self, value: Value<'_>) -> bool {
+        self.begin();
         let fits = |held: usize, more: usize| i32::try_from(held + more).is_ok();
         match (&mut self.values, value) {
             (Values::Bool(builder), Value::Bool(value)) => builder.append_value(value),
@@ -332,6 +364,7 @@ impl ScalarBuilder {
     }
 
     fn finish(&mut self) -> ArrayRef {
+        self.last.get_or_insert_with(|| self.values.size());
         match &mut self.values {
             Values::Bool(builder) => Arc::new(builder.finish()),
             Values::I16(builder) => Arc::new(builder.finish()),

@@ -1,6 +1,6 @@
 //! The reading side: slices by ranges of a key, each read by one `COPY`.
 
-use crate::catalog::{self, Layout};
+use crate::catalog::{self, Equality, Layout};
 use crate::client::{Connections, Lease, Purpose};
 use crate::copy::{CopyDecoder, CopyError};
 use crate::error::from_driver;
@@ -150,6 +150,17 @@ impl Source for PostgresSource {
             parts.push(Part::Nulls);
         }
         Ok(parts.iter().map(Part::to_slice).collect())
+    }
+
+    async fn delivers_keys_once(&self) -> Result<bool> {
+        let lease = self.connections.lease(Purpose::Catalog).await?;
+        let layout = self.known_layout(&lease).await?;
+        lease.finish().await?;
+        // In slices by another key a record that changes meanwhile may be read in two of them.
+        let sliced_by = layout.slice_key.iter().map(|column| &column.name);
+        let is_own_key = layout.is_unique && sliced_by.eq(&layout.key);
+        let is_certain = layout.slice_key.iter().all(|column| column.equality == Equality::Bytes);
+        Ok(is_own_key && is_certain && !layout.key.is_empty())
     }
 
     async fn split(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<Vec<SlicePart>> {

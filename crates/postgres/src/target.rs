@@ -8,6 +8,7 @@ mod differences;
 mod fit;
 mod held;
 mod langchain;
+mod late_key;
 mod load;
 mod look_up;
 mod owner;
@@ -27,7 +28,7 @@ use crate::config::PostgresConfig;
 use crate::encode::{Encoder, Wire, Within, unfit};
 use crate::error::from_driver;
 use crate::ledger::{LedgerTables, PostgresLedger};
-use crate::writer::{Keeping, PostgresWriter, WriterParts};
+use crate::writer::{Keeping, PostgresWriter, Spare, WriterParts};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -93,6 +94,10 @@ pub(crate) struct PostgresTarget {
     look_up: Mutex<Option<Arc<LookUp>>>,
     /// Whether writers keep what they write over.
     keeps: AtomicBool,
+    /// Whether no two records that this run writes here share a key.
+    is_distinct: AtomicBool,
+    /// Memory for the rows of batches.
+    spare: Arc<Spare>,
 }
 
 /// What the plan has found out.
@@ -122,6 +127,8 @@ impl PostgresTarget {
             seen: tokio::sync::OnceCell::new(),
             look_up: Mutex::default(),
             keeps: AtomicBool::new(false),
+            is_distinct: AtomicBool::new(false),
+            spare: Arc::default(),
         }
     }
 
@@ -499,6 +506,10 @@ impl Target for PostgresTarget {
         self.planned().is_some_and(is_known_there)
     }
 
+    fn expect_distinct_keys(&self) {
+        self.is_distinct.store(true, Ordering::Relaxed);
+    }
+
     fn compares_without_key(&self) -> bool {
         // Where the server must be asked whether two values are the same, it is asked by key.
         !self.knows_best()
@@ -591,8 +602,11 @@ impl Target for PostgresTarget {
                     false => Creation::Existed { name: self.resource(), differences: Vec::new() },
                 });
             }
-            lease.finish().await?;
             let made = self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&table.oid);
+            if made {
+                self.put_off_key(&lease, &table).await?;
+            }
+            lease.finish().await?;
             if made {
                 return Ok(Creation::Created(name));
             }
@@ -607,11 +621,12 @@ impl Target for PostgresTarget {
         })?;
         let definition = Definition::new(&self.store, &self.request, &self.writing, &schema)?;
         let made = definition.make(&lease, &name).await?;
+        let table = catalog::read(&self.store, &lease, &name).await?;
         if let Some(langchain) = self.langchain() {
-            let table = catalog::read(&self.store, &lease, &name).await?;
             langchain.make(&lease, &table, &schema).await?;
         }
         load::take_off(&self.store, &lease, &made).await?;
+        self.put_off_key(&lease, &table).await?;
         lease.finish().await?;
         self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
         Ok(Creation::Created(name))
@@ -740,7 +755,12 @@ impl Target for PostgresTarget {
     }
 
     async fn writer(&self, slice: &SliceId, created: bool, context: &RunContext) -> Result<Box<dyn Writer>> {
-        let table = self.seen().await?;
+        let mut table = self.seen().await?;
+        if table.is_key_late && !(created && self.may_miss_key()) {
+            // Whoever looks rows up by their key, or cannot be sure of the source, needs it now.
+            late_key::make_now(&self.store, &self.connections, table.oid).await?;
+            table = Arc::new(Table { is_key_late: false, ..(*table).clone() });
+        }
         let ledger = PostgresLedger {
             store: self.store.clone(),
             connections: Arc::clone(&self.connections),
@@ -752,6 +772,7 @@ impl Target for PostgresTarget {
             table,
             created,
             keeps: !created && self.keeps.load(Ordering::Relaxed),
+            spare: Arc::clone(&self.spare),
             context: context.clone(),
             session: self.writing.sessions.join(&Arc::new(ledger), slice, &self.request.flow, context),
         })))

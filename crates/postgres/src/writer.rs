@@ -4,6 +4,7 @@ mod before;
 mod deliver;
 mod merge;
 mod probe;
+mod spare;
 
 use crate::encode::{Encoder, Rows, unfit};
 use crate::ledger::PostgresLedger;
@@ -15,7 +16,9 @@ use async_trait::async_trait;
 pub(crate) use before::{Keeping, digest};
 use deliver::Delivery;
 use merge::{Plan, Statements};
+pub(crate) use spare::Spare;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_model::{Checkpoint, StoreName};
 use whimbrel_store::ledger::SliceSession;
@@ -34,6 +37,7 @@ pub(crate) struct WriterParts {
     pub keeps: bool,
     pub context: RunContext,
     pub session: Arc<SliceSession<PostgresLedger>>,
+    pub spare: Arc<Spare>,
 }
 
 /// How records of one schema get into the table.
@@ -73,11 +77,13 @@ impl PostgresWriter {
         let guard_names: Vec<_> =
             guard_encoder.iter().flat_map(Encoder::columns).map(|column| column.name.clone()).collect();
         let scope: Vec<_> = request.scope.keys().cloned().collect();
+        // A key that is not made yet keeps nothing apart; it was put off since nothing need be kept apart.
+        let merged_by = if table.is_key_late { &[] } else { key.as_slice() };
         let plan = Plan {
             table,
             encoder: &encoder,
             mode: request.mode,
-            key: &key,
+            key: merged_by,
             scope: &scope,
             guards: &guard_names,
         };
@@ -106,12 +112,40 @@ struct Sorted {
     repeated: Vec<(usize, usize)>,
 }
 
+/// Keys are hashes already.
+#[derive(Default)]
+struct Low(u64);
+
+impl Hasher for Low {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        #[expect(clippy::cast_possible_truncation, reason = "half of a hash")]
+        let half = key as u64;
+        self.0 = half;
+    }
+}
+
+/// `has_key`: whether two rows of one key must be told apart here.
 fn sort(rows: &Rows, count: usize, has_key: bool) -> Sorted {
-    let mut seen = HashMap::with_capacity(count);
+    if !has_key {
+        let first = (0..count).filter(|row| rows.fields(*row).is_ok()).collect();
+        return Sorted { first, repeated: Vec::new() };
+    }
+    let mut seen: HashMap<u128, usize, BuildHasherDefault<Low>> =
+        HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
     let mut sorted = Sorted::default();
     for row in 0..count {
         let Some(fingerprint) = rows.fingerprint(row) else { continue };
-        let earlier = if has_key { *seen.entry(fingerprint.key).or_insert(row) } else { row };
+        let earlier = *seen.entry(fingerprint.key).or_insert(row);
         if earlier == row { sorted.first.push(row) } else { sorted.repeated.push((row, earlier)) }
     }
     sorted
@@ -124,10 +158,15 @@ impl Writer for PostgresWriter {
     }
 
     async fn write(&self, batch: WriteBatch) -> Result<WriteOutcome> {
-        let WriterParts { store, request, context, session, .. } = &self.parts;
+        let WriterParts { store, request, context, session, spare, .. } = &self.parts;
         let count = batch.records.num_rows();
+        if batch.contested && self.parts.table.is_key_late {
+            let context = "a batch that may be there already, and a table without the key to look for it";
+            return Err(StoreError::new(StoreErrorKind::Internal, store, context));
+        }
         let route = self.route(&batch.records, batch.guards.as_ref())?;
-        let mut rows = route.encoder.encode(&batch.records, &context.fingerprint_key);
+        let mut rows =
+            route.encoder.encode_into(spare.take(), &batch.records, &context.fingerprint_key);
         let guards = route.guards.as_ref().zip(batch.guards.as_ref());
         let guards = guards.map(|(encoder, guards)| encoder.encode(guards, &context.fingerprint_key));
         if let Some(guards) = &guards {
@@ -140,7 +179,8 @@ impl Writer for PostgresWriter {
         let mut outcomes: Vec<Option<Outcome>> = (0..count)
             .map(|row| rows.fields(row).err().map(|refusal| Outcome::Rejected(refusal.clone())))
             .collect();
-        let sorted = sort(&rows, count, route.encoder.has_key());
+        // A key that is not made yet is that of records without a second of their key.
+        let sorted = sort(&rows, count, route.encoder.has_key() && !self.parts.table.is_key_late);
         let mut state = session.state().await;
         let open = session.begin(&mut state).await?;
         let mut delivery = Delivery {
@@ -170,6 +210,9 @@ impl Writer for PostgresWriter {
         let written = |row: &usize| matches!(outcomes[*row], Some(Outcome::Created(_) | Outcome::Updated(_)));
         let sizes = (0..count).filter(written).map(|row| rows.fields(row).map_or(0, <[u8]>::len));
         let bytes = u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX);
+        if let Some(memory) = rows.into_memory() {
+            spare.give(memory);
+        }
         let outcomes: Option<Vec<Outcome>> = outcomes.into_iter().collect();
         let outcomes = outcomes.ok_or_else(|| {
             StoreError::new(StoreErrorKind::Internal, store, "a record was written without an outcome")

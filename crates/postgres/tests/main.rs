@@ -6,6 +6,7 @@ mod conformance;
 mod epochs;
 mod failures;
 mod held;
+mod late_keys;
 mod server;
 mod slices;
 mod tables;

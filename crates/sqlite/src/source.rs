@@ -144,6 +144,11 @@ impl Source for SqliteSource {
         self.cut(&layout, Part::Range { above: None, upto: None }, wanted).await
     }
 
+    async fn delivers_keys_once(&self) -> Result<bool> {
+        // Of text and of whatever a column's type leaves open two values may become one on the way.
+        Ok(self.known_layout().await?.is_key_rowid)
+    }
+
     async fn split(&self, part: &SlicePart, after: Option<&Cursor>) -> Result<Vec<SlicePart>> {
         let layout = self.known_layout().await?;
         let rest = self.rest(&layout, part, after)?;

@@ -108,6 +108,15 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Whether the store itself holds no two records of one key ([`SourceDescription::key`]), as its batches deliver the
+    /// key, and reads of a run that was cut off and goes on deliver none twice, also where the records change meanwhile.
+    ///
+    /// # Errors
+    /// As [`Source::describe`].
+    async fn delivers_keys_once(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Cuts the rest of a part, so that more workers can share it. Empty: it cannot be cut.
     ///
     /// # Errors

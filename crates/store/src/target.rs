@@ -309,6 +309,12 @@ pub trait Target: Send + Sync {
         encoded.map(|encoded| encoded.map(|encoded| (encoded.fingerprint, encoded.capacity))).collect()
     }
 
+    /// Told before [`Target::create`] and before any record of a run, where it is certain that no two records that the
+    /// run writes into this table share a key, and nothing else of the run writes into it. A store may then make the
+    /// key of a table of its own behind the load ([`Target::load_steps`]), and must see to it that a key which turns out
+    /// to be shared all the same ends the run. What it is not told holds for no earlier run either.
+    fn expect_distinct_keys(&self) {}
+
     /// Whether records can be deleted by their keys.
     fn deletes(&self) -> bool {
         false

@@ -1,7 +1,7 @@
 //! Records and their embeddings as tables and index hold them, and what is missing of them.
 
 use super::replay::{ADD, DELETE};
-use super::{IDS_SHOWN, Tally, reached};
+use super::{IDS_SHOWN, Tally};
 use crate::catalog::{Collection, Metric, sequence};
 use crate::client::Epoch;
 use crate::error::{Fault, Outcome};
@@ -27,30 +27,63 @@ pub(super) fn load_records(connection: &Connection, collection: &Collection) -> 
     Ok(())
 }
 
-/// Takes over where the index's embeddings are; answers with the index, and how far in the log it has come.
+/// The files of a collection's index, as far as they can be read without its database.
+pub(super) enum Files {
+    /// The collection has no index.
+    None,
+    /// None was kept.
+    NotKept,
+    /// Or why they cannot be read.
+    Kept(Outcome<Kept>),
+}
+
+/// An index, where each label's element is in it, and the file that says whose each label is.
+pub(super) struct Kept {
+    index: Index,
+    slots: HashMap<u64, u32>,
+    names: Vec<u8>,
+}
+
+impl Files {
+    /// # Errors
+    /// It cannot be told whether there are any.
+    pub(super) fn read(epoch: &Epoch, collection: &Collection) -> Outcome<Self> {
+        let Some(segment) = &collection.vector_segment else { return Ok(Self::None) };
+        let (folder, signature) = epoch.segment(segment);
+        if !index::is_kept(&folder)? {
+            return Ok(Self::NotKept);
+        }
+        let opened = Index::open(&folder, signature, collection.metric == Metric::Cosine);
+        Ok(Self::Kept(opened.and_then(|index| {
+            refuse_other_dimension(&index, collection)?;
+            let slots = index.slots()?;
+            Ok(Kept { names: index::names(&folder)?, index, slots })
+        })))
+    }
+}
+
+/// Takes over where the index's embeddings are; answers with the index, and how far in the log it has come. `kept`: how
+/// far the database says that it has.
 ///
 /// An index that is damaged is as good as none: its log is read instead, which may hold all of it.
 pub(super) fn load_index(
     connection: &Connection,
-    epoch: &Epoch,
-    copy: &Connection,
-    collection: &Collection,
+    files: Files,
+    kept: Option<i64>,
     tally: &mut Tally,
 ) -> Outcome<(Option<Index>, i64)> {
-    let Some(segment) = &collection.vector_segment else { return Ok((None, -1)) };
-    // Where both say it, the database is right: an upgrade leaves the file's number as it was.
-    let kept = reached(copy, Some(segment))?;
-    let (folder, signature) = epoch.segment(segment);
-    if !index::is_kept(&folder)? {
-        if kept.is_some_and(|kept| kept >= 0) {
-            tally.damage = Some("index_metadata.pickle is missing".to_owned());
+    let files = match files {
+        Files::None => return Ok((None, -1)),
+        Files::NotKept => {
+            if kept.is_some_and(|kept| kept >= 0) {
+                tally.damage = Some("index_metadata.pickle is missing".to_owned());
+            }
+            return Ok((None, kept.unwrap_or(-1)));
         }
-        return Ok((None, kept.unwrap_or(-1)));
-    }
-    let opened = Index::open(&folder, signature, collection.metric == Metric::Cosine);
-    let loaded = opened.and_then(|index| {
-        refuse_other_dimension(&index, collection)?;
-        let (pickle, without) = take_labels(connection, &index, &folder)?;
+        Files::Kept(files) => files,
+    };
+    let loaded = files.and_then(|Kept { index, slots, names }| {
+        let (pickle, without) = take_labels(connection, slots, &names)?;
         index.check_unchanged()?;
         Ok((index, pickle, without))
     });
@@ -64,6 +97,7 @@ pub(super) fn load_index(
                     format!("index_metadata.pickle names {without} ids that its other files do not hold");
                 tally.damage = Some(what);
             }
+            // Where both say it, the database is right: an upgrade leaves the file's number as it was.
             let seq = kept.or(pickle.max_seq_id).unwrap_or(-1);
             // Without any id the files may hold nothing but an empty header.
             Ok((Some(index).filter(|_| pickle.labels > 0), seq))
@@ -104,13 +138,15 @@ fn refuse_other_dimension(index: &Index, collection: &Collection) -> Outcome<()>
 }
 
 /// Takes over which element is whose; answers also with how many ids have a label that no element has.
-fn take_labels(connection: &Connection, index: &Index, folder: &std::path::Path) -> Outcome<(Pickle, usize)> {
-    let mut slots: HashMap<u64, u32> = index.slots()?;
-    let file = index::names(folder)?;
+fn take_labels(
+    connection: &Connection,
+    mut slots: HashMap<u64, u32>,
+    names: &[u8],
+) -> Outcome<(Pickle, usize)> {
     let sql = "INSERT OR IGNORE INTO embedding_places (id, slot) VALUES (?1, ?2)";
     let mut insert = connection.prepare(sql)?;
     let (mut without, mut is_twice) = (0, false);
-    let read = read_pickle(&file, |id, label| {
+    let read = read_pickle(names, |id, label| {
         // What is taken is gone: no element is that of two ids.
         match slots.remove(&label) {
             Some(slot) => is_twice |= insert.execute(params![id, slot])? == 0,
@@ -203,18 +239,18 @@ pub(super) fn tally(connection: &Connection, index_seq: i64, tally: &mut Tally) 
          AND NOT EXISTS (SELECT 1 FROM chroma.embeddings_queue q WHERE q.seq_id = records.seq)";
     connection.execute(stale, [index_seq])?;
     let lost = "FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
-    let indexed = "FROM records r JOIN embedding_places p ON p.id = r.id WHERE p.slot IS NOT NULL";
-    tally.records = count(connection, "FROM records")?;
-    tally.lost = count(connection, lost)?;
-    tally.stale = count(connection, "FROM records r WHERE r.is_stale = 1")?;
-    tally.indexed = count(connection, indexed)?;
-    tally.lost_ids = first_ids(connection, lost)?;
-    tally.stale_ids = first_ids(connection, "FROM records r WHERE r.is_stale = 1")?;
+    // One walk for all counts: it looks every id up.
+    let counts = "SELECT count(*), count(*) - count(p.id), coalesce(sum(r.is_stale), 0), count(p.slot) \
+         FROM records r LEFT JOIN embedding_places p ON p.id = r.id";
+    (tally.records, tally.lost, tally.stale, tally.indexed) =
+        connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    if tally.lost > 0 {
+        tally.lost_ids = first_ids(connection, lost)?;
+    }
+    if tally.stale > 0 {
+        tally.stale_ids = first_ids(connection, "FROM records r WHERE r.is_stale = 1")?;
+    }
     Ok(())
-}
-
-fn count(connection: &Connection, from: &str) -> Outcome<u64> {
-    Ok(connection.query_row(&format!("SELECT count(*) {from}"), [], |row| row.get(0))?)
 }
 
 fn first_ids(connection: &Connection, from: &str) -> Outcome<Vec<String>> {

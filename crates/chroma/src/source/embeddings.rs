@@ -16,6 +16,8 @@ pub(super) struct Embeddings<'c> {
     queued: Statement<'c>,
     /// What was written of an id before the index was, the latest first.
     before: Statement<'c>,
+    /// Room for one embedding, as it lies in the index and as floats.
+    bytes: Vec<u8>,
     floats: Vec<f32>,
 }
 
@@ -29,8 +31,14 @@ impl<'c> Embeddings<'c> {
             prepared,
             queued: connection.prepare(queued)?,
             before: connection.prepare(before)?,
+            bytes: Vec::new(),
             floats: Vec::new(),
         })
+    }
+
+    /// Takes the room of an embedding back that is needed no longer.
+    pub(super) fn give_back(&mut self, floats: Vec<f32>) {
+        self.floats = floats;
     }
 
     /// What an operation of the log wrote, bit for bit.
@@ -47,9 +55,9 @@ impl<'c> Embeddings<'c> {
         let Some(index) = &self.prepared.index else {
             return Err(Fault::mismatch("there is no index"));
         };
-        index.embedding(slot, &mut self.floats)?;
+        index.embedding(slot, &mut self.bytes, &mut self.floats)?;
         if !self.prepared.is_normalised() {
-            return Ok((self.floats.clone(), State::Exact));
+            return Ok((std::mem::take(&mut self.floats), State::Exact));
         }
         // Norms that are zero or beyond the floats leave nothing to compare with.
         let says_nothing = self.floats.iter().all(|float| *float == 0.0)
@@ -64,7 +72,7 @@ impl<'c> Embeddings<'c> {
                 return Ok((original, State::Exact));
             }
         }
-        Ok((self.floats.clone(), State::Rebuilt))
+        Ok((std::mem::take(&mut self.floats), State::Rebuilt))
     }
 }
 

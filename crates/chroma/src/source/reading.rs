@@ -84,6 +84,9 @@ impl Reading {
                 refused.extend(self.embed(&mut record, row, &mut embeddings)?);
             }
             filling.push(number, &record, refused);
+            if let Some(floats) = record.embedding.take() {
+                embeddings.give_back(floats);
+            }
             if filling.rows.len() >= self.batch_records || filling.rows.bytes() >= self.batch_bytes {
                 let batch = self.finish(&mut filling)?;
                 if to.blocking_send(Ok(Message::Batch(Box::new(batch)))).is_err() {

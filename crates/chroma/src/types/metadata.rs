@@ -186,7 +186,14 @@ fn float(value: f64) -> String {
 }
 
 fn put_text(text: &str, out: &mut String) {
-    out.push_str(&Value::from(text).to_string());
+    // Most texts have nothing in them that JSON writes otherwise.
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&Value::from(text).to_string());
+    }
 }
 
 /// A record's metadata as an object; answers with a reason and the value that JSON does not hold. Such a value is left

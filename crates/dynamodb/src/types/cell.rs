@@ -1,9 +1,10 @@
 //! One value of a column as an attribute value. A column's cells are planned once per batch.
 
-use super::value::from_json;
+use super::value::{canonical, from_json};
 use super::{Form, JsonShape, SetKind, element};
+use crate::definition::{KeyRole, ScalarKind};
 use crate::limits;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
@@ -14,7 +15,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::civil::Date;
 use jiff::civil::{DateTime, datetime};
 use jiff::fmt::temporal::DateTimePrinter;
+use std::borrow::Cow;
 use std::collections::HashSet;
+use whimbrel_model::canonical::Canonical;
 
 /// Makes the value of a row that is not NULL; the error is the reason, without the column's name.
 type Cell = Box<dyn Fn(usize) -> Result<AttributeValue, String> + Send + Sync>;
@@ -23,6 +26,74 @@ type Cell = Box<dyn Fn(usize) -> Result<AttributeValue, String> + Send + Sync>;
 pub(crate) struct Cells {
     array: ArrayRef,
     cell: Cell,
+    /// The texts of S and the digits of N, where the column holds nothing else.
+    plain: Option<(Plain, StringArray)>,
+}
+
+#[derive(Clone, Copy)]
+enum Plain {
+    Text,
+    Digits,
+}
+
+/// A value without a copy of it, where that can be.
+#[derive(Clone, Debug)]
+pub(crate) enum Look<'a> {
+    /// An S.
+    Text(&'a str),
+    /// An N, in normal form.
+    Digits(Cow<'a, str>),
+    /// Anything else.
+    Value(AttributeValue),
+}
+
+impl Look<'_> {
+    /// The bytes that it counts for.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Text(text) => limits::bytes(text.len()),
+            Self::Digits(digits) => limits::number_size(digits),
+            Self::Value(value) => limits::size(value),
+        }
+    }
+
+    /// How many maps and lists lie within each other at the most.
+    pub(crate) fn nesting(&self) -> usize {
+        match self {
+            Self::Text(_) | Self::Digits(_) => 0,
+            Self::Value(value) => limits::nesting(value),
+        }
+    }
+
+    /// Appends it in canonical form.
+    pub(crate) fn canonical(&self, into: &mut Canonical) {
+        match self {
+            Self::Text(text) => into.text(text),
+            Self::Digits(digits) => into.number(digits),
+            Self::Value(value) => canonical(into, value),
+        }
+    }
+
+    /// Whether it can be a key, as [`limits::key_value`] says.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn key_value(&self, kind: ScalarKind, role: KeyRole) -> Result<(), String> {
+        match self {
+            Self::Text(text) => limits::key_of(ScalarKind::S, text.len(), kind, role),
+            Self::Digits(_) => limits::key_of(ScalarKind::N, 1, kind, role),
+            Self::Value(value) => limits::key_value(value, kind, role),
+        }
+    }
+
+    /// The value as the SDK holds it.
+    pub(crate) fn into_value(self) -> AttributeValue {
+        match self {
+            Self::Text(text) => AttributeValue::S(text.to_owned()),
+            Self::Digits(digits) => AttributeValue::N(digits.into_owned()),
+            Self::Value(value) => value,
+        }
+    }
 }
 
 impl Cells {
@@ -36,7 +107,14 @@ impl Cells {
             _ => ArrayRef::clone(array),
         };
         let cell = cell(&array, form)?;
-        Ok(Self { array, cell })
+        let plain = match form {
+            Form::Text | Form::PrintedText => Some(Plain::Text),
+            Form::Number => Some(Plain::Digits),
+            _ => None,
+        };
+        let texts = |plain| Ok((plain, cast(&array, &DataType::Utf8)?.as_string::<i32>().clone()));
+        let plain = plain.map(texts).transpose()?;
+        Ok(Self { array, cell, plain })
     }
 
     /// Whether the row is NULL.
@@ -50,6 +128,20 @@ impl Cells {
     /// The reason why DynamoDB does not hold it.
     pub(crate) fn value(&self, row: usize) -> Result<AttributeValue, String> {
         if self.is_null(row) { Ok(AttributeValue::Null(true)) } else { (self.cell)(row) }
+    }
+
+    /// The same, as it lies there.
+    ///
+    /// # Errors
+    /// As [`Cells::value`].
+    pub(crate) fn look(&self, row: usize) -> Result<Look<'_>, String> {
+        match &self.plain {
+            Some((plain, texts)) if !self.is_null(row) => match plain {
+                Plain::Text => Ok(Look::Text(texts.value(row))),
+                Plain::Digits => limits::normal(texts.value(row)).map(Look::Digits),
+            },
+            _ => self.value(row).map(Look::Value),
+        }
     }
 }
 

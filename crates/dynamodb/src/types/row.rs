@@ -1,6 +1,6 @@
 //! Whole records: columns put together into items, checked, measured, priced and fingerprinted.
 
-use super::cell::Cells;
+use super::cell::{Cells, Look};
 use super::ignore::Ignore;
 use super::item::{self, Rest};
 use super::value::{canonical, preview};
@@ -137,6 +137,19 @@ impl Prepared {
     }
 }
 
+/// What a record comes to: enough to tell whether it is the same, without its values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    /// Its size by DynamoDB's count.
+    pub(crate) bytes: u64,
+    /// Write units of the item itself.
+    pub(crate) table_units: u64,
+    /// Write units of the indexes that take it.
+    pub(crate) index_units: u64,
+    /// Its fingerprint.
+    pub(crate) fingerprint: Fingerprint,
+}
+
 /// An attribute of a prepared record, by its name.
 #[derive(Debug)]
 pub(crate) struct Named<'a> {
@@ -179,6 +192,14 @@ impl Column {
             canonical(into, value);
         }
     }
+
+    /// The same of a value as it lies in a batch; nothing lies within texts and digits.
+    fn canonical_look(&self, into: &mut Canonical, value: &Look<'_>, ignore: &Ignore) {
+        match value {
+            Look::Value(value) => self.canonical(into, value, ignore),
+            plain => plain.canonical(into),
+        }
+    }
 }
 
 /// An index by the columns that it holds.
@@ -211,9 +232,13 @@ pub(crate) struct Encoder<'a> {
 /// What is used again from row to row.
 #[derive(Default)]
 struct Scratch {
+    key: Canonical,
     record: Canonical,
     sizes: Vec<u64>,
 }
+
+/// A record's values, by column, as they lie in a batch; `None` is left out.
+type Looks<'c> = Vec<Option<Look<'c>>>;
 
 impl<'a> Encoder<'a> {
     /// Plans the columns.
@@ -257,16 +282,38 @@ impl<'a> Encoder<'a> {
 
     /// Turns records into items, one result a record, in order.
     pub(crate) fn encode(&self, records: &RecordBatch) -> Vec<Result<Prepared, Refusal>> {
+        self.each(records, |looks, rest, measured| {
+            let Measured { bytes, table_units, index_units, fingerprint } = measured;
+            let values = looks.drain(..).map(|look| look.map(Look::into_value)).collect();
+            Prepared { values, rest, bytes, table_units, index_units, fingerprint }
+        })
+    }
+
+    /// What records come to, without items made of them; refused is what [`Encoder::encode`] refuses.
+    pub(crate) fn measure(&self, records: &RecordBatch) -> Vec<Result<Measured, Refusal>> {
+        self.each(records, |_, _, measured| measured)
+    }
+
+    /// Takes records one by one and makes something of each.
+    fn each<T>(
+        &self,
+        records: &RecordBatch,
+        make: impl Fn(&mut Looks<'_>, Vec<Rest>, Measured) -> T,
+    ) -> Vec<Result<T, Refusal>> {
         let cells = self.columns.iter().map(|column| cells(column, records)).collect::<Result<Vec<_>, _>>();
         let items = item::column(records, self.item)
             .map_err(|error| refusal(item::ITEM, &format!("cannot be read: {error}")));
         match cells.and_then(|cells| Ok((cells, items?))) {
             Ok((cells, items)) => {
-                let mut scratch = Scratch::default();
-                let rows = 0..records.num_rows();
-                rows.map(|row| self.row(&cells, items.as_ref(), row, &mut scratch)).collect()
+                let (mut scratch, mut looks) = (Scratch::default(), Vec::with_capacity(self.columns.len()));
+                let mut one = |row| {
+                    looks.clear();
+                    let (rest, measured) = self.row(&cells, items.as_ref(), row, &mut scratch, &mut looks)?;
+                    Ok(make(&mut looks, rest, measured))
+                };
+                (0..records.num_rows()).map(&mut one).collect()
             }
-            Err(refusal) => vec![Err(refusal); records.num_rows()],
+            Err(refusal) => (0..records.num_rows()).map(|_| Err(refusal.clone())).collect(),
         }
     }
 
@@ -322,44 +369,48 @@ impl<'a> Encoder<'a> {
         (0..records.num_rows()).map(values).collect()
     }
 
-    fn row(
+    fn row<'c>(
         &self,
-        cells: &[Cells],
+        cells: &'c [Cells],
         items: Option<&StringArray>,
         row: usize,
         scratch: &mut Scratch,
-    ) -> Result<Prepared, Refusal> {
-        let Scratch { record, sizes } = scratch;
+        values: &mut Looks<'c>,
+    ) -> Result<(Vec<Rest>, Measured), Refusal> {
+        let Scratch { key, record, sizes } = scratch;
         sizes.clear();
-        let mut values = Vec::with_capacity(self.columns.len());
         for (column, cells) in self.columns.iter().zip(cells) {
             if cells.is_null(row) && (self.nulls == Nulls::Omit || column.is_key()) {
                 values.push(None);
                 sizes.push(0);
                 continue;
             }
-            let value = cells.value(row).map_err(|reason| refusal(&column.name, &reason))?;
-            let nesting = limits::nesting(&value);
+            let value = cells.look(row).map_err(|reason| refusal(&column.name, &reason))?;
+            let nesting = value.nesting();
             if nesting > limits::NESTING {
                 let reason =
                     format!("nests {nesting} levels deep, DynamoDB takes {} within an item", limits::NESTING);
                 return Err(refusal(&column.name, &reason));
             }
-            sizes.push(limits::bytes(column.name.len()) + limits::size(&value));
+            sizes.push(limits::bytes(column.name.len()) + value.size());
             values.push(Some(value));
         }
         let rest = item::rest(items, row, |name| self.place(name).is_some()).map_err(refused)?;
         let bytes = sizes.iter().sum::<u64>() + rest.iter().map(|rest| rest.bytes).sum::<u64>();
-        self.check(&values, &rest, sizes, bytes)?;
-        let key = canonical_key(self.key.iter().map(|column| column.and_then(|at| values[at].as_ref())));
-        self.record(&values, &rest, record);
-        let fingerprint = self.fingerprint_key.fingerprint(&key, record);
+        self.check(values, &rest, sizes, bytes)?;
+        key.clear();
+        key.list(self.key.len());
+        for value in self.key.iter().map(|column| column.and_then(|at| values[at].as_ref())) {
+            value.map_or_else(|| key.null(), |value| value.canonical(key));
+        }
+        self.record(values, &rest, record);
+        let fingerprint = self.fingerprint_key.fingerprint(key, record);
         let index_units = match self.item {
-            None => self.index_units(&values, sizes, bytes),
-            Some(_) => self.index_units_of_item(&values, &rest, sizes, bytes),
+            None => self.index_units(values, sizes, bytes),
+            Some(_) => self.index_units_of_item(values, &rest, sizes, bytes),
         };
         let table_units = limits::write_units(bytes);
-        Ok(Prepared { values: values.into(), rest, bytes, table_units, index_units, fingerprint })
+        Ok((rest, Measured { bytes, table_units, index_units, fingerprint }))
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -367,7 +418,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The canonical form of a record, attributes by name.
-    fn record(&self, values: &[Option<AttributeValue>], rest: &[Rest], into: &mut Canonical) {
+    fn record(&self, values: &[Option<Look<'_>>], rest: &[Rest], into: &mut Canonical) {
         let columns = self.columns.iter().zip(values);
         let columns = columns.filter_map(|(column, value)| Some((column, value.as_ref()?)));
         let mut columns = columns.filter(|(column, _)| !column.ignored).peekable();
@@ -385,7 +436,7 @@ impl<'a> Encoder<'a> {
                 rest.next().into_iter().for_each(|rest| rest.canonical(into, self.ignore));
             } else if let Some((column, value)) = columns.next() {
                 into.key(&column.name);
-                column.canonical(into, value, self.ignore);
+                column.canonical_look(into, value, self.ignore);
             }
         }
     }
@@ -393,7 +444,7 @@ impl<'a> Encoder<'a> {
     /// What DynamoDB would refuse of the item as a whole.
     fn check(
         &self,
-        values: &[Option<AttributeValue>],
+        values: &[Option<Look<'_>>],
         rest: &[Rest],
         sizes: &[u64],
         bytes: u64,
@@ -406,7 +457,7 @@ impl<'a> Encoder<'a> {
         for (column, key) in &self.checked {
             // A key of an index may be absent: the item is then not in that index.
             if let Some(value) = &values[*column] {
-                limits::key_value(value, key.kind, key.role).map_err(|reason| refusal(&key.name, &reason))?;
+                value.key_value(key.kind, key.role).map_err(|reason| refusal(&key.name, &reason))?;
             }
         }
         if !rest.is_empty() {
@@ -432,7 +483,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Write units of the indexes that take an item.
-    fn index_units(&self, values: &[Option<AttributeValue>], sizes: &[u64], whole: u64) -> u64 {
+    fn index_units(&self, values: &[Option<Look<'_>>], sizes: &[u64], whole: u64) -> u64 {
         let of_index = |index: &IndexColumns| {
             let key = index.key.as_ref().filter(|key| key.iter().all(|column| values[*column].is_some()))?;
             let size = match &index.projected {
@@ -447,7 +498,7 @@ impl<'a> Encoder<'a> {
     /// Write units of the indexes that take a whole item, whose attributes are known only now.
     fn index_units_of_item(
         &self,
-        values: &[Option<AttributeValue>],
+        values: &[Option<Look<'_>>],
         rest: &[Rest],
         sizes: &[u64],
         whole: u64,

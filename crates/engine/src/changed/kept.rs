@@ -10,7 +10,7 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 use whimbrel_model::{Fingerprint, FlowName, SliceId};
 
-const ENTRY_BYTES: u64 = 32;
+pub(super) const ENTRY_BYTES: u64 = 32;
 /// How many entries are read at a time.
 const ENTRIES_AT_ONCE: usize = 65_536;
 
@@ -36,8 +36,7 @@ impl Kept {
 
     /// Notes a record; it is kept with the next [`Kept::flush`].
     pub(crate) fn push(&mut self, print: Fingerprint) {
-        self.pending.extend(print.key.to_be_bytes());
-        self.pending.extend(print.record.to_be_bytes());
+        self.pending.extend(entry(print));
     }
 
     /// Appends what was noted.
@@ -102,7 +101,15 @@ pub(crate) fn each(
     Ok(())
 }
 
-fn print(entry: &[u8; 32]) -> Fingerprint {
+/// A fingerprint as files have it.
+pub(super) fn entry(print: Fingerprint) -> [u8; 32] {
+    let mut entry = [0; 32];
+    entry[..16].copy_from_slice(&print.key.to_be_bytes());
+    entry[16..].copy_from_slice(&print.record.to_be_bytes());
+    entry
+}
+
+pub(super) fn print(entry: &[u8; 32]) -> Fingerprint {
     let half = |from: usize| {
         let mut half = [0; 16];
         half.copy_from_slice(&entry[from..from + 16]);

@@ -6,6 +6,7 @@
 //! the others reach the writer, which compares them all the same. So what is known may be old or missing, and
 //! only a record that somebody else has changed back and forth is passed over.
 
+mod gathering;
 pub(crate) mod kept;
 pub(crate) mod known;
 mod missing;
@@ -20,19 +21,19 @@ use crate::summary::Tally;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use futures::TryStreamExt as _;
+use gathering::Gathering;
 pub(crate) use kept::Kept;
-use known::{Known, on};
+use known::{Known, Notes, RESIDENT_BYTES, blocking, on};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use whimbrel_model::{Capacity, Counts, FlowName, SliceId};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
+use whimbrel_model::{Capacity, Counts, FlowName, SliceId, SlicePart};
 use whimbrel_spec::resolved::{Compare, WriteMode};
 use whimbrel_spec::{ResolvedFlow, SpecErrorKind};
 use whimbrel_store::{HeldFlow, Outcome, RunContext, Target, TargetPlan, WriteBatch, WriteOutcome, Writer};
 
-/// With this a file of known fingerprints is whole.
-const COMPLETE: &str = "complete";
 /// Parts into which a table is cut that is read whole.
 const PARTS: usize = 4;
 /// Each part ends with a unit that is half used on average; that of the first is in the cost of reading the table at
@@ -360,11 +361,14 @@ impl Comparisons {
         // A retry replays some records only: nothing is known by them of the whole.
         if run.kind == RunKind::Run {
             let targets = journal.targets(&run.id)?;
+            let comparing = flows_with_scans(migration).filter(|(_, flow)| flow.plan.changing.is_some());
+            let resident_bytes = RESIDENT_BYTES / comparing.count().max(1);
             for (scan, flow) in flows_with_scans(migration) {
                 let Some(changing) = flow.plan.changing else { continue };
                 let target = targets.iter().find(|target| target.flow == flow.plan.name);
+                let run_folder = &run_folder;
                 let opening =
-                    Opening { migration, scan, flow, target, run_folder: &run_folder, context, progress };
+                    Opening { migration, scan, flow, target, run_folder, context, progress, resident_bytes };
                 let known = opening.known(changing).await?;
                 let keeps = changing.compare == Compare::Journal || changing.delete_missing;
                 let is_fresh = target.is_some_and(|target| target.made || target.empty);
@@ -400,6 +404,8 @@ struct Opening<'a> {
     run_folder: &'a Path,
     context: &'a RunContext,
     progress: &'a Progress,
+    /// What of the known may be held in memory.
+    resident_bytes: usize,
 }
 
 impl Opening<'_> {
@@ -409,7 +415,7 @@ impl Opening<'_> {
             return Ok(None);
         }
         if changing.compare == Compare::Journal {
-            if let Some(known) = prior::of_run(self.run_folder, name).await? {
+            if let Some(known) = prior::of_run(self.run_folder, name, self.resident_bytes).await? {
                 return Ok(Some(known));
             }
             tracing::warn!(flow = %name, "no fingerprints of an earlier run hold: compared with the table");
@@ -420,36 +426,68 @@ impl Opening<'_> {
         }
     }
 
-    /// Reads the whole table.
+    /// Reads the whole table, its parts side by side.
     async fn whole(&self) -> Result<Arc<Known>> {
         let name = &self.flow.plan.name;
         let path = kept::folder(self.run_folder).join(format!("{name}.held"));
-        let open = path.clone();
-        let opened = tokio::task::spawn_blocking(move || Known::open(&open)).await;
-        let known =
-            opened.map_err(|error| EngineError::Internal(format!("known fingerprints: {error}")))??;
-        if on(&known, |known| known.noted(COMPLETE)).await?.is_some() {
-            return Ok(known);
+        let resident_bytes = self.resident_bytes;
+        let from = path.clone();
+        if let Some(known) = blocking(move || Known::open(&from, resident_bytes)).await? {
+            return Ok(Arc::new(known));
         }
         let target = &self.flow.plan.target;
         self.progress.begin_step(format!("reading {} to compare it", target.resource()));
-        let flows = [held_flow(self.migration, self.flow)?];
-        let mut capacity = Capacity::default();
+        let gathering = blocking(move || Gathering::new(&path)).await?;
+        let reading = Arc::new(Reading {
+            target: Arc::clone(target),
+            flows: [held_flow(self.migration, self.flow)?],
+            context: self.context.clone(),
+            gathering: Mutex::new(gathering),
+        });
+        let mut parts = JoinSet::new();
         for part in target.held_parts(PARTS).await? {
-            let mut batches = target.held(&part, &flows, self.context).await?;
-            while let Some(batch) = batches.try_next().await? {
-                capacity += batch.capacity;
-                let own = batch.records.iter().filter(|record| record.flow == Some(0));
-                let prints: Vec<_> = own.map(|record| record.fingerprint).collect();
-                on(&known, move |known| known.add(&prints)).await?;
-                if self.context.stop.is_cancelled() {
-                    return Err(EngineError::Interrupted);
-                }
-            }
+            let reading = Arc::clone(&reading);
+            parts.spawn(async move { reading.part(&part).await });
+        }
+        let mut capacity = Capacity::default();
+        while let Some(read) = parts.join_next().await {
+            capacity +=
+                read.map_err(|error| EngineError::Internal(format!("reading a table: {error}")))??;
         }
         note_beside(self.run_folder, name, |beside| beside.capacity += capacity)?;
-        on(&known, |known| known.note(COMPLETE, "yes")).await?;
-        Ok(known)
+        drop(parts);
+        let reading = Arc::into_inner(reading)
+            .ok_or_else(|| EngineError::Internal("a part of a table is still being read".to_owned()))?;
+        let gathering = reading.gathering.into_inner().unwrap_or_else(PoisonError::into_inner);
+        blocking(move || gathering.finish(Notes::new(), resident_bytes).map(Arc::new)).await
+    }
+}
+
+/// A table that is read whole.
+struct Reading {
+    target: Arc<dyn Target>,
+    flows: [HeldFlow; 1],
+    context: RunContext,
+    gathering: Mutex<Gathering>,
+}
+
+impl Reading {
+    /// Reads a part to its end; answers with what that used.
+    async fn part(self: &Arc<Self>, part: &SlicePart) -> Result<Capacity> {
+        let mut capacity = Capacity::default();
+        let mut batches = self.target.held(part, &self.flows, &self.context).await?;
+        while let Some(batch) = batches.try_next().await? {
+            capacity += batch.capacity;
+            let own = batch.records.iter().filter(|record| record.flow == Some(0));
+            let prints: Vec<_> = own.map(|record| record.fingerprint).collect();
+            let reading = Arc::clone(self);
+            blocking(move || reading.gathering.lock().unwrap_or_else(PoisonError::into_inner).add(&prints))
+                .await?;
+            if self.context.stop.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+        }
+        Ok(capacity)
     }
 }
 
@@ -530,8 +568,13 @@ pub(crate) async fn finish(
         let name = &flow.plan.name;
         let counts = tally.flows.get(name).copied().unwrap_or_default();
         let held = counts.created + counts.updated + counts.unchanged;
-        let seen = prior::gather(&comparisons.run_folder, name).await?;
-        let is_whole = on(&seen, Known::count).await? == held;
+        let is_kept = changing.compare == Compare::Journal;
+        let table = if is_kept { flow.plan.target.identity().await? } else { None };
+        // Nobody asks for what is only left to the next run.
+        let resident_bytes = if changing.delete_missing { RESIDENT_BYTES } else { 0 };
+        progress.begin_step(format!("gathering the fingerprints of {name}"));
+        let seen = prior::gather(&comparisons.run_folder, run, name, table.as_ref(), resident_bytes).await?;
+        let is_whole = seen.count() == held;
         if changing.delete_missing {
             let deletion =
                 missing::Deletion { run_folder: &comparisons.run_folder, flow, seen: &seen, context };
@@ -552,8 +595,8 @@ pub(crate) async fn finish(
                 }
             }
         }
-        if changing.compare == Compare::Journal && is_whole {
-            prior::keep(journal, run, flow, &seen).await?;
+        if is_kept && is_whole {
+            prior::keep(journal, run, name, &seen).await?;
         }
     }
     Ok(())

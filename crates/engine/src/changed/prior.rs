@@ -4,14 +4,14 @@
 //! the same table takes it away before it writes anything, whatever flow, mode or migration it is of: a run that is
 //! killed and never resumed leaves none, and then the table itself is asked.
 
-use super::known::{Known, on};
-use super::{COMPLETE, kept};
+use super::gathering::Gathering;
+use super::kept;
+use super::known::{Known, Notes, blocking};
 use crate::error::{EngineError, Result};
 use crate::journal::{Journal, RunRecord, TargetRecord};
-use crate::migration::ScanFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use whimbrel_model::{FlowName, canonical};
+use whimbrel_model::{FlowName, Identity, canonical};
 
 /// What is noted of a file: the table, the form of the fingerprints, whose they are, and the run.
 const TABLE: &str = "table";
@@ -49,30 +49,30 @@ pub(super) fn is_left(
     table: &str,
 ) -> Result<bool> {
     let path = folder(journal).join(name_of(migration, environment, flow));
-    if !path.exists() {
-        return Ok(false);
-    }
-    let known = Known::open(&path)?;
-    Ok(known.noted(TABLE)?.as_deref() == Some(table)
-        && known.noted(FORM)? == Some(canonical::VERSION.to_string()))
+    let Some(notes) = Known::notes_of(&path)? else { return Ok(false) };
+    Ok(notes.get(TABLE).map(String::as_str) == Some(table) && is_of_our_form(&notes))
 }
 
-/// What the run that has begun may trust.
-pub(super) async fn of_run(run_folder: &Path, flow: &FlowName) -> Result<Option<Arc<Known>>> {
+fn is_of_our_form(notes: &Notes) -> bool {
+    notes.get(FORM).is_some_and(|form| *form == canonical::VERSION.to_string())
+}
+
+/// What the run that has begun may trust; of its first entries so many bytes are held in memory.
+pub(super) async fn of_run(
+    run_folder: &Path,
+    flow: &FlowName,
+    resident_bytes: usize,
+) -> Result<Option<Arc<Known>>> {
     let (path, flow) = (prior_path(run_folder, flow), flow.clone());
-    let opened = tokio::task::spawn_blocking(move || {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let known = Known::open(&path)?;
-        let run = known.noted(RUN)?.unwrap_or_default();
-        let is_ours = known.noted(FORM)? == Some(canonical::VERSION.to_string());
-        if is_ours {
+    blocking(move || {
+        let known = Known::open(&path, resident_bytes)?.filter(|known| is_of_our_form(&known.notes));
+        if let Some(known) = &known {
+            let run = known.noted(RUN).unwrap_or_default();
             tracing::info!(%flow, %run, "compared with the fingerprints of that run, which trusts that nobody else has written since");
         }
-        Ok(is_ours.then_some(known))
-    });
-    opened.await.map_err(|error| EngineError::Internal(format!("fingerprints of an earlier run: {error}")))?
+        Ok(known.map(Arc::new))
+    })
+    .await
 }
 
 /// Takes away what concerns the tables of a run that begins; what it may trust goes into its folder.
@@ -93,7 +93,15 @@ pub(super) fn take(
         let path = entry.map_err(|source| failed(&folder, source))?.path();
         // What else stands there was cut off while it was made.
         let is_whole = path.extension().and_then(|suffix| suffix.to_str()).is_some_and(|s| s.len() == DIGITS);
-        let table = if is_whole { Known::open(&path)?.noted(TABLE)? } else { None };
+        if !is_whole {
+            continue;
+        }
+        let Some(mut notes) = Known::notes_of(&path)? else {
+            // Of another form: nobody can tell which table's they are, so that nobody may ever trust them again.
+            std::fs::remove_file(&path).map_err(|source| failed(&path, source))?;
+            continue;
+        };
+        let table = notes.remove(TABLE);
         if table.is_none() || !targets.iter().any(|target| target.identity == table) {
             continue;
         }
@@ -110,45 +118,57 @@ pub(super) fn take(
     Ok(())
 }
 
-/// Gathers what a run's slices have kept of a flow.
-pub(super) async fn gather(run_folder: &Path, flow: &FlowName) -> Result<Arc<Known>> {
+/// Gathers what a run's slices have kept of a flow, for the next run where its table has an identity; of its first
+/// entries so many bytes are held in memory.
+pub(super) async fn gather(
+    run_folder: &Path,
+    run: &RunRecord,
+    flow: &FlowName,
+    table: Option<&Identity>,
+    resident_bytes: usize,
+) -> Result<Arc<Known>> {
+    let form = Some((FORM, canonical::VERSION.to_string()));
+    let table = table.map(|table| (TABLE, table.as_str().to_owned()));
+    let notes = [form, table, Some((RUN, run.id.to_string()))].into_iter().flatten();
+    let notes: Notes = notes.map(|(name, value)| (name.to_owned(), value)).collect();
     let (run_folder, flow) = (run_folder.to_owned(), flow.clone());
-    let gathered = tokio::task::spawn_blocking(move || {
-        let path = kept::folder(&run_folder).join(format!("{flow}.seen"));
-        let known = Known::open(&path)?;
-        if known.noted(COMPLETE)?.is_none() {
-            kept::each(&run_folder, &flow, |prints| known.add(prints))?;
-            known.note(COMPLETE, "yes")?;
+    blocking(move || {
+        let path = seen_path(&run_folder, &flow);
+        if let Some(known) = Known::open(&path, resident_bytes)? {
+            return Ok(Arc::new(known));
         }
-        Ok(known)
-    });
-    gathered.await.map_err(|error| EngineError::Internal(format!("kept fingerprints: {error}")))?
+        let mut gathering = Gathering::new(&path)?;
+        kept::each(&run_folder, &flow, |prints| gathering.add(prints))?;
+        gathering.finish(notes, resident_bytes).map(Arc::new)
+    })
+    .await
+}
+
+fn seen_path(run_folder: &Path, flow: &FlowName) -> PathBuf {
+    kept::folder(run_folder).join(format!("{flow}.seen"))
 }
 
 /// Leaves a flow's fingerprints to the next run.
-pub(super) async fn keep(
-    journal: &Journal,
-    run: &RunRecord,
-    flow: &ScanFlow,
-    seen: &Arc<Known>,
-) -> Result<()> {
-    let Some(table) = flow.plan.target.identity().await? else { return Ok(()) };
-    let id = run.id.to_string();
-    on(seen, move |seen| {
-        seen.note(TABLE, table.as_str())?;
-        seen.note(FORM, &canonical::VERSION.to_string())?;
-        seen.note(RUN, &id)
-    })
-    .await?;
-    let from = kept::folder(&journal.run_folder(&run.id)).join(format!("{}.seen", flow.plan.name));
-    let to = folder(journal).join(name(run, &flow.plan.name));
-    let keep = || {
-        std::fs::create_dir_all(folder(journal))?;
-        // A resumed run finds its own file where it was.
+pub(super) async fn keep(journal: &Journal, run: &RunRecord, flow: &FlowName, seen: &Known) -> Result<()> {
+    if seen.noted(TABLE).is_none() {
+        return Ok(());
+    }
+    let from = seen_path(&journal.run_folder(&run.id), flow);
+    let folder = folder(journal);
+    let to = folder.join(name(run, flow));
+    let kept = to.clone();
+    let keep = move || {
+        std::fs::create_dir_all(&folder)?;
         let new = to.with_extension("new");
-        std::fs::copy(&from, &new)?;
+        if new.exists() {
+            std::fs::remove_file(&new)?;
+        }
+        // A resumed run finds its own file where it was. Nobody writes to either from here on: it may be the same one.
+        if std::fs::hard_link(&from, &new).is_err() {
+            std::fs::copy(&from, &new)?;
+        }
         std::fs::File::open(&new)?.sync_all()?;
         std::fs::rename(&new, &to)
     };
-    keep().map_err(|source| EngineError::file("keep", &to, source))
+    blocking(move || keep().map_err(|source| EngineError::file("keep", &kept, source))).await
 }

@@ -7,12 +7,21 @@
 use super::staging::sync_folder;
 use crate::error::{Fault, Outcome};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
+use std::num::NonZero;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use whimbrel_store::StoreErrorKind;
 
 /// So many bytes are on the disk for good before the parts that they came from are removed.
-pub(super) const FREED_AT_ONCE: u64 = 256 << 20;
+pub(super) const FREED_AT_ONCE: u64 = 64 << 20;
+/// How many parts are copied at a time, and the bytes that each has in memory.
+const COPIERS: usize = 4;
+const COPIED_AT_ONCE: usize = 512 << 10;
 
 /// A part and its length, of which nothing counts that lies behind it.
 pub(super) struct Piece {
@@ -64,40 +73,102 @@ impl Joined {
     /// A part is shorter than it should be, or the disk fails; what is put in so far stays.
     pub(super) fn write(&self, joining: &Path) -> Outcome<File> {
         let begun = self.put_in()?;
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
         let at = if begun == 0 { 0 } else { self.length_before(begun) };
         if file.metadata()?.len() < at {
             return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
         }
         file.set_len(at)?;
-        file.seek(SeekFrom::End(0))?;
-        let [head, between, tail] = &self.around;
+        let [head, _, tail] = &self.around;
         if begun == 0 {
             sync_folder(joining.parent().unwrap_or(Path::new(".")))?;
-            file.write_all(head)?;
+            file.write_all_at(head, 0)?;
         }
-        let (mut held, mut held_bytes) = (begun, 0);
-        for (number, piece) in self.pieces.iter().enumerate().skip(begun) {
-            if held_bytes >= self.freed_at_once {
-                file.sync_data()?;
-                self.pieces[held..number].iter().try_for_each(|piece| fs::remove_file(&piece.path))?;
-                (held, held_bytes) = (number, 0);
+        self.put_in_from(begun, &file)?;
+        let whole = self.length_before(self.pieces.len());
+        file.write_all_at(tail, whole)?;
+        Ok(file)
+    }
+
+    /// Puts in the pieces from `begun` on, stretch by stretch: while one is brought onto the disk, the next is copied.
+    fn put_in_from(&self, begun: usize, file: &File) -> Outcome<()> {
+        thread::scope(|scope| {
+            let mut from = begun;
+            let mut before: Option<(ScopedJoinHandle<'_, io::Result<()>>, Range<usize>)> = None;
+            while from < self.pieces.len() {
+                let stretch = from..self.stretch_end(from);
+                let copied = self.copy(stretch.clone(), file);
+                if let Some((syncing, pieces)) = before.take() {
+                    ended(syncing)?;
+                    self.pieces[pieces].iter().try_for_each(|piece| fs::remove_file(&piece.path))?;
+                }
+                copied?;
+                from = stretch.end;
+                // The last stretch is made durable with the whole file.
+                if from < self.pieces.len() {
+                    before = Some((scope.spawn(|| file.sync_data()), stretch));
+                }
             }
-            if number > 0 {
-                file.write_all(between)?;
+            Ok(())
+        })
+    }
+
+    /// Where a stretch ends that begins with a piece: there is enough of it for the disk to be given room back.
+    fn stretch_end(&self, from: usize) -> usize {
+        let (mut end, mut bytes) = (from, 0);
+        while end < self.pieces.len() && (end == from || bytes < self.freed_at_once) {
+            bytes += self.pieces[end].length;
+            end += 1;
+        }
+        end
+    }
+
+    /// Copies pieces to their places, several at a time.
+    fn copy(&self, pieces: Range<usize>, file: &File) -> Outcome<()> {
+        let next = AtomicUsize::new(pieces.start);
+        let work = || {
+            let mut buffer = vec![0; COPIED_AT_ONCE];
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= pieces.end {
+                    return Ok(());
+                }
+                self.copy_piece(number, file, &mut buffer)?;
             }
-            let mut part = File::open(&piece.path)?.take(piece.length);
-            // From file to file the bytes stay within the system.
-            if io::copy(&mut part, &mut file)? != piece.length {
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(COPIERS);
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.min(pieces.len())).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().map(ended).fold(Ok(()), Outcome::and)
+        })
+    }
+
+    fn copy_piece(&self, number: usize, file: &File, buffer: &mut [u8]) -> Outcome<()> {
+        let piece = &self.pieces[number];
+        let mut at = self.length_before(number);
+        if number > 0 {
+            file.write_all_at(&self.around[1], at)?;
+            at += self.around[1].len() as u64;
+        }
+        let end = at + piece.length;
+        let mut part = File::open(&piece.path)?.take(piece.length);
+        while at < end {
+            let read = part.read(buffer)?;
+            if read == 0 {
                 let name = piece.path.file_name().unwrap_or_default().to_string_lossy();
                 let what = format!("the part {name} is not as long as what was committed of it");
                 return Err(Fault::found(StoreErrorKind::Mismatch, what));
             }
-            held_bytes += piece.length;
+            file.write_all_at(&buffer[..read], at)?;
+            at += read as u64;
         }
-        file.write_all(tail)?;
-        Ok(file)
+        Ok(())
     }
+}
+
+/// What a thread has ended with; its panic is passed on.
+fn ended<T>(worker: ScopedJoinHandle<'_, T>) -> T {
+    worker.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 #[cfg(test)]

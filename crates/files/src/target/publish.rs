@@ -4,32 +4,23 @@ use super::joined::{self, Joined, Piece};
 use super::ledger::{Entry, Ledger};
 use super::staging::{PartBytes, PartKey, Staging, make_folder, safe, sync_folder};
 use super::writer::{packed, packed_always};
-use super::{Table, nested};
+use super::{Table, nested, row_groups};
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
 use crate::format::Format;
 use crate::types::encode::csv_header;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::FileWriter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt as _, WriteMultipart};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowLeafColumn, compute_leaves};
-use parquet::basic::{Compression as Packing, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
-use std::num::NonZero;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use whimbrel_model::{FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
@@ -39,9 +30,6 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// the most.
 const UPLOAD_BYTES: usize = 16 << 20;
 const UPLOADS: usize = 2;
-/// A row group is closed when its records take so much memory.
-const ROW_GROUP_BYTES: usize = 16 << 20;
-
 /// The file that is not whole yet; of text each has its own, since an attempt goes on with it.
 const PUBLISHING: &str = "publishing";
 
@@ -237,12 +225,17 @@ fn batches(
                 take(&batch)?;
             }
         }
-        if records != part.entry.records {
-            let what = format!("the part of slice {} does not hold what was committed of it", part.slice);
-            return Err(Fault::found(StoreErrorKind::Mismatch, what));
-        }
+        check_records(part, records)?;
     }
     Ok(())
+}
+
+fn check_records(part: &Placed, records: u64) -> Outcome<()> {
+    if records == part.entry.records {
+        return Ok(());
+    }
+    let what = format!("the part of slice {} does not hold what was committed of it", part.slice);
+    Err(Fault::found(StoreErrorKind::Mismatch, what))
 }
 
 fn no_schema() -> Fault {
@@ -256,86 +249,12 @@ fn parquet(
     sink: &mut Sink,
     schema: Option<SchemaRef>,
 ) -> Outcome<()> {
-    let schema = schema.ok_or_else(no_schema)?;
-    let packing = Packing::ZSTD(ZstdLevel::try_new(1)?);
-    let properties = WriterProperties::builder().set_compression(packing).build();
-    let writer = ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties))?;
-    let (mut writer, factory) = writer.into_serialized_writer()?;
-    let (mut group, mut group_bytes, mut groups) = (Vec::new(), 0, 0);
-    batches(table, staging, parts, |batch| {
-        group_bytes += batch.get_array_memory_size();
-        group.push(batch.clone());
-        if group_bytes >= ROW_GROUP_BYTES {
-            row_group(
-                &mut writer,
-                &schema,
-                factory.create_column_writers(groups)?,
-                &std::mem::take(&mut group),
-            )?;
-            (group_bytes, groups) = (0, groups + 1);
-        }
-        Ok(())
-    })?;
-    if !group.is_empty() {
-        row_group(&mut writer, &schema, factory.create_column_writers(groups)?, &group)?;
+    let mut joined = row_groups::Joined::new(sink, &schema.ok_or_else(no_schema)?)?;
+    for part in parts {
+        let records = joined.append(&mut read(staging, table, part)?, part.entry.length)?;
+        check_records(part, records)?;
     }
-    writer.close()?;
-    Ok(())
-}
-
-/// Writes a row group, its columns encoded side by side.
-fn row_group(
-    writer: &mut SerializedFileWriter<&mut Sink>,
-    schema: &Schema,
-    writers: Vec<ArrowColumnWriter>,
-    batches: &[RecordBatch],
-) -> Outcome<()> {
-    let mut leaves: Vec<Vec<ArrowLeafColumn>> = writers.iter().map(|_| Vec::new()).collect();
-    for batch in batches {
-        let fields = schema.fields().iter().zip(batch.columns());
-        let found =
-            fields.map(|(field, array)| compute_leaves(field, array)).collect::<Result<Vec<_>, _>>()?;
-        for (column, leaf) in leaves.iter_mut().zip(found.into_iter().flatten()) {
-            column.push(leaf);
-        }
-    }
-    let columns: Vec<_> = writers.into_iter().zip(leaves).collect();
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(columns.len()).max(1);
-    let encoded = side_by_side(columns, threads)?;
-    let mut group = writer.next_row_group()?;
-    for chunk in encoded {
-        chunk.append_to_row_group(&mut group)?;
-    }
-    group.close()?;
-    Ok(())
-}
-
-/// A column's encoder and what it is to encode.
-type Column = (ArrowColumnWriter, Vec<ArrowLeafColumn>);
-
-/// Encodes columns on so many threads; the chunks in the order of the columns.
-fn side_by_side(columns: Vec<Column>, threads: usize) -> Outcome<Vec<ArrowColumnChunk>> {
-    let count = columns.len();
-    let waiting = Mutex::new(columns.into_iter().enumerate());
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((place, (mut writer, leaves))) = next else { return Ok(done) };
-            leaves.iter().try_for_each(|leaf| writer.write(leaf))?;
-            done.push((place, writer.close()?));
-        }
-    };
-    let encoded = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let ended =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        ended.collect::<Result<Vec<Vec<_>>, ParquetError>>()
-    });
-    let mut encoded: Vec<_> = encoded?.into_iter().flatten().collect();
-    debug_assert_eq!(encoded.len(), count, "every column is encoded");
-    encoded.sort_unstable_by_key(|(place, _)| *place);
-    Ok(encoded.into_iter().map(|(_, chunk)| chunk).collect())
+    joined.close()
 }
 
 fn arrow(

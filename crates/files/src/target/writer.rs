@@ -1,7 +1,7 @@
 //! Writes one slice's records of one flow into its part.
 
 use super::session::Session;
-use super::{Table, nested};
+use super::{Table, nested, row_groups};
 use crate::client::blocking;
 use crate::error::{Fault, Outcome as Done};
 use crate::format::{Compression, Format};
@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::write::GzEncoder;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use whimbrel_model::{Capacity, Checkpoint, FlowName};
-use whimbrel_store::{Outcome, Result, RunContext, StoreError, WriteBatch, WriteOutcome, Writer};
+use whimbrel_model::{Capacity, Checkpoint, Fingerprint, FlowName};
+use whimbrel_store::{Outcome, Refusal, Result, RunContext, StoreError, WriteBatch, WriteOutcome, Writer};
 
 /// How hard text is packed: it is written once and read seldom, and must not hold the run up.
 const GZIP_LEVEL: u32 = 5;
@@ -62,7 +62,7 @@ impl Writer for FilesWriter {
             } else if table.format.is_text() {
                 text(&table, &mut encoder, session.is_begun(&flow))?
             } else {
-                typed(&mut encoder, &batch.records)?
+                typed(table.format, &mut encoder, &batch.records)?
             };
             if written.records > 0 {
                 let schema = schema_text(batch.records.schema_ref())?;
@@ -96,48 +96,53 @@ impl Writer for FilesWriter {
 
 fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
     let mut text = String::new();
-    let mut outcomes = Vec::with_capacity(encoder.rows());
     let mut records = 0;
-    for row in 0..encoder.rows() {
+    let is_array = table.format == Format::Json;
+    let written = encoder.all(|encoder, row| {
         let started = text.len();
-        let is_array = table.format == Format::Json;
         if is_array && (is_begun || records > 0) {
             text.push_str(",\n");
         }
-        outcomes.push(match encoder.append(row, &mut text) {
-            Ok(fingerprint) => {
+        let appended = encoder.append_later(row, &mut text);
+        match appended {
+            Ok(()) => {
                 records += 1;
                 text.push_str(if is_array { "" } else { "\n" });
-                Outcome::Created(fingerprint)
             }
-            Err(refusal) => {
-                text.truncate(started);
-                Outcome::Rejected(refusal)
-            }
-        });
-    }
+            Err(_) => text.truncate(started),
+        }
+        appended
+    });
+    let outcomes = outcomes(written);
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     Ok(Written { bytes: packed(table.compression, text.into_bytes())?, outcomes, records, length })
 }
 
-/// A batch as an Arrow IPC stream of its own.
-fn typed(encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
-    let mut outcomes = Vec::with_capacity(encoder.rows());
+fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outcome> {
+    written.into_iter().map(|row| row.map_or_else(Outcome::Rejected, Outcome::Created)).collect()
+}
+
+/// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
+fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
     let mut unused = String::new();
-    for row in 0..encoder.rows() {
+    let outcomes = outcomes(encoder.all(|encoder, row| {
         unused.clear();
-        outcomes.push(encoder.append(row, &mut unused).map_or_else(Outcome::Rejected, Outcome::Created));
-    }
+        encoder.append_later(row, &mut unused)
+    }));
     let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
     let kept: arrow::array::BooleanArray = kept.map(Some).collect();
     let batch = arrow::compute::filter_record_batch(batch, &kept)?;
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-    let mut stream = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
-    stream.write(&batch)?;
-    let bytes = stream.into_inner()?;
+    let bytes = if format == Format::Parquet { row_groups::encoded(&batch)? } else { stream(&batch)? };
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let records = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
     Ok(Written { bytes, outcomes, records, length })
+}
+
+fn stream(batch: &RecordBatch) -> std::result::Result<Vec<u8>, ArrowError> {
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut stream = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
+    stream.write(batch)?;
+    stream.into_inner()
 }
 
 /// Text as the file holds it: each stretch is a member or a frame of its own, so that parts can be put together.

@@ -1,13 +1,13 @@
 //! How a column of a table takes its values: the form on the wire and what it does not hold.
 
+use super::digits::Digits;
 use super::meaning::{self, Meaning};
 use super::{elements, moment, numeric, vectors};
-use arrow::array::ArrayRef;
 use bytes::{BufMut as _, BytesMut};
 use serde_json::Value;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::cell::{Cell, cell};
+use whimbrel_model::cell::Cell;
 use whimbrel_model::{json, record};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.
@@ -127,17 +127,15 @@ impl Wire {
         json::parse(std::str::from_utf8(text).ok()?).ok()
     }
 
-    /// Appends a row's value in both forms: PostgreSQL's, without its length, and the canonical one. `false`:
-    /// it is NULL. The reason of a refusal follows the column's name.
+    /// Appends a value in both forms: PostgreSQL's, without its length, and the canonical one. `false`: it is NULL.
+    /// The reason of a refusal follows the column's name.
     pub(crate) fn put(
         &self,
-        array: &ArrayRef,
-        row: usize,
+        value: Cell<'_>,
         form: Option<Form>,
         out: &mut BytesMut,
         canonical: &mut Canonical,
     ) -> Result<bool, String> {
-        let value = cell(array, row);
         if let (Some(form), Cell::Moment { us, ns, .. }) = (form, value) {
             let formed = form.apply(us, ns)?;
             let value = match &formed {
@@ -149,7 +147,7 @@ impl Wire {
         self.put_cell(value, out, canonical)
     }
 
-    /// As [`Wire::put`], of a value.
+    /// As [`Wire::put`], in the form that it has.
     pub(crate) fn put_cell(
         &self,
         value: Cell<'_>,
@@ -178,7 +176,7 @@ impl Wire {
             Self::Float8 => {
                 let value = double(value)?;
                 out.put_f64(value);
-                put_float(value, || value.to_string(), canonical);
+                put_double(value, canonical);
             }
             Self::Numeric(limit) => put_number(value, *limit, out, canonical)?,
             Self::Text { limit, is_padded } => {
@@ -234,7 +232,7 @@ fn truth(value: Cell<'_>) -> Result<bool, String> {
 /// A whole number that fits.
 fn whole<T>(value: Cell<'_>, name: &str, canonical: &mut Canonical) -> Result<T, String>
 where
-    T: TryFrom<i128> + std::fmt::Display,
+    T: TryFrom<i128>,
 {
     let number = match value {
         Cell::Int(value) => i128::from(value),
@@ -245,7 +243,10 @@ where
         _ => return Err(format!("is no number, and {name} is asked for")),
     };
     let fitting = T::try_from(number).map_err(|_| format!("is {number}, out of the range of {name}"))?;
-    canonical.number(&fitting.to_string());
+    match i64::try_from(number) {
+        Ok(number) => canonical.number(Digits::whole(number).as_str()),
+        Err(_) => canonical.number(&number.to_string()),
+    }
     Ok(fitting)
 }
 
@@ -275,6 +276,14 @@ fn put_float(value: f64, text: impl Fn() -> String, canonical: &mut Canonical) {
         canonical.text("-0");
     } else {
         canonical.number(&float_text(value, text));
+    }
+}
+
+/// As [`put_float`], of double precision.
+fn put_double(value: f64, canonical: &mut Canonical) {
+    match Digits::float(value) {
+        Some(digits) => canonical.number(digits.as_str()),
+        None => put_float(value, || value.to_string(), canonical),
     }
 }
 

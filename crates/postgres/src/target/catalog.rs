@@ -1,5 +1,6 @@
 //! What there is to be written into: columns, keys, triggers and foreign keys of a table.
 
+use super::late_key;
 use crate::catalog::resolve;
 use crate::client::Lease;
 use crate::encode::{Meaning, Wire};
@@ -67,6 +68,8 @@ pub(crate) struct Table {
     /// Unique keys that can tell rows apart, the primary key first.
     pub keys: Vec<Vec<String>>,
     pub has_primary_key: bool,
+    /// Whether the primary key is only noted: it is made behind the load, and no statement may rest on it.
+    pub is_key_late: bool,
     /// The names of their indexes, in the same order.
     pub key_names: Vec<String>,
     pub checks: Vec<Check>,
@@ -117,12 +120,24 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
         return Err(StoreError::new(StoreErrorKind::Unsupported, store, context));
     }
     let looking = Looking { store, lease, oid: resolved.oid, sql: &resolved.sql };
-    let (keys, key_names, has_primary_key) = looking.keys().await?;
+    let (mut keys, mut key_names, mut has_primary_key) = looking.keys().await?;
+    let late = if has_primary_key || resolved.kind != 'r' {
+        None
+    } else {
+        late_key::noted(store, lease, resolved.oid).await?
+    };
+    let is_key_late = late.is_some();
+    if let Some((name, columns)) = late {
+        keys.insert(0, columns);
+        key_names.insert(0, name);
+        has_primary_key = true;
+    }
     let (triggers, insert_rules, update_rules) = looking.triggers().await?;
     Ok(Table {
         columns: looking.columns().await?,
         keys,
         has_primary_key,
+        is_key_late,
         key_names,
         checks: looking.checks().await?,
         can_test_input: lease.server().version_number >= TESTS_INPUT,

@@ -3,6 +3,7 @@
 
 use super::catalog::{self, Table};
 use super::langchain::VECTOR_INDEX;
+use super::late_key::{self, PRIMARY_KEY};
 use super::{Writing, route, step_extent, vector_index};
 use crate::catalog::resolve;
 use crate::client::{Connections, Lease, Purpose};
@@ -50,8 +51,11 @@ FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = $1 AND k.
 const NAME: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
-const NOTE: &str = "INSERT INTO whimbrel.after_load (table_oid, place, kind, name, definition, columns, parent, parent_columns) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+/// What is noted under the same number is of a table that is gone: numbers come again.
+pub(super) const NOTE: &str = "INSERT INTO whimbrel.after_load (table_oid, place, kind, name, definition, columns, parent, parent_columns) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (table_oid, kind, name) DO UPDATE SET place = EXCLUDED.place, \
+    definition = EXCLUDED.definition, columns = EXCLUDED.columns, parent = EXCLUDED.parent, \
+    parent_columns = EXCLUDED.parent_columns, is_done = false";
 
 fn failed(store: &StoreName, error: tokio_postgres::Error) -> StoreError {
     from_driver(store, "cannot see to what follows the load", error)
@@ -387,10 +391,12 @@ pub(super) async fn apply(
 ) -> Result<()> {
     let lease = connections.lease(Purpose::Write).await?;
     let pid = lease.server().backend_pid;
-    step_extent::told(store, connections, pid, meter, carry_out(store, lease, step)).await
+    let work = carry_out(store, lease, step, connections.are_many());
+    step_extent::told(store, connections, pid, meter, work).await
 }
 
-async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep) -> Result<()> {
+/// `has_room`: whether the server is one that takes memory where it is told to.
+async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep, has_room: bool) -> Result<()> {
     let (kind, oid, name) = parts(store, step)?;
     let doing = |error| from_driver(store, format!("cannot do what follows the load: {}", step.text), error);
     if kind == VECTOR_INDEX {
@@ -402,6 +408,10 @@ async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep) -> Result<(
         return lease.finish().await;
     }
     ledger::make(store, &lease).await?;
+    if kind == PRIMARY_KEY {
+        late_key::make(store, &lease, oid, has_room).await?;
+        return lease.finish().await;
+    }
     let sql = "SELECT definition FROM whimbrel.after_load WHERE table_oid = $1 AND kind = $2 AND name = $3 \
          AND NOT is_done FOR UPDATE";
     let found = lease.client().query_opt(sql, &[&oid, &kind, &name]).await.map_err(doing)?;
@@ -410,6 +420,8 @@ async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep) -> Result<(
     if kind == FOREIGN_KEY {
         let all = pending(store, &lease).await?;
         if let Some(key) = all.iter().find(|key| key.table == oid && key.name == name) {
+            // What is referred to is a key, which may be a later step of another flow's table.
+            late_key::make(store, &lease, key.parent, has_room).await?;
             let lock = format!("LOCK TABLE {}, {} IN SHARE ROW EXCLUSIVE MODE", key.sql, key.parent_sql);
             let delete = format!("DELETE FROM {} c WHERE {}", key.sql, must_go(key, &all));
             for sql in [lock, delete, key.definition.clone()] {
@@ -419,6 +431,9 @@ async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep) -> Result<(
     } else if kind == INDEX && vector_index::is_one(&definition) {
         vector_index::make(store, &lease, oid, &definition).await?;
     } else {
+        if kind == INDEX && has_room {
+            late_key::room(store, &lease).await?;
+        }
         lease.client().batch_execute(&definition).await.map_err(doing)?;
     }
     let done =

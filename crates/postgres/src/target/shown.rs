@@ -172,11 +172,12 @@ mod tests {
     use bytes::{BufMut as _, BytesMut};
     use serde_json::json;
     use whimbrel_model::canonical::Canonical;
+    use whimbrel_model::cell::cell;
 
     /// What is shown of a value on its way into a column, and of what PostgreSQL writes of the same value.
     fn both_ways(wire: &Wire, value: &ArrayRef, held: Value) -> (Value, Value) {
         let mut bytes = BytesMut::new();
-        wire.put(value, 0, None, &mut bytes, &mut Canonical::default()).unwrap();
+        wire.put(cell(value, 0), None, &mut bytes, &mut Canonical::default()).unwrap();
         let column = as_sent("c", wire);
         let schema = Arc::new(Schema::new(vec![column.column_type.field("c", true, "")]));
         let mut buffer = RowBuffer::new(&schema, &[column]);

@@ -2,7 +2,7 @@
 
 use super::before::Keeping;
 use super::merge::Statements;
-use crate::encode::Rows;
+use crate::encode::{HEADER, Rows, TRAILER};
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
 use crate::ledger::Open;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -15,11 +15,11 @@ use whimbrel_model::{Stage, StoreName};
 use whimbrel_store::Patience;
 use whimbrel_store::{Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind};
 
-const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Undoes what was tried last.
 const UNDO: &str = "ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch";
-/// How much goes into one message.
-const CHUNK_BYTES: usize = 1 << 20;
+/// How much goes into one message. The server takes memory for a message whole, and gives it back with each `COPY`: for
+/// large ones it spends more on new pages than on the rows.
+const CHUNK_BYTES: usize = 64 << 10;
 /// The most characters of a reason.
 const REASON_CHARACTERS: usize = 400;
 /// Where the server's code finds that a policy of row-level security does not let a row in.
@@ -375,6 +375,9 @@ impl Delivery<'_> {
 
     /// Rows as `COPY` takes them.
     fn data(&self, rows: &[usize], is_staged: bool) -> Bytes {
+        if let Some(copy) = self.rows.copy_of(rows).filter(|_| !is_staged) {
+            return copy;
+        }
         let fields = self.fields + if is_staged { 1 + self.guard_fields } else { 0 };
         let size = |row: &usize| 2 + 8 + self.rows.fields(*row).map_or(0, <[u8]>::len);
         let mut data = BytesMut::with_capacity(HEADER.len() + 2 + rows.iter().map(size).sum::<usize>());
@@ -391,7 +394,7 @@ impl Delivery<'_> {
                 data.put_slice(guards);
             }
         }
-        data.put_i16(-1);
+        data.put_i16(TRAILER);
         data.freeze()
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Layout {
     /// The columns that name a record.
     pub key: Vec<String>,
     pub slice_key: SliceKey,
+    /// Whether the key is the rowid, read as the integer that it is, and slices are ranges of it.
+    pub is_key_rowid: bool,
     pub notes: Vec<String>,
     /// What reads estimates of the number of records.
     estimate: Estimate,
@@ -107,6 +109,13 @@ impl Layout {
             key.clone_from(names);
         }
         let columns = found.wanted(store, request, &key)?;
+        let alias = found.table.as_ref().and_then(|table| table.rowid_alias.as_ref());
+        let is_key_rowid = matches!(slice_key, SliceKey::Rowid(_))
+            && alias.is_some_and(|alias| {
+                let is_integer =
+                    |column: &SourceColumn| column.name == *alias && column.reading == Reading::Integer;
+                key == [alias.as_str()] && columns.iter().any(is_integer)
+            });
         notes.extend(found.notes);
         let fields: Vec<_> =
             columns.iter().map(|column| column.reading.field(&column.name, &column.declared)).collect();
@@ -117,6 +126,7 @@ impl Layout {
             columns,
             key,
             slice_key,
+            is_key_rowid,
             notes,
             estimate: found.estimate,
             is_utf8: super::is_utf8(store, connection)?,

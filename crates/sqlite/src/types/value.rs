@@ -2,7 +2,7 @@
 
 use super::{Reading, moment};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
+    ArrayBuilder as _, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
 };
 use rusqlite::types::ValueRef;
@@ -165,16 +165,34 @@ impl Builder {
         }
     }
 
-    /// The column; it begins anew.
+    /// The column; it begins anew, with room for as much again: to grow step by step would copy all of it.
     pub(crate) fn finish(&mut self) -> ArrayRef {
         match &mut self.values {
-            Values::Integer(values) => Arc::new(values.finish()),
-            Values::Float(values) => Arc::new(values.finish()),
-            Values::Text(values) => Arc::new(values.finish()),
-            Values::Binary(values) => Arc::new(values.finish()),
+            Values::Integer(values) => {
+                let rows = values.len();
+                Arc::new(std::mem::replace(values, Int64Builder::with_capacity(rows)).finish())
+            }
+            Values::Float(values) => {
+                let rows = values.len();
+                Arc::new(std::mem::replace(values, Float64Builder::with_capacity(rows)).finish())
+            }
+            Values::Text(values) => {
+                let (rows, bytes) = (values.len(), values.values_slice().len());
+                Arc::new(std::mem::replace(values, StringBuilder::with_capacity(rows, bytes)).finish())
+            }
+            Values::Binary(values) => {
+                let (rows, bytes) = (values.len(), values.values_slice().len());
+                Arc::new(std::mem::replace(values, BinaryBuilder::with_capacity(rows, bytes)).finish())
+            }
             Values::Boolean(values) => Arc::new(values.finish()),
-            Values::Timestamp(values) => Arc::new(values.finish()),
-            Values::Date(values) => Arc::new(values.finish()),
+            Values::Timestamp(values) => {
+                let next = TimestampMicrosecondBuilder::with_capacity(values.len()).with_timezone("UTC");
+                Arc::new(std::mem::replace(values, next).finish())
+            }
+            Values::Date(values) => {
+                let rows = values.len();
+                Arc::new(std::mem::replace(values, Date32Builder::with_capacity(rows)).finish())
+            }
         }
     }
 }

@@ -103,3 +103,21 @@ async fn drift_and_foreign_slices_are_found() {
     let error = batches(&*view, &part).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Mismatch);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_rowid_is_sure_to_come_once() {
+    let fixture = Fixture::new(
+        "CREATE TABLE a (id INTEGER PRIMARY KEY, n INT UNIQUE NOT NULL); CREATE TABLE b (id INT PRIMARY KEY NOT NULL); \
+         CREATE TABLE c (id TEXT PRIMARY KEY) WITHOUT ROWID; CREATE TABLE d (id INTEGER); CREATE VIEW e AS SELECT * FROM a",
+    );
+    for (table, expected) in [("a", true), ("b", false), ("c", false), ("d", false), ("e", false)] {
+        assert_eq!(fixture.table(table).delivers_keys_once().await.unwrap(), expected, "{table}");
+    }
+    // A text of a number is another key elsewhere, and a row may change what it is cut by.
+    let mut as_text = reading(Relation::Table("a".to_owned()));
+    as_text.columns.insert("id".to_owned(), "text".to_owned());
+    assert!(!fixture.source(as_text).delivers_keys_once().await.unwrap());
+    let mut by_other = reading(Relation::Table("a".to_owned()));
+    by_other.slice_by = vec!["n".to_owned()];
+    assert!(!fixture.source(by_other).delivers_keys_once().await.unwrap());
+}

@@ -364,13 +364,7 @@ fn float_number(
 }
 
 /// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped.
-fn moment(
-    moments: &Moments,
-    row: usize,
-    writing: Writing,
-    into: &mut String,
-    canonical: &mut Canonical,
-) {
+fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut String, canonical: &mut Canonical) {
     let (before, behind) = match writing {
         Writing::Json => ("\"", "\""),
         Writing::DynamoDb => ("{\"S\":\"", "\"}"),

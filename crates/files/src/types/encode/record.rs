@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use std::ops::Range;
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
+use whimbrel_model::fingerprint::Forms;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
 
@@ -43,7 +44,12 @@ struct Scratch {
     places: Vec<Option<Range<usize>>>,
     key: Canonical,
     record: Canonical,
+    /// Records whose fingerprints are still to be taken.
+    forms: Forms,
 }
+
+/// Of so many records fingerprints are taken together.
+const TOGETHER: usize = 512;
 
 /// Which columns make fingerprints.
 #[derive(Clone, Debug)]
@@ -146,18 +152,62 @@ impl Encoder {
     /// # Errors
     /// The record has no place in the format; nothing is appended.
     pub(crate) fn append(&mut self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
+        let is_key = self.append_form(row, into)?;
+        let Scratch { key, record, .. } = &self.scratch;
+        Ok(self.fingerprint_key.fingerprint(if is_key { record } else { key }, record))
+    }
+
+    /// Every record: `write` is given each row, and calls [`Encoder::append_later`] or refuses it.
+    pub(crate) fn all(
+        &mut self,
+        mut write: impl FnMut(&mut Self, usize) -> Result<(), Refusal>,
+    ) -> Vec<Result<Fingerprint, Refusal>> {
+        let mut all = Vec::with_capacity(self.rows);
+        for first in (0..self.rows).step_by(TOGETHER) {
+            self.scratch.forms.clear();
+            let rows = first..self.rows.min(first + TOGETHER);
+            let written: Vec<_> = rows.map(|row| write(self, row)).collect();
+            let mut fingerprints = self.fingerprint_key.fingerprints(&self.scratch.forms).into_iter();
+            let lost = || Refusal { stage: Stage::Convert, reason: "it was not written".to_owned() };
+            let settled =
+                written.into_iter().map(|row| row.and_then(|()| fingerprints.next().ok_or_else(lost)));
+            all.extend(settled);
+        }
+        all
+    }
+
+    /// Appends a record of which [`Encoder::all`] takes the fingerprint.
+    ///
+    /// # Errors
+    /// As [`Encoder::append`].
+    pub(crate) fn append_later(&mut self, row: usize, into: &mut String) -> Result<(), Refusal> {
+        let is_key = self.append_form(row, into)?;
+        let Scratch { key, record, forms, .. } = &mut self.scratch;
+        forms.push(if is_key { record } else { key }, record);
+        Ok(())
+    }
+
+    /// Appends a record, and makes its canonical forms; whether the whole record is its key.
+    fn append_form(&mut self, row: usize, into: &mut String) -> Result<bool, Refusal> {
         let started = into.len();
         let mut scratch = std::mem::take(&mut self.scratch);
         let appended = match self.item(row) {
-            Some(item) if self.writing == Writing::Json => self.append_object(item, into),
-            Some(item) => self.append_item(item, into),
-            None => self.append_columns(row, into, &mut scratch),
+            Some(item) if self.writing == Writing::Json => self.append_object(item, into).map(Some),
+            Some(item) => self.append_item(item, into).map(Some),
+            None => self.append_columns(row, into, &mut scratch).map(|()| None),
         };
         self.scratch = scratch;
-        appended.map_err(|reason| {
-            into.truncate(started);
-            Refusal { stage: Stage::Convert, reason }
-        })
+        match appended {
+            Ok(Some(whole)) => {
+                self.scratch.record = whole;
+                Ok(true)
+            }
+            Ok(None) => Ok(self.key.is_empty()),
+            Err(reason) => {
+                into.truncate(started);
+                Err(Refusal { stage: Stage::Convert, reason })
+            }
+        }
     }
 
     /// The whole record, where it is the one column of a format that holds records as objects.
@@ -174,7 +224,7 @@ impl Encoder {
         }
     }
 
-    fn append_item(&self, item: &str, into: &mut String) -> Result<Fingerprint, String> {
+    fn append_item(&self, item: &str, into: &mut String) -> Result<Canonical, String> {
         let wrong = |error: serde_json::Error| format!("`{ITEM}` is no item of DynamoDB JSON: {error}");
         let value: std::collections::BTreeMap<Text<'_>, Attribute<'_>> =
             serde_json::from_str(item).map_err(wrong)?;
@@ -187,11 +237,11 @@ impl Encoder {
         into.push_str("{\"Item\":");
         into.push_str(item);
         into.push('}');
-        Ok(self.fingerprint_key.fingerprint(&whole, &whole))
+        Ok(whole)
     }
 
     /// An object of plain JSON as it is, on one line.
-    fn append_object(&self, object: &str, into: &mut String) -> Result<Fingerprint, String> {
+    fn append_object(&self, object: &str, into: &mut String) -> Result<Canonical, String> {
         let value = json::parse(object).map_err(|error| format!("`{ITEM}` is no JSON: {error}"))?;
         let Value::Object(entries) = value else { return Err(format!("`{ITEM}` is no object of JSON")) };
         let one = |(name, value): (&'_ String, &Value)| {
@@ -207,15 +257,10 @@ impl Encoder {
         } else {
             into.push_str(object);
         }
-        Ok(self.fingerprint_key.fingerprint(&whole, &whole))
+        Ok(whole)
     }
 
-    fn append_columns(
-        &self,
-        row: usize,
-        into: &mut String,
-        scratch: &mut Scratch,
-    ) -> Result<Fingerprint, String> {
+    fn append_columns(&self, row: usize, into: &mut String, scratch: &mut Scratch) -> Result<(), String> {
         into.push_str(match self.writing {
             Writing::Json => "{",
             Writing::DynamoDb => "{\"Item\":{",
@@ -254,13 +299,12 @@ impl Encoder {
             Writing::DynamoDb => "}}",
             Writing::Csv | Writing::Typed => "",
         });
-        let Scratch { values, places, key, record } = scratch;
+        let Scratch { values, places, key, record, .. } = scratch;
         self.join(&self.compared, values, places, record);
-        if self.key.is_empty() {
-            return Ok(self.fingerprint_key.fingerprint(record, record));
+        if !self.key.is_empty() {
+            self.join(&self.key, values, places, key);
         }
-        self.join(&self.key, values, places, key);
-        Ok(self.fingerprint_key.fingerprint(key, record))
+        Ok(())
     }
 
     fn begin_column(&self, place: usize, is_first: bool, into: &mut String) {
