@@ -282,7 +282,7 @@ async fn prepare_scan(
         targets.push((*flow, mode, target.map_err(|error| placed(error, spec, flow, flow.into.position))?));
     }
     let wished = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_records?).ok()).min();
-    let able = targets.iter().map(|(.., target)| target.capabilities().batch_records).min();
+    let able = targets.iter().map(|(flow, _, target)| changed::batch_records(flow, &**target)).min();
     let batch_records = batch_records.or(wished).or(able).unwrap_or(1000).max(1);
     let batch_bytes = flows.iter().filter_map(|flow| usize::try_from(flow.into.batch_bytes?).ok()).min();
     let batch_bytes = batch_bytes.unwrap_or(BATCH_BYTES);

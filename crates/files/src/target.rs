@@ -27,6 +27,7 @@ use serde_json::Value;
 use session::Session;
 use staging::Staging;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::runtime::Handle;
 use whimbrel_model::{Capacity, Fingerprint, FingerprintKey, RunId, SliceId, SlicePart, Stage, StoreName};
@@ -59,6 +60,8 @@ pub(crate) struct Table {
     request: WriteRequest,
     /// The columns, as last planned.
     schema: Mutex<Option<SchemaRef>>,
+    /// What a record of the last batch took as text, so that the next batch's text has room from the start.
+    row_bytes: AtomicUsize,
 }
 
 impl Table {
@@ -142,7 +145,8 @@ impl FilesTarget {
         };
         let schema = Mutex::default();
         let (name, place) = (name.clone(), place.clone());
-        let table = Table { name, place, path, base, format, compression, request, schema };
+        let row_bytes = AtomicUsize::new(0);
+        let table = Table { name, place, path, base, format, compression, request, schema, row_bytes };
         Ok(Self { table: Arc::new(table), sessions: Arc::clone(sessions) })
     }
 

@@ -165,8 +165,7 @@ impl Writer for PostgresWriter {
             return Err(StoreError::new(StoreErrorKind::Internal, store, context));
         }
         let route = self.route(&batch.records, batch.guards.as_ref())?;
-        let mut rows =
-            route.encoder.encode_into(spare.take(), &batch.records, &context.fingerprint_key);
+        let mut rows = route.encoder.encode_into(spare.take(), &batch.records, &context.fingerprint_key);
         let guards = route.guards.as_ref().zip(batch.guards.as_ref());
         let guards = guards.map(|(encoder, guards)| encoder.encode(guards, &context.fingerprint_key));
         if let Some(guards) = &guards {

@@ -5,9 +5,7 @@ use crate::target::{batch, people, request, scalar, target, words, write};
 use futures::FutureExt as _;
 use std::sync::Arc;
 use whimbrel_store::conformance::context;
-use whimbrel_store::{
-    Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest,
-};
+use whimbrel_store::{Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest};
 
 const KEYS: &str = "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND conrelid = 'people'::regclass";
 const NOTED: &str = "SELECT count(*) FROM whimbrel.after_load WHERE kind = 'primary key' AND NOT is_done";
@@ -41,14 +39,20 @@ async fn a_key_follows_the_load_and_counts_as_there_meanwhile() {
         async {
             let first = made(fixture, keyed(Mode::Insert)).await;
             assert_eq!((scalar(fixture, KEYS).await, scalar(fixture, NOTED).await), (0, 1));
-            assert_eq!(words(&write(&first, true, batch(people(&[3, 1, 2], &["c", "a", "b"]), 1)).await), ["created"; 3]);
+            assert_eq!(
+                words(&write(&first, true, batch(people(&[3, 1, 2], &["c", "a", "b"]), 1)).await),
+                ["created"; 3]
+            );
             // A process that comes later, to go on or to look, sees the table with its key.
             let process = Fixture::new(fixture.config.clone());
             let later = target(&process, keyed(Mode::Insert));
             let plan = later.plan(people(&[1], &["a"]).schema_ref()).await.expect("a plan");
             assert!(plan.exists && plan.key == ["id"], "{plan:?}");
             let found = later.create().await.expect("looked at");
-            assert!(matches!(&found, Creation::Existed { differences, .. } if differences.is_empty()), "{found:?}");
+            assert!(
+                matches!(&found, Creation::Existed { differences, .. } if differences.is_empty()),
+                "{found:?}"
+            );
             let known = later.look_up(&people(&[2], &["b"]), &context()).await.expect("looked up");
             assert_eq!(known.rows, [Some(0)], "the record is found");
             later.expect_distinct_keys();
@@ -61,7 +65,7 @@ async fn a_key_follows_the_load_and_counts_as_there_meanwhile() {
             assert!(matches!(outcomes[..], [Outcome::Created(_), Outcome::Rejected(_), Outcome::Created(_)]));
             assert_eq!(scalar(fixture, KEYS).await, 0);
             let steps = finish(&later).await;
-            assert!(steps[0].contains("ADD CONSTRAINT people_pkey PRIMARY KEY (id)"), "{steps:?}");
+            assert!(steps[0].ends_with("PRIMARY KEY (id)"), "{steps:?}");
             assert_eq!((scalar(fixture, KEYS).await, scalar(fixture, NOTED).await), (1, 0));
             assert_eq!(scalar(fixture, "SELECT count(*) FROM people").await, 5);
             assert!(finish(&later).await.is_empty(), "nothing is left");
@@ -91,7 +95,10 @@ async fn whoever_needs_the_key_has_it_made_first() {
             other.expect_distinct_keys();
             let outcomes = write(&other, true, batch(people(&[2, 3], &["x", "c"]), 1)).await;
             assert!(outcomes.iter().all(|outcome| !matches!(outcome, Outcome::Rejected(_))), "{outcomes:?}");
-            assert_eq!((scalar(fixture, KEYS).await, scalar(fixture, "SELECT count(*) FROM people").await), (1, 3));
+            assert_eq!(
+                (scalar(fixture, KEYS).await, scalar(fixture, "SELECT count(*) FROM people").await),
+                (1, 3)
+            );
         }
         .boxed_local()
     })
@@ -170,7 +177,13 @@ async fn sources_say_whether_keys_come_once() {
             by_name.slice_by = vec!["name".to_owned()];
             let by_name = fixture.store.source(by_name).expect("a source");
             assert!(!by_name.delivers_keys_once().await.expect("an answer"), "a name may change");
-            assert!(!fixture.query("SELECT id FROM numbered", &["id"]).delivers_keys_once().await.expect("an answer"));
+            assert!(
+                !fixture
+                    .query("SELECT id FROM numbered", &["id"])
+                    .delivers_keys_once()
+                    .await
+                    .expect("an answer")
+            );
         }
         .boxed_local()
     })

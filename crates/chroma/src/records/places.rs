@@ -34,7 +34,7 @@ pub(super) enum Files {
     /// None was kept.
     NotKept,
     /// Or why they cannot be read.
-    Kept(Outcome<Kept>),
+    Kept(Outcome<Box<Kept>>),
 }
 
 /// An index, where each label's element is in it, and the file that says whose each label is.
@@ -57,7 +57,7 @@ impl Files {
         Ok(Self::Kept(opened.and_then(|index| {
             refuse_other_dimension(&index, collection)?;
             let slots = index.slots()?;
-            Ok(Kept { names: index::names(&folder)?, index, slots })
+            Ok(Box::new(Kept { names: index::names(&folder)?, index, slots }))
         })))
     }
 }
@@ -82,7 +82,8 @@ pub(super) fn load_index(
         }
         Files::Kept(files) => files,
     };
-    let loaded = files.and_then(|Kept { index, slots, names }| {
+    let loaded = files.and_then(|kept| {
+        let Kept { index, slots, names } = *kept;
         let (pickle, without) = take_labels(connection, slots, &names)?;
         index.check_unchanged()?;
         Ok((index, pickle, without))

@@ -245,6 +245,17 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_written_as_json_writes_them() {
+        let odd = (0..=0x100).filter_map(char::from_u32).map(String::from);
+        for text in odd.chain(["", "plain", "a\"b", "a\\b", "tab\t", "\u{7f}é\u{2028}😀"].map(str::to_owned))
+        {
+            let mut out = String::new();
+            put_text(&text, &mut out);
+            assert_eq!(out, serde_json::to_string(&text).unwrap());
+        }
+    }
+
+    #[test]
     fn floats_stay_floats_and_integers_integers() {
         let json = |entry: Entry| object(&[("k\"".to_owned(), entry)], |_| false).unwrap();
         assert_eq!(json(Entry::Float(1.0)), r#"{"k\"":1.0}"#);

@@ -21,8 +21,10 @@ const FILE: &str = "
     INSERT INTO named SELECT name, id FROM numbered WHERE id < 7000;";
 
 /// The tables' primary keys that are there.
-const KEYS: &str = "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace";
-const NUMBERED: &str = "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND conrelid = to_regclass('numbered')";
+const KEYS: &str =
+    "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace";
+const NUMBERED: &str =
+    "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND conrelid = to_regclass('numbered')";
 /// What is told of rows as a whole: how many, how many different ones, and their numbers.
 const HELD: &str = "SELECT count(*) FILTER (WHERE name = 'name ' || (id + 9) / 7 AND price = (id + 9) / 7 / 8.0) FROM numbered";
 
@@ -51,7 +53,9 @@ impl Beside {
     }
 
     fn run(&self, sql: &str) {
-        self.runtime.block_on(self.client.batch_execute(sql)).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.runtime
+            .block_on(self.client.batch_execute(sql))
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 }
 
@@ -63,7 +67,8 @@ fn held_up(live: &Live, url: &str) -> (crate::place::Running, Beside) {
     let running = live.start(&["copy", "sqlite:file.db", url, "--json"]);
     let beside = Beside::new(live);
     until("the table", || {
-        (live.database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'numbered'") == 1).then_some(())
+        (live.database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'numbered'") == 1)
+            .then_some(())
     });
     beside.run("BEGIN; LOCK TABLE numbered IN ACCESS SHARE MODE");
     (running, beside)
@@ -75,7 +80,10 @@ fn assert_all_is_there(live: &Live) {
     assert_eq!(number("SELECT count(*) FROM numbered"), ROWS);
     assert_eq!((number(KEYS), number(NUMBERED)), (3, 1));
     assert_eq!(number("SELECT count(*) FROM pg_constraint WHERE contype = 'f'"), 1);
-    assert_eq!(number("SELECT count(*) FROM pg_index WHERE indrelid = 'numbered'::regclass AND indisvalid"), 1);
+    assert_eq!(
+        number("SELECT count(*) FROM pg_index WHERE indrelid = 'numbered'::regclass AND indisvalid"),
+        1
+    );
     assert_eq!(number("SELECT count(*) FROM whimbrel.after_load WHERE NOT is_done"), 0);
 }
 
@@ -90,10 +98,17 @@ fn keys_of_rowids_follow_the_load() {
     assert_eq!(copied["flows"]["marked"]["rejected"], 1);
     assert_all_is_there(&live);
     let late = "SELECT string_agg(name, ' ' ORDER BY name) FROM whimbrel.after_load WHERE kind = 'primary key' AND is_done";
-    assert_eq!(live.database.rows(late)[0][0].as_deref(), Some("marked_pkey numbered_pkey"), "text is told apart at once");
+    assert_eq!(
+        live.database.rows(late)[0][0].as_deref(),
+        Some("marked_pkey numbered_pkey"),
+        "text is told apart at once"
+    );
     // What the key tells apart it tells apart from now on.
     let again = live.run(&["copy", "sqlite:file.db", &url, "--json"]).expect(3).json();
-    assert_eq!((&again["totals"]["created"], &again["flows"]["numbered"]["rejected"]), (&json!(0), &json!(ROWS)));
+    assert_eq!(
+        (&again["totals"]["created"], &again["flows"]["numbered"]["rejected"]),
+        (&json!(0), &json!(ROWS))
+    );
 }
 
 #[test]
@@ -154,7 +169,11 @@ fn a_row_of_somebody_else_with_a_key_of_ours_ends_the_run() {
     until("the key under way", || (live.database.number(WAITS) > 0).then_some(()));
     beside.run("INSERT INTO numbered (id, name) VALUES (5, 'somebody else'); COMMIT");
     let ended = running.wait().expect(1);
-    assert!(ended.err.contains("Key (id)=(5) is duplicated") && ended.err.contains("whimbrel resume"), "{}", ended.err);
+    assert!(
+        ended.err.contains("Key (id)=(5) is duplicated") && ended.err.contains("whimbrel resume"),
+        "{}",
+        ended.err
+    );
     live.database.script("DELETE FROM numbered WHERE name = 'somebody else'");
     live.run(&["resume", "--json"]).expect(3);
     assert_all_is_there(&live);

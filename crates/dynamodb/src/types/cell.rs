@@ -106,14 +106,14 @@ impl Cells {
             DataType::Dictionary(_, value) => cast(array, value)?,
             _ => ArrayRef::clone(array),
         };
-        let cell = cell(&array, form)?;
         let plain = match form {
-            Form::Text | Form::PrintedText => Some(Plain::Text),
-            Form::Number => Some(Plain::Digits),
-            _ => None,
+            Form::Text | Form::PrintedText => Plain::Text,
+            Form::Number => Plain::Digits,
+            _ => return Ok(Self { cell: cell(&array, form)?, array, plain: None }),
         };
-        let texts = |plain| Ok((plain, cast(&array, &DataType::Utf8)?.as_string::<i32>().clone()));
-        let plain = plain.map(texts).transpose()?;
+        let texts = cast(&array, &DataType::Utf8)?;
+        let cell = cell(&texts, form)?;
+        let plain = Some((plain, texts.as_string::<i32>().clone()));
         Ok(Self { array, cell, plain })
     }
 
@@ -456,6 +456,22 @@ mod tests {
     fn all_of(field: &Field, array: &ArrayRef, asked: Option<&str>) -> Vec<String> {
         let cells = Cells::new(array, &conversion(field, asked).unwrap().form).unwrap();
         let shown = |value: AttributeValue| format!("{} {}", kind(&value), preview(&value));
+        for row in 0..array.len() {
+            let (value, look) = (cells.value(row), cells.look(row));
+            assert_eq!(look.clone().map(Look::into_value), value, "a look is the value");
+            let Some((value, look)) = value.ok().zip(look.ok()) else { continue };
+            let form = |append: &dyn Fn(&mut Canonical)| {
+                let mut form = Canonical::default();
+                append(&mut form);
+                form.bytes().to_vec()
+            };
+            assert_eq!(form(&|into| look.canonical(into)), form(&|into| canonical(into, &value)));
+            assert_eq!(look.size(), limits::size(&value));
+            assert_eq!(look.nesting(), limits::nesting(&value));
+            for (kind, role) in [(ScalarKind::S, KeyRole::Hash), (ScalarKind::N, KeyRole::Range)] {
+                assert_eq!(look.key_value(kind, role), limits::key_value(&value, kind, role));
+            }
+        }
         (0..array.len())
             .map(|row| cells.value(row).map_or_else(|reason| format!("refused: {reason}"), shown))
             .collect()

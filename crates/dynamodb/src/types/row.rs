@@ -401,7 +401,10 @@ impl<'a> Encoder<'a> {
         key.clear();
         key.list(self.key.len());
         for value in self.key.iter().map(|column| column.and_then(|at| values[at].as_ref())) {
-            value.map_or_else(|| key.null(), |value| value.canonical(key));
+            match value {
+                Some(value) => value.canonical(key),
+                None => key.null(),
+            }
         }
         self.record(values, &rest, record);
         let fingerprint = self.fingerprint_key.fingerprint(key, record);
@@ -700,6 +703,14 @@ mod tests {
         let encoder = Encoder::new(batch.schema_ref(), request, &ignore, &layout, &key).unwrap();
         let prepared = encoder.encode(&batch).remove(0);
         let keys = encoder.keys(&batch).remove(0);
+        let comes_to = |measured: Measured| {
+            (measured.fingerprint, measured.bytes, measured.table_units, measured.index_units)
+        };
+        let made = prepared.as_ref().map(|made| {
+            let Prepared { fingerprint, bytes, table_units, index_units, .. } = *made;
+            comes_to(Measured { fingerprint, bytes, table_units, index_units })
+        });
+        assert_eq!(encoder.measure(&batch).remove(0).map(comes_to), made.map_err(Clone::clone));
         if let Ok(prepared) = &prepared {
             assert_eq!(keys, Some(prepared.fingerprint.key), "the key alone has the same hash");
         }

@@ -27,7 +27,7 @@ use known::{Known, Notes, RESIDENT_BYTES, blocking, on};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 use whimbrel_model::{Capacity, Counts, FlowName, SliceId, SlicePart};
 use whimbrel_spec::resolved::{Compare, WriteMode};
@@ -36,6 +36,9 @@ use whimbrel_store::{HeldFlow, Outcome, RunContext, Target, TargetPlan, WriteBat
 
 /// Parts into which a table is cut that is read whole.
 const PARTS: usize = 4;
+/// Most records of a batch are known to be the same: of so many, enough are left that the requests which compare and
+/// write them are filled.
+const BATCH_RECORDS: usize = 2_000;
 /// Each part ends with a unit that is half used on average; that of the first is in the cost of reading the table at
 /// once.
 pub(crate) const ROUNDING_UNITS: f64 = 1.5;
@@ -119,6 +122,16 @@ impl Changing {
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn by_key(each: f64, records: u64) -> f64 {
     each * records as f64
+}
+
+/// How many records a batch of a flow takes, where its target is able to take so many at a time.
+pub(crate) fn batch_records(flow: &ResolvedFlow, target: &dyn Target) -> usize {
+    let target = target.capabilities();
+    if flow.into.mode == WriteMode::Changed && !target.atomic_batch {
+        target.batch_records.max(BATCH_RECORDS)
+    } else {
+        target.batch_records
+    }
 }
 
 /// Refuses what would delete records that the source still has, or that nothing can delete.
@@ -341,10 +354,17 @@ pub struct Comparisons {
 }
 
 struct FlowComparison {
-    known: Option<Arc<Known>>,
+    /// Until every record has its outcome.
+    known: Mutex<Option<Arc<Known>>>,
     keeps: bool,
     /// Whether the table held nothing when the run began: then nothing in it is missing from the source.
     is_fresh: bool,
+}
+
+impl FlowComparison {
+    fn known(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Comparisons {
@@ -372,6 +392,7 @@ impl Comparisons {
                 let known = opening.known(changing).await?;
                 let keeps = changing.compare == Compare::Journal || changing.delete_missing;
                 let is_fresh = target.is_some_and(|target| target.made || target.empty);
+                let known = Mutex::new(known);
                 flows.insert(flow.plan.name.clone(), FlowComparison { known, keeps, is_fresh });
             }
         }
@@ -380,7 +401,8 @@ impl Comparisons {
 
     /// What holds back a flow's records that are known.
     pub(crate) fn sieve(&self, plan: &FlowPlan, context: &RunContext) -> Option<Sieve> {
-        let known = Arc::clone(self.flows.get(&plan.name)?.known.as_ref()?);
+        let known = self.flows.get(&plan.name)?.known();
+        let known = Arc::clone(known.as_ref()?);
         Some(Sieve { known, target: Arc::clone(&plan.target), context: context.clone() })
     }
 
@@ -559,6 +581,8 @@ pub(crate) async fn finish(
     if keeping.is_empty() {
         return Ok(());
     }
+    // What is gathered now takes its place in memory.
+    comparisons.flows.values().for_each(|flow| drop(flow.known().take()));
     let tally = Tally::of(journal, run)?;
     let flows: Vec<&ScanFlow> =
         migration.flows().map(|(_, flow)| flow).filter(|flow| keeping.contains(&&flow.plan.name)).collect();

@@ -7,21 +7,15 @@
 use super::staging::sync_folder;
 use crate::error::{Fault, Outcome};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::num::NonZero;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use whimbrel_store::StoreErrorKind;
 
 /// So many bytes are on the disk for good before the parts that they came from are removed.
 pub(super) const FREED_AT_ONCE: u64 = 64 << 20;
-/// How many parts are copied at a time, and the bytes that each has in memory.
-const COPIERS: usize = 4;
-const COPIED_AT_ONCE: usize = 512 << 10;
 
 /// A part and its length, of which nothing counts that lies behind it.
 pub(super) struct Piece {
@@ -73,20 +67,20 @@ impl Joined {
     /// A part is shorter than it should be, or the disk fails; what is put in so far stays.
     pub(super) fn write(&self, joining: &Path) -> Outcome<File> {
         let begun = self.put_in()?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
         let at = if begun == 0 { 0 } else { self.length_before(begun) };
         if file.metadata()?.len() < at {
             return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
         }
         file.set_len(at)?;
+        file.seek(SeekFrom::End(0))?;
         let [head, _, tail] = &self.around;
         if begun == 0 {
             sync_folder(joining.parent().unwrap_or(Path::new(".")))?;
-            file.write_all_at(head, 0)?;
+            file.write_all(head)?;
         }
         self.put_in_from(begun, &file)?;
-        let whole = self.length_before(self.pieces.len());
-        file.write_all_at(tail, whole)?;
+        file.write_all(tail)?;
         Ok(file)
     }
 
@@ -123,44 +117,20 @@ impl Joined {
         end
     }
 
-    /// Copies pieces to their places, several at a time.
-    fn copy(&self, pieces: Range<usize>, file: &File) -> Outcome<()> {
-        let next = AtomicUsize::new(pieces.start);
-        let work = || {
-            let mut buffer = vec![0; COPIED_AT_ONCE];
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= pieces.end {
-                    return Ok(());
-                }
-                self.copy_piece(number, file, &mut buffer)?;
+    /// Appends pieces, one behind the other: two threads that write into one file would wait for each other.
+    fn copy(&self, pieces: Range<usize>, mut file: &File) -> Outcome<()> {
+        for number in pieces {
+            let piece = &self.pieces[number];
+            if number > 0 {
+                file.write_all(&self.around[1])?;
             }
-        };
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(COPIERS);
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.min(pieces.len())).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().map(ended).fold(Ok(()), Outcome::and)
-        })
-    }
-
-    fn copy_piece(&self, number: usize, file: &File, buffer: &mut [u8]) -> Outcome<()> {
-        let piece = &self.pieces[number];
-        let mut at = self.length_before(number);
-        if number > 0 {
-            file.write_all_at(&self.around[1], at)?;
-            at += self.around[1].len() as u64;
-        }
-        let end = at + piece.length;
-        let mut part = File::open(&piece.path)?.take(piece.length);
-        while at < end {
-            let read = part.read(buffer)?;
-            if read == 0 {
+            let mut part = File::open(&piece.path)?.take(piece.length);
+            // From file to file the bytes stay within the system.
+            if io::copy(&mut part, &mut file)? != piece.length {
                 let name = piece.path.file_name().unwrap_or_default().to_string_lossy();
                 let what = format!("the part {name} is not as long as what was committed of it");
                 return Err(Fault::found(StoreErrorKind::Mismatch, what));
             }
-            file.write_all_at(&buffer[..read], at)?;
-            at += read as u64;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use whimbrel_store::StoreErrorKind;
 
 /// So many values of a column are looked at, to see whether they repeat.
@@ -112,7 +113,7 @@ pub(super) struct Joined<W: Write + Send> {
 impl<W: Write + Send> Joined<W> {
     /// A file of these columns without any row.
     pub(super) fn new(sink: W, schema: &SchemaRef) -> Outcome<Self> {
-        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties()?.build()))?;
+        let writer = ArrowWriter::try_new(sink, Arc::clone(schema), Some(properties()?.build()))?;
         let (writer, _) = writer.into_serialized_writer()?;
         Ok(Self { writer })
     }
@@ -170,4 +171,68 @@ fn next(part: &mut impl Read, most: u64) -> Outcome<Option<Bytes>> {
         return Err(damaged());
     }
     Ok(Some(bytes.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
+    use arrow::compute::concat_batches;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
+        let mut tags = ListBuilder::new(StringBuilder::new());
+        for id in ids.clone() {
+            if id % 3 == 0 { tags.append_null() } else { tags.append_value([Some("a"), None]) }
+        }
+        let words = ids.clone().map(|id| (id % 5 != 0).then(|| format!("word {}", id % 7)));
+        let moments = TimestampMicrosecondArray::from_iter_values(ids.clone()).with_timezone("UTC");
+        let columns: [(&str, ArrayRef, bool); 4] = [
+            ("a.id", Arc::new(Int64Array::from_iter_values(ids)), false),
+            ("word", Arc::new(words.collect::<StringArray>()), true),
+            ("at", Arc::new(moments), false),
+            ("tags", Arc::new(tags.finish()), true),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    fn joined(parts: &[Vec<u8>], schema: &SchemaRef) -> Outcome<(Vec<u8>, u64)> {
+        let (mut file, mut records) = (Vec::new(), 0);
+        let mut joined = Joined::new(&mut file, schema)?;
+        for part in parts {
+            records += joined.append(&mut part.as_slice(), part.len() as u64)?;
+        }
+        joined.close()?;
+        Ok((file, records))
+    }
+
+    #[test]
+    fn batches_become_row_groups_of_one_file() {
+        let batches = [batch(0..3000), batch(3000..3001), batch(3001..8000)];
+        let schema = batches[0].schema();
+        let [first, second, third] = batches.each_ref().map(|batch| encoded(batch).unwrap());
+        let (file, records) = joined(&[[first, second].concat(), Vec::new(), third], &schema).unwrap();
+        assert_eq!(records, 8000);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
+        assert_eq!(*reader.schema(), schema);
+        let groups = reader.metadata().row_groups().to_vec();
+        assert_eq!(groups.iter().map(RowGroupMetaData::num_rows).collect::<Vec<_>>(), [3000, 1, 4999]);
+        // A dictionary where values repeat, and what a reader skips groups by.
+        let has_dictionary = |column: usize| groups[2].column(column).dictionary_page_offset().is_some();
+        assert_eq!([0, 1, 2, 3].map(has_dictionary), [false, true, false, true]);
+        let least = groups[2].column(0).statistics().unwrap().min_bytes_opt().unwrap();
+        assert_eq!(least, 3001_i64.to_le_bytes());
+        let read: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+        assert_eq!(concat_batches(&schema, &read).unwrap(), concat_batches(&schema, &batches).unwrap());
+    }
+
+    #[test]
+    fn a_part_that_is_cut_or_is_something_else_is_refused() {
+        let schema = batch(0..1).schema();
+        let part = encoded(&batch(0..100)).unwrap();
+        for torn in [&part[..part.len() - 1], &part[..7], &part[8..], b"PAR1 and more of it"] {
+            let refused = joined(&[torn.to_vec()], &schema);
+            assert!(matches!(refused, Err(Fault::Found(StoreErrorKind::Mismatch, _))), "{}", torn.len());
+        }
+    }
 }

@@ -17,12 +17,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::write::GzEncoder;
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use whimbrel_model::{Capacity, Checkpoint, Fingerprint, FlowName};
 use whimbrel_store::{Outcome, Refusal, Result, RunContext, StoreError, WriteBatch, WriteOutcome, Writer};
 
 /// How hard text is packed: it is written once and read seldom, and must not hold the run up.
 const GZIP_LEVEL: u32 = 5;
 const ZSTD_LEVEL: i32 = 3;
+/// For no more bytes a batch's text has room before its first record is there.
+const MOST_ROOM: usize = 16 << 20;
 
 pub(super) struct FilesWriter {
     pub(super) table: Arc<Table>,
@@ -95,7 +98,8 @@ impl Writer for FilesWriter {
 }
 
 fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
-    let mut text = String::new();
+    let row_bytes = table.row_bytes.load(Ordering::Relaxed);
+    let mut text = String::with_capacity((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
     let mut records = 0;
     let is_array = table.format == Format::Json;
     let written = encoder.all(|encoder, row| {
@@ -113,6 +117,7 @@ fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
         }
         appended
     });
+    table.row_bytes.store(text.len() / encoder.rows().max(1), Ordering::Relaxed);
     let outcomes = outcomes(written);
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     Ok(Written { bytes: packed(table.compression, text.into_bytes())?, outcomes, records, length })

@@ -235,6 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn long_vectors_keep_every_bit_and_every_place() {
+        let floats: Vec<f32> =
+            (0..1_027_u32).map(|n| f32::from_bits(n.wrapping_mul(2_654_435_761))).collect();
+        let floats: Vec<f32> =
+            floats.into_iter().map(|float| if float.is_finite() { float } else { 0.5 }).collect();
+        let values: ArrayRef = Arc::new(Float32Array::from(floats.clone()));
+        let (bytes, canonical) = put(put_vector, list(&values), Some(1_027)).unwrap();
+        let expected: Vec<u8> = floats.iter().flat_map(|float| float.to_bits().to_be_bytes()).collect();
+        assert_eq!((&bytes[..4], &bytes[4..]), (&[4, 3, 0, 0][..], &expected[..]));
+        assert_eq!((&canonical[..5], &canonical[5..]), (&[13, 0, 0, 4, 3][..], &expected[..]));
+        // A part of an array begins where it begins.
+        let part = Cell::List { values: &values, start: 1_000, end: 1_003 };
+        assert_eq!(put(put_vector, part, None).unwrap().0[4..], expected[4_000..4_012]);
+        for at in [0, 511, 1_026] {
+            let mut bad = floats.clone();
+            bad[at] = f32::NAN;
+            let bad: ArrayRef = Arc::new(Float32Array::from(bad));
+            let refused = put(put_vector, list(&bad), None).unwrap_err();
+            assert!(refused.contains(&format!("holds NaN as element {}", at + 1)), "{refused}");
+        }
+    }
+
+    #[test]
     fn what_a_vector_does_not_take_is_said() {
         let with = |float: f32| -> ArrayRef { Arc::new(Float32Array::from(vec![1.0, float])) };
         for (float, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {

@@ -51,7 +51,8 @@ const MAY_READ: &str = "SELECT coalesce((SELECT pg_catalog.has_schema_privilege(
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname = 'whimbrel' AND c.relname = 'after_load'), false)";
 
-const NOTED: &str = "SELECT name, columns FROM whimbrel.after_load WHERE table_oid = $1 AND kind = $2 AND NOT is_done";
+const NOTED: &str =
+    "SELECT name, columns FROM whimbrel.after_load WHERE table_oid = $1 AND kind = $2 AND NOT is_done";
 
 const ROOM: &str = "SELECT pg_catalog.set_config('maintenance_work_mem', \
     greatest(m.setting::bigint, least($1, c.setting::bigint * 8 / 4))::text || 'kB', true), \
@@ -113,7 +114,11 @@ async fn take_off(store: &StoreName, lease: &Lease, table: &Table, key: &[String
 fn drop_count(_rows: u64) {}
 
 /// The primary key that is noted for a table that has none yet: its name and its columns.
-pub(super) async fn noted(store: &StoreName, lease: &Lease, oid: u32) -> Result<Option<(String, Vec<String>)>> {
+pub(super) async fn noted(
+    store: &StoreName,
+    lease: &Lease,
+    oid: u32,
+) -> Result<Option<(String, Vec<String>)>> {
     let failed = |error| from_driver(store, "cannot see which primary keys follow a load", error);
     let client = lease.client();
     let may_read = client.query_one(MAY_READ, &[]).await.and_then(|row| row.try_get::<_, bool>(0));

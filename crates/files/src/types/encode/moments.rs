@@ -104,6 +104,13 @@ impl Text {
         self.length += 1;
     }
 
+    /// A number below 100.
+    fn two(&mut self, number: i64) {
+        let number = u8::try_from(number).unwrap_or(0);
+        self.bytes[self.length..self.length + 2].copy_from_slice(&[b'0' + number / 10, b'0' + number % 10]);
+        self.length += 2;
+    }
+
     /// The last `width` digits of a number.
     fn digits(&mut self, number: i64, width: usize) {
         let mut rest = u32::try_from(number).unwrap_or(0);
@@ -123,18 +130,20 @@ impl Text {
         let month = (5 * day + 2) / 153;
         let day = day - (153 * month + 2) / 5 + 1;
         let month = if month < 10 { month + 3 } else { month - 9 };
-        self.digits(year + era * 400 + i64::from(month <= 2), 4);
+        let year = year + era * 400 + i64::from(month <= 2);
+        self.two(year / 100);
+        self.two(year % 100);
         self.push(b'-');
-        self.digits(month, 2);
+        self.two(month);
         self.push(b'-');
-        self.digits(day, 2);
+        self.two(day);
     }
 
     /// With 0, 3, 6 or 9 digits of a fraction, as few as hold it.
     fn time(&mut self, second: i64, nanoseconds: i64) {
         for (mark, number) in [(b'T', second / 3600), (b':', second / 60 % 60), (b':', second % 60)] {
             self.push(mark);
-            self.digits(number, 2);
+            self.two(number);
         }
         let (fraction, width) = match nanoseconds {
             0 => return,
