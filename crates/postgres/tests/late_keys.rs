@@ -148,6 +148,12 @@ async fn keys_that_may_be_missed_are_few() {
                 made(fixture, request).await;
                 assert_eq!(scalar(fixture, KEYS).await, 1);
             }
+            // Another flow into the same table, which it calls by another name.
+            fixture.run("DROP TABLE people").await;
+            let _other =
+                target(fixture, WriteRequest { table: "public.people".to_owned(), ..keyed(Mode::Insert) });
+            made(fixture, keyed(Mode::Insert)).await;
+            assert_eq!(scalar(fixture, KEYS).await, 1);
             let process = Fixture::new(fixture.config.clone());
             let there = target(&process, keyed(Mode::Insert));
             there.plan(people(&[1], &["a"]).schema_ref()).await.expect("a plan");

@@ -9,7 +9,7 @@ async fn batches_are_of_a_megabyte_at_the_most() {
     let fixture = Fixture::unpack("0.5.23");
     let database = rusqlite::Connection::open(fixture.directory().join("chroma.sqlite3")).unwrap();
     let sql =
-        "UPDATE embedding_metadata SET string_value = printf('%.4000c', 'x') WHERE key = 'chroma:document'";
+        "UPDATE embedding_metadata SET string_value = printf('%.8000c', 'x') WHERE key = 'chroma:document'";
     let documents = database.execute(sql, []).unwrap();
     drop(database);
     let mut request = request("docs_l2", &[]);
@@ -18,12 +18,12 @@ async fn batches_are_of_a_megabyte_at_the_most() {
     store.begin_epoch().await.expect("an epoch");
     let batches = read(&store.source(request).expect("a source")).await.expect("a read");
     store.close().await;
-    assert!(documents > 1_000, "{documents}");
+    assert!(documents > 800, "{documents}");
     assert_eq!(batches.iter().map(|batch| batch.records.num_rows()).sum::<usize>(), 1_102);
     // The last record of a batch reaches beyond it.
     let (most, all) =
         batches.iter().fold((0, 0), |(most, all), batch| (batch.bytes.max(most), all + batch.bytes));
-    assert!((1 << 20..(1 << 20) + 8_000).contains(&most), "{most}");
+    assert!((1 << 20..(1 << 20) + 16_000).contains(&most), "{most}");
     assert!(all > 4 << 20, "{all}");
 }
 

@@ -12,6 +12,7 @@ use crate::client::{Connections, Lease, Purpose};
 use crate::error::from_driver;
 use crate::ledger;
 use crate::template::identifier;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use tokio_postgres::error::SqlState;
 use whimbrel_model::StoreName;
@@ -75,6 +76,19 @@ impl PostgresTarget {
         let Some(planned) = self.planned().filter(|_| self.may_miss_key()) else { return Ok(()) };
         let WriteRequest { forms, allow_lossy, .. } = &*self.request;
         if planned.key.iter().any(|name| forms.contains_key(name) || allow_lossy.contains(name)) {
+            return Ok(());
+        }
+        // Another flow may call the same table by another name, with its schema or in capitals.
+        let bare = |name: &str| name.rsplit('.').next().unwrap_or(name).trim_matches('"').to_lowercase();
+        let is_other = |name: &&String| **name != self.request.table && bare(name) == bare(&table.name);
+        if self
+            .writing
+            .tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|name| is_other(&name))
+        {
             return Ok(());
         }
         if table.is_key_late || !count::is_empty(&self.store, lease, table, &self.request.scope).await? {

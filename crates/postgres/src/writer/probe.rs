@@ -26,7 +26,9 @@ impl Plan<'_> {
         let foreign_keys = self.table.foreign_keys.iter();
         let foreign_keys =
             foreign_keys.filter(|key| key.parent != self.table.oid && is_written(&key.columns));
-        let unique = self.table.keys.iter().zip(&self.table.key_names);
+        // Without its index a key that is made later would be looked for in all of the table.
+        let late = usize::from(self.table.is_key_late);
+        let unique = self.table.keys.iter().zip(&self.table.key_names).skip(late);
         let unique = unique.filter(|(key, _)| *key != self.key && is_written(key));
         self.inputs(stage)
             .chain(checks.map(|check| self.check(stage, check)))
