@@ -74,6 +74,18 @@ impl Forms {
         }
     }
 
+    /// How many records wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Lets go of all records and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

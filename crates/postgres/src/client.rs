@@ -333,6 +333,11 @@ enum Held {
 }
 
 impl Lease {
+    /// Whether it is the only connection that the server takes: an embedded one's.
+    pub(crate) fn is_only_one(&self) -> bool {
+        matches!(self.held, Some(Held::Single { .. }))
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

@@ -2,6 +2,7 @@
 
 use super::before::Keeping;
 use super::merge::Statements;
+use crate::client::Lease;
 use crate::encode::{HEADER, Rows, TRAILER};
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
 use crate::ledger::Open;
@@ -20,6 +21,8 @@ const UNDO: &str = "ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whim
 /// How much goes into one message. The server takes memory for a message whole, and gives it back with each `COPY`: for
 /// large ones it spends more on new pages than on the rows.
 const CHUNK_BYTES: usize = 64 << 10;
+/// As much for an embedded server.
+const EMBEDDED_CHUNK_BYTES: usize = 1 << 20;
 /// The most characters of a reason.
 const REASON_CHARACTERS: usize = 400;
 /// Where the server's code finds that a policy of row-level security does not let a row in.
@@ -109,7 +112,7 @@ impl Delivery<'_> {
         let Some(copy) = &self.statements.direct else { return Ok(false) };
         let data = self.data(rows, false);
         self.execute("SAVEPOINT whimbrel_batch").await?;
-        match copy_in(self.client(), copy, data).await {
+        match copy_in(&self.open.lease, copy, data).await {
             // A trigger may drop rows without an error.
             Ok(count) if usize::try_from(count) == Ok(rows.len()) => {
                 self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
@@ -142,7 +145,7 @@ impl Delivery<'_> {
         while let Some(rows) = waiting.pop() {
             let data = self.data(&rows, true);
             self.execute("SAVEPOINT whimbrel_batch").await?;
-            let failure = match copy_in(self.client(), copy, data).await {
+            let failure = match copy_in(&self.open.lease, copy, data).await {
                 Ok(_) => {
                     self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
                     staged.extend(rows);
@@ -401,13 +404,15 @@ impl Delivery<'_> {
 
 /// Sends a whole `COPY`; answers with how many rows arrived.
 async fn copy_in(
-    client: &Client,
+    lease: &Lease,
     sql: &str,
     mut data: Bytes,
 ) -> std::result::Result<u64, tokio_postgres::Error> {
-    let mut sink = pin!(client.copy_in::<_, Bytes>(sql).await?);
+    // An embedded server that refuses a row while messages are still to come may never answer again.
+    let most = if lease.is_only_one() { EMBEDDED_CHUNK_BYTES } else { CHUNK_BYTES };
+    let mut sink = pin!(lease.client().copy_in::<_, Bytes>(sql).await?);
     while !data.is_empty() {
-        let chunk = data.split_to(data.len().min(CHUNK_BYTES));
+        let chunk = data.split_to(data.len().min(most));
         if sink.send(chunk).await.is_err() {
             // The server's answer, which `finish` reads, says why.
             break;
