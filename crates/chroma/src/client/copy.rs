@@ -156,7 +156,7 @@ fn copy_files(directory: &Path, into: &Path, states: &Signature) -> Outcome<bool
         }
         match std::fs::copy(&from, &to) {
             Ok(_) => make_writable(&to)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && into.is_dir() => return Ok(false),
             Err(error) => return Err(Fault::Io(from, error)),
         }
     }

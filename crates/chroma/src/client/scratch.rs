@@ -8,6 +8,8 @@ use tempfile::TempDir;
 const PREFIX: &str = "whimbrel-chroma-";
 /// Held as long as its folder is in use; the lock of a killed process is gone with it.
 const LOCK: &str = "in-use";
+/// What it is called before it is held.
+const UNHELD: &str = "in-use.new";
 
 /// A temporary folder.
 pub(crate) struct Scratch {
@@ -18,12 +20,17 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A new folder below the system's place for temporary files, readable by the user alone.
     pub(crate) fn make() -> Outcome<Self> {
-        let base = std::env::temp_dir();
-        sweep(&base);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&base).map_err(Fault::io(&base))?;
-        let path = folder.path().join(LOCK);
-        let lock = File::create(&path).map_err(Fault::io(&path))?;
-        lock.lock().map_err(Fault::io(&path))?;
+        Self::below(&std::env::temp_dir())
+    }
+
+    fn below(base: &Path) -> Outcome<Self> {
+        sweep(base);
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(Fault::io(base))?;
+        let (unheld, path) = (folder.path().join(UNHELD), folder.path().join(LOCK));
+        // By its name nobody ever finds a lock that is not held: a sweep between the two would take the folder.
+        let lock = File::create(&unheld).map_err(Fault::io(&unheld))?;
+        lock.lock().map_err(Fault::io(&unheld))?;
+        std::fs::rename(&unheld, &path).map_err(Fault::io(&path))?;
         Ok(Self { folder, _lock: lock })
     }
 
@@ -51,6 +58,18 @@ fn sweep(base: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_sweep_takes_a_folder_that_is_just_being_made() {
+        let base = tempfile::tempdir().unwrap();
+        let make = || {
+            for _ in 0..300 {
+                let scratch = Scratch::below(base.path()).unwrap();
+                assert!(scratch.path().join(LOCK).exists());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(make))));
+    }
 
     #[test]
     fn what_nobody_holds_is_swept_and_what_is_in_use_stays() {
