@@ -16,6 +16,7 @@ pub(crate) use home::Home;
 pub(crate) use running::{Lent, keep};
 
 use crate::command::{answer, say};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -46,20 +47,28 @@ pub(crate) trait Server: Sync {
     /// What is missing on this machine, in a few words.
     fn install(&self, home: &Home) -> Result<(), String>;
 
-    /// Fills an empty folder with what it begins with.
-    fn prepare(&self, home: &Home, data: &Path) -> Result<(), String>;
+    /// Fills an empty folder with what it begins with, where it needs that.
+    fn prepare(&self, _home: &Home, _data: &Path) -> Result<(), String> {
+        Ok(())
+    }
 
     /// The command that serves a folder on a port of 127.0.0.1, in the foreground. `bound`: it ends with us.
     fn command(&self, home: &Home, data: &Path, port: u16, bound: bool) -> Result<Command, String>;
 
     /// Where it is reached.
-    fn url(&self, port: u16) -> String;
+    fn url(&self, port: u16) -> String {
+        format!("http://127.0.0.1:{port}")
+    }
 
     /// Whether it answers.
-    fn is_ready(&self, home: &Home, port: u16) -> bool;
+    fn is_ready(&self, _home: &Home, port: u16) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+    }
 
     /// The signal that ends it at once but in order.
-    fn stop_signal(&self) -> &'static str;
+    fn stop_signal(&self) -> &'static str {
+        "TERM"
+    }
 }
 
 /// `cargo xtask servers ACTION [NAME…]`.

@@ -248,9 +248,9 @@ impl Target for FilesTarget {
             Err(error) => return unencodable(records, &error),
         };
         let mut text = String::new();
-        encoder.all(|encoder, row| {
+        encoder.all(|encoder, row, fingerprints| {
             text.clear();
-            encoder.append_later(row, &mut text)
+            encoder.append_later(row, &mut text, fingerprints)
         })
     }
 

@@ -5,13 +5,13 @@
 //! compared by value ([`Decimal`]'s normal form), timestamps by instant, maps by sorted keys, sets by sorted
 //! elements, vectors bit for bit. NULL and *missing* differ: a missing attribute is not part of its map.
 //!
-//! [`VERSION`] is stored beside every fingerprint; it changes when an encoding does.
+//! [`VERSION`] is stored beside every fingerprint; it changes when an encoding or the way in which it is hashed does.
 
 use crate::decimal::Decimal;
 use serde_json::Value;
 
 /// The version of this encoding.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 mod tag {
     pub const NULL: u8 = 0;

@@ -13,6 +13,7 @@ pub mod decimal;
 mod document;
 pub mod fidelity;
 pub mod fingerprint;
+pub mod float;
 pub mod ids;
 pub mod json;
 pub mod logical;

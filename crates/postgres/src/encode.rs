@@ -2,7 +2,6 @@
 //! in the form that the table will hold.
 
 mod cells;
-mod digits;
 mod elements;
 mod meaning;
 mod moment;
@@ -26,7 +25,7 @@ use cells::Cells;
 use std::ops::Range;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::fingerprint::Forms;
+use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
 use whimbrel_store::Refusal;
 
@@ -215,8 +214,8 @@ impl Encoder {
         rows: impl IntoIterator<Item = usize>,
         key: &FingerprintKey,
     ) -> Vec<Result<Fingerprint, Refusal>> {
-        let mut prints = Prints::new(key, records.num_rows());
-        let told = self.each(records, rows, |scratch| prints.push(scratch));
+        let mut prints = Fingerprints::new(key, records.num_rows());
+        let told = self.each(records, rows, |scratch| prints.push(&scratch.key, &scratch.record));
         let mut prints = prints.finish().into_iter();
         let print = |told: Result<(), Refusal>| {
             told?;
@@ -275,14 +274,14 @@ impl Encoder {
         copy.put_slice(HEADER);
         let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX);
         let mut ranges = Vec::with_capacity(count);
-        let (mut prints, mut scratch) = (Prints::new(key, count), Scratch::default());
+        let (mut prints, mut scratch) = (Fingerprints::new(key, count), Scratch::default());
         for row in 0..count {
             let head = copy.len();
             copy.put_i16(fields);
             let start = copy.len();
             ranges.push(match self.row(&cells, row, &mut copy, &mut scratch) {
                 Ok(()) => {
-                    prints.push(&scratch);
+                    prints.push(&scratch.key, &scratch.record);
                     Ok(start..copy.len())
                 }
                 Err(reason) => {
@@ -406,48 +405,6 @@ impl Encoder {
     }
 }
 
-/// Of so many records fingerprints are taken together.
-const TOGETHER: usize = 512;
-/// The form of a longer record is hashed where it stands: that is as quick, and it need not be copied.
-const LONG_BYTES: usize = 1024;
-
-/// Fingerprints of records, in the order in which they come.
-struct Prints<'a> {
-    key: &'a FingerprintKey,
-    forms: Forms,
-    done: Vec<Fingerprint>,
-}
-
-impl<'a> Prints<'a> {
-    fn new(key: &'a FingerprintKey, count: usize) -> Self {
-        Self { key, forms: Forms::default(), done: Vec::with_capacity(count) }
-    }
-
-    fn push(&mut self, Scratch { key, record, .. }: &Scratch) {
-        if record.len() > LONG_BYTES {
-            self.take();
-            self.done.push(self.key.fingerprint(key, record));
-            return;
-        }
-        self.forms.push(key, record);
-        if self.forms.len() == TOGETHER {
-            self.take();
-        }
-    }
-
-    fn take(&mut self) {
-        if !self.forms.is_empty() {
-            self.done.extend(self.key.fingerprints(&self.forms));
-            self.forms.clear();
-        }
-    }
-
-    fn finish(mut self) -> Vec<Fingerprint> {
-        self.take();
-        self.done
-    }
-}
-
 #[derive(Default)]
 struct Scratch {
     key: Canonical,
@@ -455,23 +412,4 @@ struct Scratch {
     other: Canonical,
     /// Where the columns' values stand in `record`, as far as they stand there as they are.
     places: Vec<Option<Range<usize>>>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{FingerprintKey, Prints, Scratch};
-
-    #[test]
-    fn fingerprints_are_those_of_each_by_itself_in_order() {
-        let key = FingerprintKey::new([7; 32]);
-        let (mut prints, mut expected) = (Prints::new(&key, 1300), Vec::new());
-        for number in 0..1300_usize {
-            let mut scratch = Scratch::default();
-            scratch.key.text(&number.to_string());
-            scratch.record.text(&"x".repeat(number * 37 % 1500));
-            prints.push(&scratch);
-            expected.push(key.fingerprint(&scratch.key, &scratch.record));
-        }
-        assert_eq!(prints.finish(), expected);
-    }
 }

@@ -6,7 +6,6 @@ use crate::command::{answers, output};
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,10 +83,6 @@ impl Server for DynamoDbLocal {
         launcher(home, &jars(home)?).map(drop)
     }
 
-    fn prepare(&self, _: &Home, _: &Path) -> Result<(), String> {
-        Ok(())
-    }
-
     fn command(&self, home: &Home, data: &Path, port: u16, bound: bool) -> Result<Command, String> {
         let jars = jars(home)?;
         let mut command = home.command(Path::new("java"), None, bound);
@@ -104,17 +99,5 @@ impl Server for DynamoDbLocal {
             "-disableTelemetry",
         ]);
         Ok(command)
-    }
-
-    fn url(&self, port: u16) -> String {
-        format!("http://127.0.0.1:{port}")
-    }
-
-    fn is_ready(&self, _: &Home, port: u16) -> bool {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-    }
-
-    fn stop_signal(&self) -> &'static str {
-        "TERM"
     }
 }

@@ -3,7 +3,6 @@
 use super::packages::{self, Package};
 use super::{Home, Server};
 use crate::command::answers;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -82,27 +81,11 @@ impl Server for PythonServer {
         home.package(self.package).map(drop)
     }
 
-    fn prepare(&self, _: &Home, _: &Path) -> Result<(), String> {
-        Ok(())
-    }
-
     fn command(&self, home: &Home, data: &Path, port: u16, bound: bool) -> Result<Command, String> {
         let packages = home.package(self.package)?;
         let mut command = home.command(Path::new("python3"), None, bound);
         command.current_dir(data).env("PYTHONPATH", packages);
         (self.start)(&mut command, data, &port.to_string());
         Ok(command)
-    }
-
-    fn url(&self, port: u16) -> String {
-        format!("http://127.0.0.1:{port}")
-    }
-
-    fn is_ready(&self, _: &Home, port: u16) -> bool {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-    }
-
-    fn stop_signal(&self) -> &'static str {
-        "TERM"
     }
 }

@@ -102,12 +102,12 @@ fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
     let mut text = String::with_capacity((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
     let mut records = 0;
     let is_array = table.format == Format::Json;
-    let written = encoder.all(|encoder, row| {
+    let written = encoder.all(|encoder, row, fingerprints| {
         let started = text.len();
         if is_array && (is_begun || records > 0) {
             text.push_str(",\n");
         }
-        let appended = encoder.append_later(row, &mut text);
+        let appended = encoder.append_later(row, &mut text, fingerprints);
         match appended {
             Ok(()) => {
                 records += 1;
@@ -130,9 +130,9 @@ fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outc
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
 fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
     let mut unused = String::new();
-    let outcomes = outcomes(encoder.all(|encoder, row| {
+    let outcomes = outcomes(encoder.all(|encoder, row, fingerprints| {
         unused.clear();
-        encoder.append_later(row, &mut unused)
+        encoder.append_later(row, &mut unused, fingerprints)
     }));
     let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
     let kept: arrow::array::BooleanArray = kept.map(Some).collect();

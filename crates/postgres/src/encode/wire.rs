@@ -1,6 +1,5 @@
 //! How a column of a table takes its values: the form on the wire and what it does not hold.
 
-use super::digits::Digits;
 use super::meaning::{self, Meaning};
 use super::{elements, moment, numeric, vectors};
 use bytes::{BufMut as _, BytesMut};
@@ -8,6 +7,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::cell::Cell;
+use whimbrel_model::float::{self, Float};
 use whimbrel_model::{json, record};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.
@@ -171,12 +171,12 @@ impl Wire {
             Self::Float4 => {
                 let value = single(value)?;
                 out.put_f32(value);
-                put_float(value.into(), || value.to_string(), canonical);
+                put_float(value, canonical);
             }
             Self::Float8 => {
                 let value = double(value)?;
                 out.put_f64(value);
-                put_double(value, canonical);
+                put_float(value, canonical);
             }
             Self::Numeric(limit) => put_number(value, *limit, out, canonical)?,
             Self::Text { limit, is_padded } => {
@@ -244,7 +244,7 @@ where
     };
     let fitting = T::try_from(number).map_err(|_| format!("is {number}, out of the range of {name}"))?;
     match i64::try_from(number) {
-        Ok(number) => canonical.number(Digits::whole(number).as_str()),
+        Ok(number) => canonical.integer(number),
         Err(_) => canonical.number(&number.to_string()),
     }
     Ok(fitting)
@@ -261,29 +261,27 @@ fn whole_of_text(text: &str) -> Result<i128, String> {
 }
 
 fn float_text(value: f64, text: impl Fn() -> String) -> String {
-    if value.is_nan() {
-        "NaN".to_owned()
-    } else if value.is_infinite() {
-        if value > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() }
-    } else {
-        text()
+    if value.is_finite() { text() } else { special_text(value).to_owned() }
+}
+
+/// A float that is no number, as PostgreSQL names it.
+fn special_text(value: f64) -> &'static str {
+    match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
     }
 }
 
 /// A float by its value, but for the sign of zero: to a float that is another bit.
-fn put_float(value: f64, text: impl Fn() -> String, canonical: &mut Canonical) {
-    if value == 0.0 && value.is_sign_negative() {
+fn put_float(value: impl Float, canonical: &mut Canonical) {
+    let wide: f64 = value.into();
+    if wide == 0.0 && wide.is_sign_negative() {
         canonical.text("-0");
+    } else if wide.is_finite() {
+        float::shortest(value, |text| canonical.number(text));
     } else {
-        canonical.number(&float_text(value, text));
-    }
-}
-
-/// As [`put_float`], of double precision.
-fn put_double(value: f64, canonical: &mut Canonical) {
-    match Digits::float(value) {
-        Some(digits) => canonical.number(digits.as_str()),
-        None => put_float(value, || value.to_string(), canonical),
+        canonical.number(special_text(wide));
     }
 }
 

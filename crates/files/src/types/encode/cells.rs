@@ -12,12 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::moments::Moments;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::decimal::Decimal;
+use whimbrel_model::float::{self, Float};
 use whimbrel_model::{Logical, json};
 
 /// How values are written.
@@ -333,7 +334,7 @@ fn is_json_number(digits: &str) -> bool {
 
 /// The digits of a float; the infinities by the words that PostgreSQL and our own reading know. Zero's sign is lost on
 /// readers who take `-0` for an integer.
-fn float(value: impl Into<f64> + Copy + ToString) -> String {
+fn float_text(value: impl Float) -> String {
     match value.into() {
         zero if zero == 0.0 && zero.is_sign_negative() => "-0.0".to_owned(),
         f64::INFINITY => "Infinity".to_owned(),
@@ -343,24 +344,18 @@ fn float(value: impl Into<f64> + Copy + ToString) -> String {
 }
 
 /// A float as a number of its digits, which are made where they are to stand.
-fn float_number(
-    value: impl Into<f64> + Copy + ToString + Display,
-    writing: Writing,
-    into: &mut String,
-    canonical: &mut Canonical,
-) {
+fn float_number(value: impl Float, writing: Writing, into: &mut String, canonical: &mut Canonical) {
     let wide: f64 = value.into();
     let is_plain = wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative());
     if !is_plain || !matches!(writing, Writing::Json | Writing::Typed) {
-        return number(&float(value), writing, into, canonical);
+        return number(&float_text(value), writing, into, canonical);
     }
-    let from = into.len();
-    // A String takes whatever is written.
-    let _ = write!(into, "{value}");
-    canonical.number(&into[from..]);
-    if writing == Writing::Typed {
-        into.truncate(from);
-    }
+    float::shortest(value, |text| {
+        canonical.number(text);
+        if writing == Writing::Json {
+            into.push_str(text);
+        }
+    });
 }
 
 /// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped.

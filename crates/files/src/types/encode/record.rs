@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use std::ops::Range;
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
-use whimbrel_model::fingerprint::Forms;
+use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
 
@@ -44,12 +44,7 @@ struct Scratch {
     places: Vec<Option<Range<usize>>>,
     key: Canonical,
     record: Canonical,
-    /// Records whose fingerprints are still to be taken.
-    forms: Forms,
 }
-
-/// Of so many records fingerprints are taken together.
-const TOGETHER: usize = 512;
 
 /// Which columns make fingerprints.
 #[derive(Clone, Debug)]
@@ -160,30 +155,29 @@ impl Encoder {
     /// Every record: `write` is given each row, and calls [`Encoder::append_later`] or refuses it.
     pub(crate) fn all(
         &mut self,
-        mut write: impl FnMut(&mut Self, usize) -> Result<(), Refusal>,
+        mut write: impl FnMut(&mut Self, usize, &mut Fingerprints) -> Result<(), Refusal>,
     ) -> Vec<Result<Fingerprint, Refusal>> {
-        let mut all = Vec::with_capacity(self.rows);
-        for first in (0..self.rows).step_by(TOGETHER) {
-            self.scratch.forms.clear();
-            let rows = first..self.rows.min(first + TOGETHER);
-            let written: Vec<_> = rows.map(|row| write(self, row)).collect();
-            let mut fingerprints = self.fingerprint_key.fingerprints(&self.scratch.forms).into_iter();
-            let lost = || Refusal { stage: Stage::Convert, reason: "it was not written".to_owned() };
-            let settled =
-                written.into_iter().map(|row| row.and_then(|()| fingerprints.next().ok_or_else(lost)));
-            all.extend(settled);
-        }
-        all
+        let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
+        let written: Vec<_> = (0..self.rows).map(|row| write(self, row, &mut fingerprints)).collect();
+        let mut fingerprints = fingerprints.finish().into_iter();
+        let lost = || Refusal { stage: Stage::Convert, reason: "it was not written".to_owned() };
+        let settled = written.into_iter().map(|row| row.and_then(|()| fingerprints.next().ok_or_else(lost)));
+        settled.collect()
     }
 
-    /// Appends a record of which [`Encoder::all`] takes the fingerprint.
+    /// Appends a record whose fingerprint is taken with those of others.
     ///
     /// # Errors
     /// As [`Encoder::append`].
-    pub(crate) fn append_later(&mut self, row: usize, into: &mut String) -> Result<(), Refusal> {
+    pub(crate) fn append_later(
+        &mut self,
+        row: usize,
+        into: &mut String,
+        fingerprints: &mut Fingerprints,
+    ) -> Result<(), Refusal> {
         let is_key = self.append_form(row, into)?;
-        let Scratch { key, record, forms, .. } = &mut self.scratch;
-        forms.push(if is_key { record } else { key }, record);
+        let Scratch { key, record, .. } = &self.scratch;
+        fingerprints.push(if is_key { record } else { key }, record);
         Ok(())
     }
 

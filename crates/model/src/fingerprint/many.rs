@@ -1,0 +1,164 @@
+//! Keyed BLAKE3 of many short forms: exactly what the crate answers for each by itself.
+//!
+//! By itself a form is hashed block by block, each block waiting for the one before it. Of many forms as many blocks
+//! are hashed at a time as the processor has lanes. The crate hashes so below its public interface; which is why its
+//! version is pinned, and why every length that goes this way is compared with the public function in a test.
+
+use super::{BLOCK_BYTES, Fingerprint, FingerprintKey, cut, padding};
+use crate::canonical::Canonical;
+use blake3::IncrementCounter;
+use blake3::platform::{Platform, words_from_le_bytes_32};
+use std::array;
+
+/// A longer form is a tree of chunks, which the crate hashes side by side anyhow, and where it stands.
+const CHUNK_BYTES: usize = 1024;
+/// How many forms are hashed at a time: no processor has more lanes.
+const LANES: usize = 16;
+/// Of so many records fingerprints are taken together.
+const TOGETHER: usize = 512;
+const HASH_BYTES: usize = 32;
+
+/// The flags of a block, from BLAKE3's specification.
+const CHUNK_START: u8 = 1;
+const CHUNK_END: u8 = 1 << 1;
+const ROOT: u8 = 1 << 3;
+const KEYED_HASH: u8 = 1 << 4;
+
+/// Takes the fingerprints of many records: those that [`FingerprintKey::fingerprint`] gives of each, in a fraction of
+/// the time.
+#[derive(Debug)]
+pub struct Fingerprints {
+    key: FingerprintKey,
+    /// Keys and records that wait: a key, its record, the next key; each filled up to whole blocks.
+    waiting: Vec<u8>,
+    ends: Vec<usize>,
+    done: Vec<Fingerprint>,
+}
+
+impl Fingerprints {
+    /// None yet; there is room for so many.
+    #[must_use]
+    pub fn new(key: &FingerprintKey, capacity: usize) -> Self {
+        let done = Vec::with_capacity(capacity);
+        Self { key: key.clone(), waiting: Vec::new(), ends: Vec::with_capacity(2 * TOGETHER), done }
+    }
+
+    /// Takes the next record: its key values and the whole of it, each in canonical form.
+    pub fn push(&mut self, key: &Canonical, record: &Canonical) {
+        if key.len() >= CHUNK_BYTES || record.len() >= CHUNK_BYTES {
+            self.take();
+            self.done.push(self.key.fingerprint(key, record));
+            return;
+        }
+        for form in [key, record] {
+            self.waiting.extend_from_slice(form.bytes());
+            self.waiting.extend_from_slice(padding(form.len()));
+            self.ends.push(self.waiting.len());
+        }
+        if self.ends.len() == 2 * TOGETHER {
+            self.take();
+        }
+    }
+
+    /// The fingerprints, in the order of the records.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Fingerprint> {
+        self.take();
+        self.done
+    }
+
+    /// Takes the fingerprints of those that wait.
+    fn take(&mut self) {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let forms: Vec<&[u8]> =
+            starts.zip(&self.ends).map(|(start, end)| &self.waiting[start..*end]).collect();
+        let hashes = hashes(self.key.as_bytes(), &forms);
+        let (pairs, _) = hashes.as_chunks::<2>();
+        let taken = pairs.iter().map(|[key, record]| Fingerprint { key: cut(key), record: cut(record) });
+        self.done.extend(taken);
+        self.waiting.clear();
+        self.ends.clear();
+    }
+}
+
+/// The hashes of forms of 1 to 16 whole blocks, in their order.
+fn hashes(key: &[u8; 32], forms: &[&[u8]]) -> Vec<[u8; HASH_BYTES]> {
+    const MOST: usize = CHUNK_BYTES / BLOCK_BYTES;
+    let (platform, key) = (Platform::detect(), words_from_le_bytes_32(key));
+    let mut hashes = vec![[0; HASH_BYTES]; forms.len()];
+    // Those of as many blocks go together.
+    let mut alike: [Vec<usize>; MOST] = Default::default();
+    for (place, form) in forms.iter().enumerate() {
+        alike[form.len() / BLOCK_BYTES - 1].push(place);
+    }
+    for (fewer, places) in alike.iter().enumerate() {
+        for places in places.chunks(LANES) {
+            let group: [&[u8]; LANES] =
+                array::from_fn(|lane| places.get(lane).map_or(&[][..], |at| forms[*at]));
+            let mut values = [[0; HASH_BYTES]; LANES];
+            whole(fewer + 1)(platform, &key, &group[..places.len()], values.as_flattened_mut());
+            places.iter().zip(values).for_each(|(place, hash)| hashes[*place] = hash);
+        }
+    }
+    hashes
+}
+
+type Many = fn(Platform, &[u32; 8], &[&[u8]], &mut [u8]);
+
+/// What hashes forms of so many blocks.
+fn whole(blocks: usize) -> Many {
+    match blocks {
+        1 => many::<64>,
+        2 => many::<128>,
+        3 => many::<192>,
+        4 => many::<256>,
+        5 => many::<320>,
+        6 => many::<384>,
+        7 => many::<448>,
+        8 => many::<512>,
+        9 => many::<576>,
+        10 => many::<640>,
+        11 => many::<704>,
+        12 => many::<768>,
+        13 => many::<832>,
+        14 => many::<896>,
+        15 => many::<960>,
+        _ => many::<1024>,
+    }
+}
+
+fn many<const BYTES: usize>(platform: Platform, key: &[u32; 8], forms: &[&[u8]], hashes: &mut [u8]) {
+    let mut inputs: [&[u8; BYTES]; LANES] = [&[0; BYTES]; LANES];
+    for (input, form) in inputs.iter_mut().zip(forms) {
+        *input = form.first_chunk().unwrap_or(input);
+    }
+    let (inputs, last) = (&inputs[..forms.len()], CHUNK_END | ROOT);
+    platform.hash_many(inputs, key, 0, IncrementCounter::No, KEYED_HASH, CHUNK_START, last, hashes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(length: usize) -> Canonical {
+        let mut canonical = Canonical::default();
+        canonical.text(&"whimbrel ".repeat(length / 9 + 1)[..length]);
+        canonical
+    }
+
+    #[test]
+    fn every_length_has_the_fingerprint_that_it_has_by_itself() {
+        let secret = FingerprintKey::new([7; 32]);
+        // All lengths once, then many of a few lengths, in another order.
+        let mut lengths: Vec<usize> = (0..=1100).collect();
+        lengths.extend((0..900).map(|at| 200 + at * 7 % 130));
+        let (mut many, mut expected) = (Fingerprints::new(&secret, 10), Vec::new());
+        for (number, length) in lengths.into_iter().enumerate() {
+            let key = if number % 100 == 0 { text(length) } else { text(number % 20) };
+            many.push(&key, &text(length));
+            expected.push(secret.fingerprint(&key, &text(length)));
+        }
+        assert_eq!(many.finish(), expected);
+        assert!(Fingerprints::new(&secret, 0).finish().is_empty());
+    }
+}
