@@ -56,6 +56,13 @@ impl FilesStore {
         let place = Place::Bucket(Bucket::over(objects, prefix, shown));
         Self { place, format, name, sessions: Arc::default() }
     }
+
+    /// Every commit is durable when it is answered. Otherwise on a disk short slices become durable at their end, and
+    /// long ones now and then; [`whimbrel_store::Writer::last`] tells how far they have come.
+    #[must_use]
+    pub fn durable_at_once(self) -> Self {
+        Self { sessions: Arc::new(Sessions::durable_at_once()), ..self }
+    }
 }
 
 #[async_trait]

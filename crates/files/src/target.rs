@@ -4,6 +4,7 @@
 //! slices are done, the load's last step puts the parts together in order and gives the file its name. Until then
 //! there is none of that name, or the one that was there before.
 
+mod growing;
 mod held;
 mod joined;
 mod ledger;
@@ -23,6 +24,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use growing::Growing;
 use serde_json::Value;
 use session::Session;
 use staging::Staging;
@@ -38,13 +40,30 @@ use whimbrel_store::{
 };
 use writer::FilesWriter;
 
-/// How many records a batch should hold: each is a commit, which waits for the disk several times.
+/// How many records a batch should hold: a row group, or objects that are neither many nor large.
 const BATCH_RECORDS: usize = 32_768;
+/// The same of text on a disk, which waits for it by bytes: few are quick to be worked on.
+const TEXT_RECORDS: usize = 8_192;
 /// The step that gives the file its name.
 const PUBLISH: &str = "publish";
 
-/// Slices under way, which the flows of a scan group share.
-pub(crate) type Sessions = Mutex<HashMap<(RunId, SliceId), Weak<Session>>>;
+/// What is under way, which the flows of a store share.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slices: Mutex<HashMap<(RunId, SliceId), Weak<Session>>>,
+    /// Files that grow, by their paths; `None`: it is put together at the end.
+    files: Mutex<Files>,
+    durable_at_once: bool,
+}
+
+impl Sessions {
+    /// Nothing is held back: each commit is durable.
+    pub(crate) fn durable_at_once() -> Self {
+        Self { durable_at_once: true, ..Self::default() }
+    }
+}
+
+type Files = HashMap<(RunId, String), Option<Arc<Growing>>>;
 
 /// A file that is to be written.
 #[derive(Debug)]
@@ -164,28 +183,50 @@ impl FilesTarget {
     }
 
     fn session(&self, run: &RunId, slice: &SliceId, staging: Staging) -> Outcome<Arc<Session>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.sessions.slices.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.strong_count() > 0);
         let key = (run.clone(), slice.clone());
         let flow = &self.table.request.flow;
         if let Some(session) = sessions.get(&key).and_then(Weak::upgrade).filter(|known| known.takes(flow)) {
             return Ok(session);
         }
-        let session = Arc::new(Session::open(staging, slice)?);
+        let session = Arc::new(Session::open(staging, slice, self.sessions.durable_at_once)?);
         sessions.insert(key, Arc::downgrade(&session));
         Ok(session)
+    }
+
+    /// The file that a slice is written into while others are read, if it grows so.
+    fn growing(&self, run: &RunId, slice: &SliceId, staging: &Staging) -> Outcome<Option<Arc<Growing>>> {
+        if self.sessions.durable_at_once {
+            return Ok(None);
+        }
+        let mut files = self.sessions.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (run.clone(), self.table.path.clone());
+        if let Some(known) = files.get(&key) {
+            return Ok(known.clone());
+        }
+        let growing = Growing::open(&self.table, staging, slice)?.map(Arc::new);
+        files.insert(key, growing.clone());
+        Ok(growing)
+    }
+
+    /// Lets go of a file that is whole.
+    fn forget(&self, run: &RunId) {
+        let mut files = self.sessions.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.remove(&(run.clone(), self.table.path.clone()));
     }
 }
 
 #[async_trait]
 impl Target for FilesTarget {
     fn capabilities(&self) -> Capabilities {
+        let grows = self.table.format.is_text() && matches!(self.table.place, Place::Folder(_));
         Capabilities {
             max_connections: None,
             atomic_batch: true,
             conditional: false,
             metered: false,
-            batch_records: BATCH_RECORDS,
+            batch_records: if grows { TEXT_RECORDS } else { BATCH_RECORDS },
         }
     }
 
@@ -318,6 +359,7 @@ impl Target for FilesTarget {
         let (table, staging, handle) =
             (Arc::clone(&self.table), self.staging(&context.run), Handle::current());
         let published = blocking(move || publish::publish(&table, &staging, &handle)).await;
+        self.forget(&context.run);
         published.map_err(|fault| self.failed("publish", fault))
     }
 
@@ -327,12 +369,9 @@ impl Target for FilesTarget {
         let this = Self { table: Arc::clone(&self.table), sessions: Arc::clone(&self.sessions) };
         let (run, slice) = (context.run.clone(), slice.clone());
         let joined = blocking(move || {
+            let growing = this.growing(&run, &slice, &staging)?;
             let session = this.session(&run, &slice, staging)?;
-            let last = session.join(
-                &this.table.request.flow,
-                &this.table.path,
-                this.table.request.shape.as_ref(),
-            )?;
+            let last = session.join(&this.table, growing.as_ref())?;
             Ok((session, last))
         });
         let (session, last) = joined.await.map_err(|fault| self.failed("write", fault))?;

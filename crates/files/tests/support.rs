@@ -29,6 +29,11 @@ pub fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
 
 /// The store over a folder.
 pub fn store(folder: &Path) -> FilesStore {
+    usual_store(folder).durable_at_once()
+}
+
+/// A store as users have it: what is short is durable at its end.
+pub fn usual_store(folder: &Path) -> FilesStore {
     FilesStore::new("files".into(), &FilesConfig::at(folder.display().to_string())).unwrap()
 }
 

@@ -75,7 +75,7 @@ mod tests {
         for value in values.into_iter().chain(ends) {
             assert_eq!(text(value), value.to_string());
         }
-        for value in [0.1_f32, -2_078_004.25, 8_191.875, 131_072.125, f32::NAN, f32::MAX] {
+        for value in [0.1_f32, -2_078_004.3, 8_191.875, 131_072.13, f32::NAN, f32::MAX] {
             assert_eq!(text(value), value.to_string());
         }
     }

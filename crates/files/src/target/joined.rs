@@ -25,6 +25,8 @@ pub(super) struct Piece {
 
 /// What becomes one file.
 pub(super) struct Joined {
+    /// So many bytes of the file are there already, what stands before its first record among them; 0: none is.
+    pub(super) there: u64,
     /// In their order; none is empty.
     pub(super) pieces: Vec<Piece>,
     /// What stands before the first, between two, and behind the last.
@@ -39,7 +41,11 @@ impl Joined {
         let [head, between, _] = self.around.each_ref().map(|text| text.len() as u64);
         let pieces: u64 = self.pieces.iter().take(number).map(|piece| piece.length).sum();
         // What stands between is written with the piece behind it.
-        head + pieces + between * (number as u64).saturating_sub(1)
+        if self.there == 0 {
+            head + pieces + between * (number as u64).saturating_sub(1)
+        } else {
+            self.there + pieces + between * number as u64
+        }
     }
 
     /// How many pieces an earlier attempt has put in for good: it has removed the last of them.
@@ -54,7 +60,7 @@ impl Joined {
 
     /// Whether an earlier attempt came to its end: the file has its name, and only its parts are not all removed.
     pub(super) fn is_finished(&self, joining: &Path, named: &Path) -> io::Result<bool> {
-        if self.put_in()? == 0 || joining.try_exists()? {
+        if (self.put_in()? == 0 && self.there == 0) || joining.try_exists()? {
             return Ok(false);
         }
         let whole = self.length_before(self.pieces.len()) + self.around[2].len() as u64;
@@ -68,14 +74,15 @@ impl Joined {
     pub(super) fn write(&self, joining: &Path) -> Outcome<File> {
         let begun = self.put_in()?;
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
-        let at = if begun == 0 { 0 } else { self.length_before(begun) };
+        let is_new = begun == 0 && self.there == 0;
+        let at = if is_new { 0 } else { self.length_before(begun) };
         if file.metadata()?.len() < at {
             return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
         }
         file.set_len(at)?;
         file.seek(SeekFrom::End(0))?;
         let [head, _, tail] = &self.around;
-        if begun == 0 {
+        if is_new {
             sync_folder(joining.parent().unwrap_or(Path::new(".")))?;
             file.write_all(head)?;
         }
@@ -121,7 +128,7 @@ impl Joined {
     fn copy(&self, pieces: Range<usize>, mut file: &File) -> Outcome<()> {
         for number in pieces {
             let piece = &self.pieces[number];
-            if number > 0 {
+            if number > 0 || self.there > 0 {
                 file.write_all(&self.around[1])?;
             }
             let mut part = File::open(&piece.path)?.take(piece.length);
@@ -154,7 +161,7 @@ mod tests {
             Piece { path, length: text.len() as u64 }
         };
         let around = ["[\n", ",\n", "\n]\n"].map(|text| text.as_bytes().to_vec());
-        Joined { pieces: (0..9).map(piece).collect(), around, freed_at_once }
+        Joined { there: 0, pieces: (0..9).map(piece).collect(), around, freed_at_once }
     }
 
     fn expected() -> String {

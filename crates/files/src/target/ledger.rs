@@ -27,7 +27,10 @@ pub(crate) struct Entry {
     pub(crate) path: String,
     /// The part's length in bytes; what lies behind it belongs to no checkpoint.
     pub(crate) length: u64,
-    /// Records in the part.
+    /// What of the flow's bytes is in the file already, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) joined: Option<Extent>,
+    /// Records in the part and in the file.
     pub(crate) records: u64,
     /// How the records are nested in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +39,19 @@ pub(crate) struct Entry {
     pub(crate) schema: Option<String>,
     /// `None`: nothing was committed yet.
     kept: Option<Kept>,
+}
+
+/// A stretch of a file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    pub(crate) at: u64,
+    pub(crate) length: u64,
+}
+
+impl Extent {
+    pub(crate) fn end(self) -> u64 {
+        self.at + self.length
+    }
 }
 
 /// A checkpoint.
@@ -54,7 +70,7 @@ struct Kept {
 
 impl Entry {
     pub(crate) fn new(path: String, shape: Option<Shape>) -> Self {
-        Self { path, length: 0, records: 0, shape, schema: None, kept: None }
+        Self { path, length: 0, joined: None, records: 0, shape, schema: None, kept: None }
     }
 
     /// Notes a checkpoint.

@@ -1,7 +1,7 @@
 //! The last step of a load: parts put together in order, and only then given their name.
 
 use super::joined::{self, Joined, Piece};
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Extent, Ledger};
 use super::staging::{PartBytes, PartKey, Staging, make_folder, safe, sync_folder};
 use super::writer::{packed, packed_always};
 use super::{Table, nested, row_groups};
@@ -79,8 +79,8 @@ fn placed(ledgers: &[Ledger], path: &str) -> Vec<Placed> {
     parts
 }
 
-/// `users.0007` comes before `users.10000`.
-fn order(slice: &SliceId) -> (&str, u64) {
+/// What slices of a scan have in common and the number of one: `users.0007` comes before `users.10000`.
+pub(super) fn order(slice: &SliceId) -> (&str, u64) {
     let text = slice.as_str();
     let numbered = text.rsplit_once('.').and_then(|(group, number)| Some((group, number.parse().ok()?)));
     numbered.unwrap_or((text, 0))
@@ -94,7 +94,8 @@ fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) ->
     // Where no slice has a record, no part knows its columns.
     let schema = schema(parts)?.or_else(|| table.planned_schema());
     if table.format.is_text() {
-        return text(table, staging, handle, parts, around(table, schema.as_ref(), parts)?);
+        let is_nothing = parts.iter().all(|part| part.entry.records == 0);
+        return text(table, staging, handle, parts, around(table, schema.as_ref(), is_nothing)?);
     }
     let mut sink = Sink::open(table, staging, handle)?;
     let written = match table.format {
@@ -105,7 +106,7 @@ fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) ->
 }
 
 /// What stands before, between and behind the parts of a text.
-fn around(table: &Table, schema: Option<&SchemaRef>, parts: &[Placed]) -> Outcome<[Vec<u8>; 3]> {
+fn around(table: &Table, schema: Option<&SchemaRef>, is_nothing: bool) -> Outcome<[Vec<u8>; 3]> {
     let texts = match table.format {
         Format::Json => ["[\n", ",\n", "\n]\n"].map(str::to_owned),
         Format::Csv => {
@@ -115,7 +116,7 @@ fn around(table: &Table, schema: Option<&SchemaRef>, parts: &[Placed]) -> Outcom
         }
         _ => Default::default(),
     };
-    let is_nothing = texts.iter().all(String::is_empty) && parts.iter().all(|part| part.entry.records == 0);
+    let is_nothing = is_nothing && texts.iter().all(String::is_empty);
     let mut around: [Vec<u8>; 3] = Default::default();
     for (packed_text, text) in around.iter_mut().zip(texts) {
         *packed_text = packed(table.compression, text.into_bytes())?;
@@ -125,6 +126,19 @@ fn around(table: &Table, schema: Option<&SchemaRef>, parts: &[Placed]) -> Outcom
         around[2] = packed_always(table.compression, b"")?;
     }
     Ok(around)
+}
+
+/// What stands around records whose columns a ledger's entry knows.
+pub(super) fn around_records(table: &Table, entry: &Entry) -> Outcome<[Vec<u8>; 3]> {
+    let schema = entry.schema.as_deref().map(read_schema).transpose()?;
+    around(table, schema.as_ref(), false)
+}
+
+/// Where a file of text grows while its slices are read; `None`: files like this one do not.
+pub(super) fn growing_path(table: &Table, staging: &Staging) -> Option<PathBuf> {
+    let grows = table.format.is_text() && table.request.shape.is_none();
+    let name = format!("{PUBLISHING}-{}", safe(&table.path));
+    staging.folder().filter(|_| grows).map(|folder| folder.join(name))
 }
 
 fn finish(table: &Table, written: Outcome<()>, sink: Sink) -> Outcome<()> {
@@ -141,9 +155,7 @@ fn finish(table: &Table, written: Outcome<()>, sink: Sink) -> Outcome<()> {
 fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
     let mut known: Option<SchemaRef> = None;
     for text in parts.iter().filter_map(|part| part.entry.schema.as_ref()) {
-        let damaged = |_| Fault::found(StoreErrorKind::Mismatch, "a ledger's schema cannot be read");
-        let bytes = BASE64.decode(text).map_err(damaged)?;
-        let schema = StreamReader::try_new(bytes.as_slice(), None)?.schema();
+        let schema = read_schema(text)?;
         match &known {
             Some(known) if *known != schema => {
                 let what = "flows of different columns write into it";
@@ -153,6 +165,12 @@ fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
         }
     }
     Ok(known)
+}
+
+fn read_schema(text: &str) -> Outcome<SchemaRef> {
+    let damaged = |_| Fault::found(StoreErrorKind::Mismatch, "a ledger's schema cannot be read");
+    let bytes = BASE64.decode(text).map_err(damaged)?;
+    Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
 }
 
 pub(super) fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<BufReader<PartBytes>> {
@@ -168,15 +186,15 @@ fn text(
     parts: &[Placed],
     around: [Vec<u8>; 3],
 ) -> Outcome<()> {
-    let parts: Vec<_> = parts.iter().filter(|part| part.entry.records > 0).collect();
-    if let Some(folder) = staging.folder() {
+    let there = parts.iter().filter_map(|part| part.entry.joined).map(Extent::end).max().unwrap_or(0);
+    let parts: Vec<_> = parts.iter().filter(|part| part.entry.length > 0).collect();
+    if let (Some(joining), Some(folder)) = (growing_path(table, staging), staging.folder()) {
         let piece = |part: &&Placed| {
             let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
             Piece { path: key.below(folder), length: part.entry.length }
         };
         let pieces = parts.iter().map(piece).collect();
-        let joined = Joined { pieces, around, freed_at_once: joined::FREED_AT_ONCE };
-        let joining = folder.join(format!("{PUBLISHING}-{}", safe(&table.path)));
+        let joined = Joined { there, pieces, around, freed_at_once: joined::FREED_AT_ONCE };
         if joined.is_finished(&joining, Path::new(&table.path))? {
             return Ok(());
         }

@@ -1,17 +1,23 @@
 //! The transaction of one slice: what its flows wrote since the last commit, and the ledger that it ends with.
 
+use super::Table;
+use super::growing::{Growing, Turn};
 use super::ledger::{Entry, Ledger};
 use super::staging::{Part, PartKey, Staging};
 use crate::error::{Fault, Outcome};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_model::{Checkpoint, FlowName, SliceId};
-use whimbrel_store::{Shape, StoreErrorKind};
+use whimbrel_store::StoreErrorKind;
+
+/// On a disk a slice waits for what it wrote to be durable when it is so much, and at its end.
+const KEPT_AT_ONCE: u64 = 4 << 20;
 
 /// A slice under way. Its methods block.
 #[derive(Debug)]
 pub(crate) struct Session {
     staging: Staging,
+    durable_at_once: bool,
     state: Mutex<State>,
 }
 
@@ -19,20 +25,41 @@ pub(crate) struct Session {
 struct State {
     ledger: Ledger,
     parts: BTreeMap<FlowName, Part>,
+    /// The place of the slice's one flow in a file that grows. What it wrote is held there as long as it has no part.
+    turn: Option<Turn>,
     /// What the next commit will say.
     next: BTreeMap<FlowName, Entry>,
     /// Flows that have called for the commit.
     called: usize,
+    /// Commits were called for since the last one that is durable, and so many bytes were written.
+    is_behind: bool,
+    behind_bytes: u64,
     /// A write failed: what the part holds is not known any more.
     is_broken: bool,
 }
 
+impl State {
+    fn holds(&self, flow: &FlowName) -> bool {
+        self.turn.is_some() && !self.parts.contains_key(flow)
+    }
+}
+
 impl Session {
-    pub(crate) fn open(staging: Staging, slice: &SliceId) -> Outcome<Self> {
+    pub(crate) fn open(staging: Staging, slice: &SliceId, durable_at_once: bool) -> Outcome<Self> {
         let ledger = staging.ledger(slice)?.unwrap_or_else(|| Ledger::new(slice.clone()));
-        let (parts, next) = (BTreeMap::new(), BTreeMap::new());
-        let state = Mutex::new(State { ledger, parts, next, called: 0, is_broken: false });
-        Ok(Self { staging, state })
+        let state = State {
+            ledger,
+            parts: BTreeMap::new(),
+            turn: None,
+            next: BTreeMap::new(),
+            called: 0,
+            is_behind: false,
+            behind_bytes: 0,
+            is_broken: false,
+        };
+        // An object cannot grow, and is durable when it is there.
+        let durable_at_once = durable_at_once || staging.folder().is_none();
+        Ok(Self { staging, durable_at_once, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -45,33 +72,52 @@ impl Session {
         !state.is_broken && !state.next.contains_key(flow)
     }
 
-    /// Opens a flow's part behind what is committed of it; the flow's last checkpoint.
-    pub(crate) fn join(
-        &self,
-        flow: &FlowName,
-        path: &str,
-        shape: Option<&Shape>,
-    ) -> Outcome<Option<Checkpoint>> {
+    /// Opens what a flow writes behind what is committed of it; the flow's last checkpoint.
+    pub(super) fn join(&self, table: &Table, growing: Option<&Arc<Growing>>) -> Outcome<Option<Checkpoint>> {
+        let (flow, path, shape) = (&table.request.flow, &table.path, table.request.shape.as_ref());
         let mut state = self.state();
-        let entry = state
-            .ledger
-            .flows
-            .get(flow)
-            .filter(|entry| entry.path == path && entry.shape.as_ref() == shape)
-            .cloned();
-        let entry = entry.unwrap_or_else(|| Entry::new(path.to_owned(), shape.cloned()));
-        let slice = state.ledger.slice.clone();
-        let key = PartKey { path, slice: &slice, flow };
-        let part = self.staging.open_part(&key, entry.length, entry.seq())?;
+        let entry = state.ledger.flows.get(flow);
+        let entry = entry.filter(|entry| entry.path == *path && entry.shape.as_ref() == shape).cloned();
+        let entry = entry.unwrap_or_else(|| Entry::new(path.clone(), shape.cloned()));
+        if let Some((first, other)) =
+            state.next.first_key_value().map(|(flow, entry)| (flow.clone(), entry.clone()))
+        {
+            // Flows that share a slice are committed at once, and so each into its part.
+            self.become_part(&mut state, &first, &other)?;
+            state.turn = None;
+        } else if entry.joined.is_none() {
+            state.turn = growing.and_then(|growing| growing.enter(flow, &state.ledger.slice));
+        }
+        if state.turn.is_none() || entry.length > 0 {
+            let key = PartKey { path, slice: &state.ledger.slice, flow };
+            let part = self.staging.open_part(&key, entry.length, entry.seq())?;
+            state.parts.insert(flow.clone(), part);
+        }
         let checkpoint = entry.checkpoint();
-        state.parts.insert(flow.clone(), part);
         state.next.insert(flow.clone(), entry);
         checkpoint.map_err(|error| Fault::found(StoreErrorKind::Mismatch, error.to_string()))
     }
 
-    /// Whether the flow's part holds records.
+    /// Writes what a flow holds into a part, where it has none.
+    fn become_part(&self, state: &mut State, flow: &FlowName, entry: &Entry) -> Outcome<()> {
+        let State { ledger, parts, turn, .. } = state;
+        if let (Some(turn), false) = (turn, parts.contains_key(flow)) {
+            let key = PartKey { path: &entry.path, slice: &ledger.slice, flow };
+            let mut part = self.staging.open_part(&key, 0, 0)?;
+            turn.take().into_iter().try_for_each(|bytes| part.append(0, bytes))?;
+            parts.insert(flow.clone(), part);
+        }
+        Ok(())
+    }
+
+    /// Whether something stands in what the flow writes.
     pub(crate) fn is_begun(&self, flow: &FlowName) -> bool {
-        self.state().next.get(flow).is_some_and(|entry| entry.records > 0)
+        self.state().next.get(flow).is_some_and(|entry| entry.length > 0)
+    }
+
+    /// Memory for the text of a batch.
+    pub(crate) fn spare(&self) -> Vec<u8> {
+        self.state().turn.as_ref().map(Turn::spare).unwrap_or_default()
     }
 
     /// Appends the bytes of a batch.
@@ -84,39 +130,75 @@ impl Session {
         schema: &str,
     ) -> Outcome<()> {
         let mut state = self.state();
-        let State { parts, next, is_broken, .. } = &mut *state;
-        let (Some(part), Some(entry), false) = (parts.get_mut(flow), next.get_mut(flow), *is_broken) else {
+        if std::mem::replace(&mut state.is_broken, true) {
             return Err(broken());
-        };
+        }
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        *is_broken = true;
-        part.append(seq, bytes)?;
-        *is_broken = false;
+        let entry = state.next.get_mut(flow).ok_or_else(broken)?;
         entry.length += length;
         entry.records += records;
         entry.schema.get_or_insert_with(|| schema.to_owned());
+        let entry = entry.clone();
+        state.behind_bytes += length;
+        if let Some(part) = state.parts.get_mut(flow) {
+            part.append(seq, bytes)?;
+        } else if !state.turn.as_mut().ok_or_else(broken)?.hold(bytes) {
+            self.become_part(&mut state, flow, &entry)?;
+        }
+        state.is_broken = false;
         Ok(())
     }
 
-    /// One flow's part of a commit; the last of them makes everything durable.
+    /// One flow's part of a commit; the last of them makes everything durable, or leaves that to a later commit or to the
+    /// slice's end.
     pub(crate) fn commit(&self, flow: &FlowName, checkpoint: &Checkpoint, flows: usize) -> Outcome<()> {
         let mut state = self.state();
         let Some(entry) = state.next.get_mut(flow) else { return Err(broken()) };
         entry.keep(checkpoint);
         state.called += 1;
-        if state.called < flows { Ok(()) } else { self.keep(&mut state) }
-    }
-
-    /// The slice is complete; that is noted, where it had nothing to commit.
-    pub(crate) fn finish(&self, flow: &FlowName, schema: Option<String>) -> Outcome<()> {
-        let mut state = self.state();
-        if state.ledger.flows.contains_key(flow) {
+        if state.called < flows {
             return Ok(());
         }
-        if let (Some(entry), Some(schema)) = (state.next.get_mut(flow), schema) {
+        (state.called, state.is_behind) = (0, true);
+        let is_left = state.holds(flow) || state.behind_bytes < KEPT_AT_ONCE;
+        if is_left && !self.durable_at_once { Ok(()) } else { self.keep(&mut state) }
+    }
+
+    /// The slice is complete; what of it is not durable yet becomes so.
+    pub(crate) fn finish(&self, flow: &FlowName, schema: Option<String>) -> Outcome<()> {
+        let mut state = self.state();
+        let is_known = state.ledger.flows.contains_key(flow);
+        if !is_known && let (Some(entry), Some(schema)) = (state.next.get_mut(flow), schema) {
             entry.schema.get_or_insert(schema);
         }
-        self.keep(&mut state)
+        if state.holds(flow) && self.write_in_turn(&mut state, flow)? {
+            return Ok(());
+        }
+        if state.is_behind || !is_known {
+            self.keep(&mut state)?;
+        }
+        state.turn.take().map_or(Ok(()), |turn| turn.ended_as_part())
+    }
+
+    /// Writes what is held where it belongs; `false`: it has become a part.
+    fn write_in_turn(&self, state: &mut State, flow: &FlowName) -> Outcome<bool> {
+        if std::mem::replace(&mut state.is_broken, true) {
+            return Err(broken());
+        }
+        let State { ledger, turn, next, .. } = state;
+        let entry = next.get_mut(flow).ok_or_else(broken)?;
+        ledger.flows.insert(flow.clone(), entry.clone());
+        let is_written = turn.as_mut().ok_or_else(broken)?.write(ledger)?;
+        if is_written {
+            ledger.flows.get(flow).into_iter().for_each(|written| entry.clone_from(written));
+            (state.turn, state.is_behind, state.behind_bytes) = (None, false, 0);
+        } else {
+            let entry = entry.clone();
+            self.become_part(state, flow, &entry)?;
+            state.is_behind = true;
+        }
+        state.is_broken = false;
+        Ok(is_written)
     }
 
     fn keep(&self, state: &mut State) -> Outcome<()> {
@@ -124,13 +206,12 @@ impl Session {
             return Err(broken());
         }
         state.parts.values().try_for_each(Part::sync)?;
-        state.called = 0;
         state.ledger.version += 1;
         let next = state.next.iter().map(|(flow, entry)| (flow.clone(), entry.clone()));
         let next: Vec<_> = next.collect();
         state.ledger.flows.extend(next);
         self.staging.keep(&state.ledger)?;
-        state.is_broken = false;
+        (state.is_behind, state.behind_bytes, state.is_broken) = (false, 0, false);
         Ok(())
     }
 }

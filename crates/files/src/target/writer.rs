@@ -63,7 +63,7 @@ impl Writer for FilesWriter {
             let written = if table.request.shape.is_some() {
                 nested::frames(&table, &mut encoder)?
             } else if table.format.is_text() {
-                text(&table, &mut encoder, session.is_begun(&flow))?
+                text(&table, &mut encoder, session.is_begun(&flow), session.spare())?
             } else {
                 typed(table.format, &mut encoder, &batch.records)?
             };
@@ -97,9 +97,11 @@ impl Writer for FilesWriter {
     }
 }
 
-fn text(table: &Table, encoder: &mut Encoder, is_begun: bool) -> Done<Written> {
+fn text(table: &Table, encoder: &mut Encoder, is_begun: bool, memory: Vec<u8>) -> Done<Written> {
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
-    let mut text = String::with_capacity((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
+    // Memory that was used before is empty, and so is text.
+    let mut text = String::from_utf8(memory).unwrap_or_default();
+    text.reserve((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
     let mut records = 0;
     let is_array = table.format == Format::Json;
     let written = encoder.all(|encoder, row, fingerprints| {

@@ -1,0 +1,274 @@
+//! A file of text on a disk that grows while its slices are read.
+//!
+//! A slice of which little is written is held in memory until its end. When its turn comes, in the order of slices, its
+//! bytes are written behind what is there, and are durable before its ledger says where they lie: what no ledger knows
+//! of is cut off. So such a slice is written once, and waits for the disk once. A slice that ends before its turn waits a
+//! moment for it. What has become too long to be held, or has waited long enough, is a part by itself; when its turn
+//! comes that is put in as well. What never has its turn is put in by the load's last step.
+
+use super::Table;
+use super::ledger::{Entry, Extent, Ledger};
+use super::publish::{self, order};
+use super::staging::{PartKey, Staging};
+use crate::error::{Fault, Outcome};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use whimbrel_model::{FlowName, SliceId};
+use whimbrel_store::StoreErrorKind;
+
+/// No slice holds more bytes than this.
+const MOST_HELD_BYTES: usize = 16 << 20;
+/// Nor do all together.
+const MOST_HELD_IN_ALL: usize = 48 << 20;
+/// For how long a slice that has ended waits for those before it.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// So much memory of what has been written is kept for what comes next.
+const SPARE_BUFFERS: usize = 8;
+
+/// The file that slices of one flow are written into.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    table: Arc<Table>,
+    staging: Staging,
+    path: PathBuf,
+    /// What slices have in front of their numbers.
+    group: String,
+    state: Mutex<State>,
+    turned: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None`: nothing has been written by this process.
+    file: Option<File>,
+    /// So many bytes ledgers know of.
+    length: u64,
+    has_records: bool,
+    /// The slice whose turn it is.
+    next: u64,
+    /// Slices under way.
+    running: BTreeSet<u64>,
+    /// Slices that have ended as parts.
+    parts: BTreeMap<u64, SliceId>,
+    held_bytes: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+/// A slice that is to be written into the file.
+#[derive(Debug)]
+pub(super) struct Turn {
+    growing: Arc<Growing>,
+    slice: SliceId,
+    number: u64,
+    held: Vec<Vec<u8>>,
+    held_bytes: usize,
+}
+
+impl Growing {
+    /// The file as an earlier attempt left it; it belongs to the flow and the scan of this slice. `None`: files like this
+    /// one are put together at the end.
+    pub(super) fn open(table: &Arc<Table>, staging: &Staging, slice: &SliceId) -> Outcome<Option<Self>> {
+        let Some(path) = publish::growing_path(table, staging) else { return Ok(None) };
+        let mut state = State {
+            file: None,
+            length: 0,
+            has_records: false,
+            next: 0,
+            running: BTreeSet::new(),
+            parts: BTreeMap::new(),
+            held_bytes: 0,
+            spare: Vec::new(),
+        };
+        let ledgers = staging.ledgers()?;
+        for (ledger, extent) in ledgers.iter().flat_map(|ledger| extents(ledger, &table.path)) {
+            state.length = state.length.max(extent.end());
+            state.has_records |= extent.length > 0;
+            state.next = state.next.max(order(&ledger.slice).1 + 1);
+        }
+        Ok(Some(Self {
+            table: Arc::clone(table),
+            staging: staging.clone(),
+            path,
+            group: order(slice).0.to_owned(),
+            state: Mutex::new(state),
+            turned: Condvar::new(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slice begins. `None`: it is one of another flow or scan, or its turn is over, and becomes a part.
+    pub(super) fn enter(self: &Arc<Self>, flow: &FlowName, slice: &SliceId) -> Option<Turn> {
+        let (group, number) = order(slice);
+        let mut state = self.state();
+        if *flow != self.table.request.flow || group != self.group || number < state.next {
+            return None;
+        }
+        state.running.insert(number).then(|| Turn {
+            growing: Arc::clone(self),
+            slice: slice.clone(),
+            number,
+            held: Vec::new(),
+            held_bytes: 0,
+        })
+    }
+
+    /// Memory for the next batch's text.
+    pub(super) fn spare(&self) -> Vec<u8> {
+        self.state().spare.pop().unwrap_or_default()
+    }
+
+    /// Writes behind what is there what `put` writes; the extent is durable, and counts once a ledger has it.
+    fn append(
+        &self,
+        state: &mut State,
+        entry: &Entry,
+        put: impl FnOnce(&mut File) -> io::Result<u64>,
+    ) -> Outcome<Extent> {
+        let at = state.length;
+        if entry.length == 0 {
+            return Ok(Extent { at, length: 0 });
+        }
+        if state.file.is_none() {
+            state.file = Some(self.open_file(at)?);
+        }
+        let Some(file) = &mut state.file else { return Err(Fault::Io(io::ErrorKind::NotFound.into())) };
+        // Behind that may stand what an attempt left that failed.
+        file.seek(SeekFrom::Start(at))?;
+        let [head, between, _] = publish::around_records(&self.table, entry)?;
+        let before = if state.has_records { between } else { head };
+        file.write_all(&before)?;
+        if put(file)? != entry.length {
+            let what =
+                format!("a part of \"{}\" is not as long as what was committed of it", self.table.path);
+            return Err(Fault::found(StoreErrorKind::Mismatch, what));
+        }
+        file.sync_data()?;
+        Ok(Extent { at, length: before.len() as u64 + entry.length })
+    }
+
+    fn open_file(&self, length: u64) -> Outcome<File> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+        if file.metadata()?.len() < length {
+            return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
+        }
+        file.set_len(length)?;
+        super::staging::sync_folder(self.path.parent().unwrap_or(&self.path))?;
+        Ok(file)
+    }
+
+    /// Notes in a slice's ledger where its bytes lie, durably; with that its turn is over.
+    fn settle(&self, state: &mut State, ledger: &mut Ledger, extent: Extent) -> Outcome<()> {
+        let Some(entry) = ledger.flows.get_mut(&self.table.request.flow) else { return Ok(()) };
+        entry.joined = Some(extent);
+        entry.length = 0;
+        ledger.version += 1;
+        self.staging.keep(ledger)?;
+        state.length = extent.end();
+        state.has_records |= extent.length > 0;
+        state.next += 1;
+        Ok(())
+    }
+
+    /// Puts in the parts whose turn it is.
+    fn put_in_parts(&self, state: &mut State) -> Outcome<()> {
+        while let Some(slice) = state.parts.remove(&state.next) {
+            let flow = &self.table.request.flow;
+            let Some(mut ledger) = self.staging.ledger(&slice)? else { return Ok(()) };
+            let Some(entry) = ledger.flows.get(flow).cloned() else { return Ok(()) };
+            let key = PartKey { path: &self.table.path, slice: &slice, flow };
+            let Some(part) = self.staging.folder().map(|folder| key.below(folder)) else { return Ok(()) };
+            let extent = self.append(state, &entry, |mut file| {
+                // From file to file the bytes stay within the system.
+                io::copy(&mut File::open(&part)?.take(entry.length), &mut file)
+            })?;
+            self.settle(state, &mut ledger, extent)?;
+            fs::remove_file(&part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where in the file of this path the bytes of a slice lie.
+fn extents<'a>(ledger: &'a Ledger, path: &'a str) -> impl Iterator<Item = (&'a Ledger, Extent)> {
+    let own = ledger.flows.values().filter(move |entry| entry.path == path);
+    own.filter_map(move |entry| Some((ledger, entry.joined?)))
+}
+
+impl Turn {
+    /// Memory for the next batch's text.
+    pub(super) fn spare(&self) -> Vec<u8> {
+        self.growing.spare()
+    }
+
+    /// Holds the bytes of a batch; whether there was room for them. What is held stays, and can be taken.
+    pub(super) fn hold(&mut self, bytes: Vec<u8>) -> bool {
+        let length = bytes.len();
+        self.held.push(bytes);
+        self.held_bytes += length;
+        let mut state = self.growing.state();
+        state.held_bytes += length;
+        self.held_bytes <= MOST_HELD_BYTES && state.held_bytes <= MOST_HELD_IN_ALL
+    }
+
+    /// What is held, to be written as a part.
+    pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
+        self.growing.state().held_bytes -= std::mem::take(&mut self.held_bytes);
+        std::mem::take(&mut self.held)
+    }
+
+    /// Writes what is held and the ledger of its slice, durably; `false`: it has not its turn. Waits for it a moment
+    /// where those before it are under way.
+    pub(super) fn write(&mut self, ledger: &mut Ledger) -> Outcome<bool> {
+        let growing = Arc::clone(&self.growing);
+        let waits = |state: &mut State| {
+            state.next < self.number && state.running.first().is_some_and(|first| *first < self.number)
+        };
+        let waited = growing.turned.wait_timeout_while(growing.state(), PATIENCE, waits);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let Some(entry) = ledger.flows.get(&growing.table.request.flow).cloned() else { return Ok(false) };
+        if state.next != self.number {
+            return Ok(false);
+        }
+        let extent = growing.append(&mut state, &entry, |file| {
+            self.held.iter().try_for_each(|bytes| file.write_all(bytes))?;
+            Ok(self.held_bytes as u64)
+        })?;
+        growing.settle(&mut state, ledger, extent)?;
+        let put_in = growing.put_in_parts(&mut state);
+        state.held_bytes -= std::mem::take(&mut self.held_bytes);
+        for mut buffer in self.held.drain(..).take(SPARE_BUFFERS - state.spare.len().min(SPARE_BUFFERS)) {
+            buffer.clear();
+            state.spare.push(buffer);
+        }
+        drop(state);
+        growing.turned.notify_all();
+        put_in.map(|()| true)
+    }
+
+    /// The slice has ended as a part, which its ledger knows of.
+    pub(super) fn ended_as_part(&self) -> Outcome<()> {
+        let mut state = self.growing.state();
+        state.parts.insert(self.number, self.slice.clone());
+        let put_in = self.growing.put_in_parts(&mut state);
+        drop(state);
+        self.growing.turned.notify_all();
+        put_in
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.growing.state();
+        state.held_bytes -= self.held_bytes;
+        state.running.remove(&self.number);
+        drop(state);
+        self.growing.turned.notify_all();
+    }
+}
