@@ -20,7 +20,7 @@ use whimbrel_store::{
 
 const DIGITS: &str = "-12345678901234567890123456789012345678.90";
 
-fn into(table: &str) -> WriteRequest {
+pub fn into(table: &str) -> WriteRequest {
     WriteRequest {
         flow: "flow".into(),
         table: table.to_owned(),
@@ -76,11 +76,11 @@ fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-async fn writer(target: &Arc<dyn Target>, slice: &str, context: &RunContext) -> Box<dyn Writer> {
+pub async fn writer(target: &Arc<dyn Target>, slice: &str, context: &RunContext) -> Box<dyn Writer> {
     target.writer(&SliceId::new(slice), true, context).await.unwrap()
 }
 
-async fn write(writer: &dyn Writer, seq: u64, records: RecordBatch) -> Vec<Fingerprint> {
+pub async fn write(writer: &dyn Writer, seq: u64, records: RecordBatch) -> Vec<Fingerprint> {
     let batch = WriteBatch { records, seq, cursor: None, contested: false, guards: None };
     let written = writer.write(batch).await.unwrap();
     let created = |outcome| match outcome {
@@ -90,13 +90,13 @@ async fn write(writer: &dyn Writer, seq: u64, records: RecordBatch) -> Vec<Finge
     written.outcomes.into_iter().map(created).collect()
 }
 
-fn checkpoint(seq: u64) -> Checkpoint {
+pub fn checkpoint(seq: u64) -> Checkpoint {
     let cursor = Some(Cursor(json!({ "at": seq })));
     let counts = Counts { read: seq * 10, created: seq * 10, ..Counts::default() };
     Checkpoint { seq, cursor, position: seq * 10, counts, ..Checkpoint::default() }
 }
 
-async fn publish(target: &Arc<dyn Target>, context: &RunContext) {
+pub async fn publish(target: &Arc<dyn Target>, context: &RunContext) {
     let steps = target.load_steps().await.unwrap();
     assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["publish"]);
     target.apply_step(&steps[0], context).await.unwrap();

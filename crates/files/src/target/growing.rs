@@ -9,7 +9,7 @@
 use super::Table;
 use super::ledger::{Entry, Extent, Ledger};
 use super::publish::{self, order};
-use super::staging::{PartKey, Staging};
+use super::staging::{PartKey, Staging, make_folder, sync_folder};
 use crate::error::{Fault, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -154,12 +154,14 @@ impl Growing {
     }
 
     fn open_file(&self, length: u64) -> Outcome<File> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        make_folder(folder)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
         if file.metadata()?.len() < length {
             return Err(Fault::found(StoreErrorKind::Mismatch, "the parts that this run wrote are gone"));
         }
         file.set_len(length)?;
-        super::staging::sync_folder(self.path.parent().unwrap_or(&self.path))?;
+        sync_folder(folder)?;
         Ok(file)
     }
 
