@@ -11,9 +11,11 @@ use super::ledger::{Entry, Extent, Ledger};
 use super::publish::{self, order};
 use super::staging::{PartKey, Staging, make_folder, sync_folder};
 use crate::error::{Fault, Outcome};
+use rustix::fs::Advice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -150,7 +152,9 @@ impl Growing {
             return Err(Fault::found(StoreErrorKind::Mismatch, what));
         }
         file.sync_data()?;
-        Ok(Extent { at, length: before.len() as u64 + entry.length })
+        let extent = Extent { at, length: before.len() as u64 + entry.length };
+        let_go(file, extent);
+        Ok(extent)
     }
 
     fn open_file(&self, length: u64) -> Outcome<File> {
@@ -195,6 +199,13 @@ impl Growing {
         }
         Ok(())
     }
+}
+
+/// Lets the system take back the memory in which it keeps what is on the disk: a dump must not drive out what a database
+/// keeps there, and the next slice is written into memory that is warm.
+fn let_go(file: &File, extent: Extent) {
+    // It is a hint, and a file system may not take it.
+    let _ = rustix::fs::fadvise(file, extent.at, NonZeroU64::new(extent.length), Advice::DontNeed);
 }
 
 /// Where in the file of this path the bytes of a slice lie.
