@@ -38,50 +38,59 @@ pub struct Canonical {
 
 impl Canonical {
     /// What has been appended.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Empties the buffer and keeps its memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.buffer.clear();
     }
 
     /// How many bytes have been appended: where the next value begins.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.buffer.len()
     }
 
     /// Whether nothing has been appended.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// Whether all that was appended since `start` is one NULL.
+    #[inline]
     #[must_use]
     pub fn is_null_since(&self, start: usize) -> bool {
         self.buffer.get(start..) == Some(&[tag::NULL])
     }
 
     /// Appends a value that another buffer holds in this range.
+    #[inline]
     pub fn append_part(&mut self, other: &Self, range: std::ops::Range<usize>) {
         self.buffer.extend_from_slice(other.buffer.get(range).unwrap_or_default());
     }
 
     /// Appends what another buffer holds: a value that was made aside.
+    #[inline]
     pub fn append(&mut self, other: &Self) {
         self.buffer.extend_from_slice(&other.buffer);
     }
 
     /// NULL.
+    #[inline]
     pub fn null(&mut self) {
         self.buffer.push(tag::NULL);
     }
 
     /// A truth value.
+    #[inline]
     pub fn bool(&mut self, value: bool) {
         self.buffer.push(if value { tag::TRUE } else { tag::FALSE });
     }
@@ -99,24 +108,28 @@ impl Canonical {
     }
 
     /// A whole number, as [`Canonical::number`] has its digits.
+    #[inline]
     pub fn integer(&mut self, value: i64) {
         self.buffer.push(tag::NUMBER);
         self.content(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Text.
+    #[inline]
     pub fn text(&mut self, text: &str) {
         self.buffer.push(tag::TEXT);
         self.content(text.as_bytes());
     }
 
     /// Bytes.
+    #[inline]
     pub fn binary(&mut self, bytes: &[u8]) {
         self.buffer.push(tag::BYTES);
         self.content(bytes);
     }
 
     /// An instant: microseconds since 1970-01-01 UTC and the nanoseconds below them.
+    #[inline]
     pub fn instant(&mut self, epoch_us: i64, nanoseconds: u16) {
         self.buffer.push(tag::INSTANT);
         self.buffer.extend_from_slice(&epoch_us.to_be_bytes());
@@ -124,6 +137,7 @@ impl Canonical {
     }
 
     /// A date and time without a zone, counted as if it were UTC.
+    #[inline]
     pub fn local(&mut self, epoch_us: i64, nanoseconds: u16) {
         self.buffer.push(tag::LOCAL);
         self.buffer.extend_from_slice(&epoch_us.to_be_bytes());
@@ -131,30 +145,35 @@ impl Canonical {
     }
 
     /// A date, in days since 1970-01-01.
+    #[inline]
     pub fn date(&mut self, epoch_days: i32) {
         self.buffer.push(tag::DATE);
         self.buffer.extend_from_slice(&epoch_days.to_be_bytes());
     }
 
     /// A time of day, in microseconds since midnight.
+    #[inline]
     pub fn time(&mut self, micros: i64) {
         self.buffer.push(tag::TIME);
         self.buffer.extend_from_slice(&micros.to_be_bytes());
     }
 
     /// The head of a list; `len` values follow.
+    #[inline]
     pub fn list(&mut self, len: usize) {
         self.buffer.push(tag::LIST);
         self.length(len);
     }
 
     /// The head of a map; `len` pairs of [`Canonical::key`] and a value follow, sorted by key.
+    #[inline]
     pub fn map(&mut self, len: usize) {
         self.buffer.push(tag::MAP);
         self.length(len);
     }
 
     /// A key of a map.
+    #[inline]
     pub fn key(&mut self, key: &str) {
         self.content(key.as_bytes());
     }
@@ -212,11 +231,13 @@ impl Canonical {
         }
     }
 
+    #[inline]
     fn content(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
         self.buffer.extend_from_slice(bytes);
     }
 
+    #[inline]
     fn length(&mut self, len: usize) {
         // No value of any store comes near 4 GiB; one that did would be refused long before.
         self.buffer.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
