@@ -1,8 +1,8 @@
 //! The writing side: a file that is there whole, or not at all.
 //!
-//! Records go into parts beside the file, one a slice and flow, each batch durable with its checkpoint. When all
-//! slices are done, the load's last step puts the parts together in order and gives the file its name. Until then
-//! there is none of that name, or the one that was there before.
+//! Records go into parts beside the file, one a slice and flow, durable with their checkpoint; text on a disk goes into
+//! a file that grows ([`growing`]). When all slices are done, the load's last step puts together in order what is
+//! apart, and gives the file its name. Until then there is none of that name, or the one that was there before.
 
 mod growing;
 mod held;

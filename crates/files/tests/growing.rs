@@ -51,8 +51,8 @@ async fn ids(folder: &Path, table: &str) -> Vec<i64> {
 /// The one file of a run whose name begins so.
 fn staged(folder: &Path, context: &RunContext, begins: &str) -> PathBuf {
     let run = folder.join(".whimbrel-parts").join(context.run.as_str());
-    let found = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
-    found.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(begins)).next().unwrap()
+    let mut found = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    found.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(begins)).unwrap()
 }
 
 fn parts(folder: &Path, context: &RunContext) -> usize {
@@ -97,7 +97,8 @@ async fn two_slices_that_end_at_once_need_no_part() {
     let first = begin(&target, "s.0000", batch(0..5), &context).await;
     let second = begin(&target, "s.0001", batch(5..9), &context).await;
     let (second, first) = tokio::join!(second.finish(), first.finish());
-    (second.unwrap(), first.unwrap());
+    first.unwrap();
+    second.unwrap();
     let run = folder.path().join(".whimbrel-parts").join(context.run.as_str());
     assert!(!run.join("parts").exists(), "one waited for the other");
     publish(&target, &context).await;
@@ -156,7 +157,8 @@ async fn a_slice_that_is_too_long_to_be_held_goes_on_where_it_was() {
     write(&*again, 5, batch(20..21)).await;
     again.commit(&checkpoint(5), 1).await.unwrap();
     let ended = tokio::join!(next.finish(), again.finish());
-    (ended.0.unwrap(), ended.1.unwrap());
+    ended.0.unwrap();
+    ended.1.unwrap();
     assert_eq!(parts(folder.path(), &context), 0, "it is in the file");
     publish(&target, &context).await;
     assert_eq!(ids(folder.path(), "a.ndjson").await, (0..23).collect::<Vec<_>>());

@@ -542,6 +542,9 @@ pub trait Writer: Send + Sync {
     /// batch reached the flow. Writers of one slice into one store share a transaction: it ends with the last
     /// of these calls. `flows` is the number of flows that will call.
     ///
+    /// A target may leave it to a later commit, or to [`Writer::finish`] at the latest, to make batches durable: always
+    /// all up to one of them, which [`Writer::last`] of a later writer names.
+    ///
     /// # Errors
     /// The outcome is settled by reading back; what remains unknown is an error, and [`Writer::last`] of a
     /// later writer says what happened.
@@ -549,7 +552,7 @@ pub trait Writer: Send + Sync {
         Ok(())
     }
 
-    /// The slice is complete.
+    /// The slice is complete: what was committed is durable.
     ///
     /// # Errors
     /// The store fails.
