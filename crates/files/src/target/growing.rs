@@ -41,6 +41,15 @@ pub(crate) struct Growing {
     group: String,
     state: Mutex<State>,
     turned: Condvar,
+    /// Apart from the rest, which waits for the disk.
+    memory: Mutex<Memory>,
+}
+
+/// What slices under way hold, and memory that was used before.
+#[derive(Debug, Default)]
+struct Memory {
+    held_bytes: usize,
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +65,8 @@ struct State {
     running: BTreeSet<u64>,
     /// Slices that have ended as parts.
     parts: BTreeMap<u64, SliceId>,
-    held_bytes: usize,
-    spare: Vec<Vec<u8>>,
+    /// The slice that was waited for in vain.
+    late: Option<u64>,
 }
 
 /// A slice that is to be written into the file.
@@ -82,8 +91,7 @@ impl Growing {
             next: 0,
             running: BTreeSet::new(),
             parts: BTreeMap::new(),
-            held_bytes: 0,
-            spare: Vec::new(),
+            late: None,
         };
         let ledgers = staging.ledgers()?;
         for (ledger, extent) in ledgers.iter().flat_map(|ledger| extents(ledger, &table.path)) {
@@ -98,11 +106,16 @@ impl Growing {
             group: order(slice).0.to_owned(),
             state: Mutex::new(state),
             turned: Condvar::new(),
+            memory: Mutex::default(),
         }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A slice begins. `None`: it is one of another flow or scan, or its turn is over, and becomes a part.
@@ -119,11 +132,6 @@ impl Growing {
             held: Vec::new(),
             held_bytes: 0,
         })
-    }
-
-    /// Memory for the next batch's text.
-    pub(super) fn spare(&self) -> Vec<u8> {
-        self.state().spare.pop().unwrap_or_default()
     }
 
     /// Writes behind what is there what `put` writes; the extent is durable, and counts once a ledger has it.
@@ -217,7 +225,7 @@ fn extents<'a>(ledger: &'a Ledger, path: &'a str) -> impl Iterator<Item = (&'a L
 impl Turn {
     /// Memory for the next batch's text.
     pub(super) fn spare(&self) -> Vec<u8> {
-        self.growing.spare()
+        self.growing.memory().spare.pop().unwrap_or_default()
     }
 
     /// Holds the bytes of a batch; whether there was room for them. What is held stays, and can be taken.
@@ -225,15 +233,26 @@ impl Turn {
         let length = bytes.len();
         self.held.push(bytes);
         self.held_bytes += length;
-        let mut state = self.growing.state();
-        state.held_bytes += length;
-        self.held_bytes <= MOST_HELD_BYTES && state.held_bytes <= MOST_HELD_IN_ALL
+        let mut memory = self.growing.memory();
+        memory.held_bytes += length;
+        self.held_bytes <= MOST_HELD_BYTES && memory.held_bytes <= MOST_HELD_IN_ALL
     }
 
     /// What is held, to be written as a part.
     pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
-        self.growing.state().held_bytes -= std::mem::take(&mut self.held_bytes);
+        self.growing.memory().held_bytes -= std::mem::take(&mut self.held_bytes);
         std::mem::take(&mut self.held)
+    }
+
+    /// Keeps the memory of what is held, which is written.
+    fn spare_held(&mut self) {
+        let held = self.take();
+        let mut memory = self.growing.memory();
+        let room = SPARE_BUFFERS.saturating_sub(memory.spare.len());
+        memory.spare.extend(held.into_iter().take(room).map(|mut buffer| {
+            buffer.clear();
+            buffer
+        }));
     }
 
     /// Writes what is held and the ledger of its slice, durably; `false`: it has not its turn. Waits for it a moment
@@ -241,10 +260,15 @@ impl Turn {
     pub(super) fn write(&mut self, ledger: &mut Ledger) -> Outcome<bool> {
         let growing = Arc::clone(&self.growing);
         let waits = |state: &mut State| {
-            state.next < self.number && state.running.first().is_some_and(|first| *first < self.number)
+            state.next < self.number
+                && state.late != Some(state.next)
+                && state.running.first().is_some_and(|first| *first < self.number)
         };
         let waited = growing.turned.wait_timeout_while(growing.state(), PATIENCE, waits);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            state.late = Some(state.next);
+        }
         let Some(entry) = ledger.flows.get(&growing.table.request.flow).cloned() else { return Ok(false) };
         if state.next != self.number {
             return Ok(false);
@@ -255,13 +279,9 @@ impl Turn {
         })?;
         growing.settle(&mut state, ledger, extent)?;
         let put_in = growing.put_in_parts(&mut state);
-        state.held_bytes -= std::mem::take(&mut self.held_bytes);
-        for mut buffer in self.held.drain(..).take(SPARE_BUFFERS - state.spare.len().min(SPARE_BUFFERS)) {
-            buffer.clear();
-            state.spare.push(buffer);
-        }
         drop(state);
         growing.turned.notify_all();
+        self.spare_held();
         put_in.map(|()| true)
     }
 
@@ -278,10 +298,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.growing.state();
-        state.held_bytes -= self.held_bytes;
-        state.running.remove(&self.number);
-        drop(state);
+        self.take();
+        self.growing.state().running.remove(&self.number);
         self.growing.turned.notify_all();
     }
 }
