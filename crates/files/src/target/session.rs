@@ -79,11 +79,10 @@ impl Session {
         let entry = state.ledger.flows.get(flow);
         let entry = entry.filter(|entry| entry.path == *path && entry.shape.as_ref() == shape).cloned();
         let entry = entry.unwrap_or_else(|| Entry::new(path.clone(), shape.cloned()));
-        if let Some((first, other)) =
-            state.next.first_key_value().map(|(flow, entry)| (flow.clone(), entry.clone()))
-        {
+        if let Some((first, held)) = state.next.first_key_value() {
             // Flows that share a slice are committed at once, and so each into its part.
-            self.become_part(&mut state, &first, &other)?;
+            let (first, held) = (first.clone(), held.path.clone());
+            self.become_part(&mut state, &first, &held)?;
             state.turn = None;
         } else if entry.joined.is_none() {
             state.turn = growing.and_then(|growing| growing.enter(flow, &state.ledger.slice));
@@ -99,10 +98,10 @@ impl Session {
     }
 
     /// Writes what a flow holds into a part, where it has none.
-    fn become_part(&self, state: &mut State, flow: &FlowName, entry: &Entry) -> Outcome<()> {
+    fn become_part(&self, state: &mut State, flow: &FlowName, path: &str) -> Outcome<()> {
         let State { ledger, parts, turn, .. } = state;
         if let (Some(turn), false) = (turn, parts.contains_key(flow)) {
-            let key = PartKey { path: &entry.path, slice: &ledger.slice, flow };
+            let key = PartKey { path, slice: &ledger.slice, flow };
             let mut part = self.staging.open_part(&key, 0, 0)?;
             turn.take().into_iter().try_for_each(|bytes| part.append(0, bytes))?;
             parts.insert(flow.clone(), part);
@@ -138,12 +137,12 @@ impl Session {
         entry.length += length;
         entry.records += records;
         entry.schema.get_or_insert_with(|| schema.to_owned());
-        let entry = entry.clone();
+        let path = entry.path.clone();
         state.behind_bytes += length;
         if let Some(part) = state.parts.get_mut(flow) {
             part.append(seq, bytes)?;
         } else if !state.turn.as_mut().ok_or_else(broken)?.hold(bytes) {
-            self.become_part(&mut state, flow, &entry)?;
+            self.become_part(&mut state, flow, &path)?;
         }
         state.is_broken = false;
         Ok(())
@@ -193,8 +192,8 @@ impl Session {
             ledger.flows.get(flow).into_iter().for_each(|written| entry.clone_from(written));
             (state.turn, state.is_behind, state.behind_bytes) = (None, false, 0);
         } else {
-            let entry = entry.clone();
-            self.become_part(state, flow, &entry)?;
+            let path = entry.path.clone();
+            self.become_part(state, flow, &path)?;
             state.is_behind = true;
         }
         state.is_broken = false;
