@@ -3,6 +3,7 @@
 
 mod anew;
 mod capacity;
+mod builds;
 mod cello;
 mod cello_errors;
 mod cello_repair;

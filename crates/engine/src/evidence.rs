@@ -32,6 +32,9 @@ pub struct Evidence {
     pub spec_digest: Option<String>,
     /// The flows' values and their sources' columns ([`crate::Migration::shape`]) as the run had them.
     pub shape: String,
+    /// Whether another build, whose fingerprints are of another form, had part in it: there are no sums then, and no
+    /// rejects that could be told.
+    pub other_fingerprints: bool,
 }
 
 /// A reject's line, as far as it is looked at here.
@@ -76,10 +79,11 @@ fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName, fresh: bool) -> 
     let mut sums = Buckets::default();
     let counts = crate::summary::counts(journal, run)?.get(flow).copied().unwrap_or_default();
     let mut standing = Vec::new();
-    let mut by_one_spec = true;
+    let (mut by_one_spec, mut other_fingerprints) = (true, false);
     let mut next = Some(run.clone());
     while let Some(stretch) = next {
         by_one_spec &= !stretch.was_respecified() && stretch.spec_digest == run.spec_digest;
+        other_fingerprints |= stretch.has_other_fingerprints();
         sums.merge(&journal.sums(&stretch.id, flow)?);
         for (_, correction) in journal.corrections(&stretch.id)?.iter().filter(|(name, _)| name == flow) {
             sums.take_out(&correction.sums);
@@ -98,6 +102,10 @@ fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName, fresh: bool) -> 
         let parts = rejects::parts(journal, id)?.into_iter().filter(|part| part.flow == *flow);
         files.extend(parts.map(|part| rejects::path(&folder, flow, &part.slice)));
     }
+    if other_fingerprints {
+        (sums, by_one_spec) = (Buckets::default(), false);
+        files.clear();
+    }
     let limit = run.options.get("limit").and_then(serde_json::Value::as_u64);
     Ok(Evidence {
         run: run.id.clone(),
@@ -109,6 +117,7 @@ fn of_flow(journal: &Journal, run: &RunRecord, flow: &FlowName, fresh: bool) -> 
         fresh,
         spec_digest: by_one_spec.then(|| run.spec_digest.clone()),
         shape: run.shape.clone(),
+        other_fingerprints,
     })
 }
 

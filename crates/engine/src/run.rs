@@ -132,6 +132,9 @@ impl<'a> Run<'a> {
         }
         same_stores(&journal.stores(&record.id)?, &identities(&migration).await?)?;
         same_flows(&migration, journal, record)?;
+        if record.planned {
+            same_fingerprints(record, "go on with that build, or begin anew with `run --new`")?;
+        }
         if record.planned && record.outcome.is_none() {
             unaccounted::note_kill(&journal.run_folder(&record.id))?;
         }
@@ -521,6 +524,20 @@ fn same_flows(migration: &Migration, journal: &Journal, record: &RunRecord) -> R
             "give the same --only, put the spec's flows back, or begin anew with `run --new`",
         )),
     }
+}
+
+/// Fingerprints of two forms do not add up: what was written could no longer be proved, nor undone.
+pub(crate) fn same_fingerprints(record: &RunRecord, hint: &str) -> Result<()> {
+    if !record.has_other_fingerprints() {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!(
+            "the run {} was begun by another build of whimbrel, whose fingerprints are of another form",
+            record.id.short()
+        ),
+        hint,
+    ))
 }
 
 /// For a retry: the parent's rejects in place of the sources, a scan for each flow that has some.

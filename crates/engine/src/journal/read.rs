@@ -9,7 +9,7 @@ use whimbrel_model::{
     SlicePart, StoreName,
 };
 
-const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned, shape";
+const RUN_COLUMNS: &str = "id, migration, environment, kind, parent, spec_path, spec_digest, options, started_ms, ended_ms, outcome, epoch, resumes, planned, shape, canonical_version";
 
 impl Journal {
     /// All runs, the latest first.
@@ -251,5 +251,6 @@ fn run_record(row: &Row) -> rusqlite::Result<RunRecord> {
         resumes: unsigned(12)?,
         planned: row.get(13)?,
         shape: row.get(14)?,
+        canonical_version: row.get(15)?,
     })
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 use serde_json::Value;
-use whimbrel_model::{Checkpoint, FlowName, RunId, Slice, StoreName};
+use whimbrel_model::{Checkpoint, FlowName, RunId, Slice, StoreName, canonical};
 
 /// The option of a run that says that it went on with another spec.
 pub(super) const RESPECIFIED: &str = "respecified";
@@ -90,9 +90,17 @@ pub struct RunRecord {
     pub resumes: u64,
     /// Whether its targets and slices are journalled.
     pub planned: bool,
+    /// The form in which its fingerprints are taken ([`whimbrel_model::canonical::VERSION`]).
+    pub canonical_version: u32,
 }
 
 impl RunRecord {
+    /// Whether its fingerprints are taken in another form than this build's: they say nothing beside this build's own.
+    #[must_use]
+    pub fn has_other_fingerprints(&self) -> bool {
+        self.canonical_version != canonical::VERSION
+    }
+
     /// Whether there is something left to do.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
@@ -138,11 +146,12 @@ pub(super) fn insert_run(connection: &mut Connection, run: &NewRun) -> rusqlite:
     };
     transaction.execute(
         "INSERT INTO runs (id, migration, environment, kind, parent, spec_path, spec_digest, options, version,
-             started_ms, shape)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             started_ms, shape, canonical_version)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             run.id.as_str(), run.migration, run.environment, kind, parent, run.spec_path, run.spec_digest,
             run.options.to_string(), env!("CARGO_PKG_VERSION"), super::now_ms(), run.shape,
+            canonical::VERSION,
         ],
     )?;
     for (store, location, identity) in &run.stores {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// The format that this whimbrel writes.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 /// `whbl`, so that no other SQLite file is taken for a journal.
 const APPLICATION_ID: i64 = 0x7768_626c;
 
@@ -73,6 +73,16 @@ ALTER TABLE checkpoints ADD COLUMN spared_write_units REAL NOT NULL DEFAULT 0;
 ALTER TABLE resources ADD COLUMN identity TEXT;
 ";
 
+/// What format 5 added to format 4: the form in which each run's fingerprints were taken. Runs before it have that of
+/// their migration's first run: where a later one took another form, too much is refused, never too little.
+const FORMS: &str = "
+ALTER TABLE runs ADD COLUMN canonical_version INTEGER NOT NULL DEFAULT 1;
+UPDATE runs SET canonical_version = coalesce((SELECT canonical_version FROM migrations
+    WHERE migrations.name = runs.migration AND migrations.environment = runs.environment), 1);
+";
+/// What each format added to the one before it, from the third on.
+const ADDITIONS: [(i64, &str); 3] = [(3, SAMPLES), (4, SPARED), (5, FORMS)];
+
 /// Makes the tables in a new file, or checks that an old one is ours and of this format.
 pub fn prepare(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let wrap = |source| sqlite(path, source);
@@ -93,25 +103,25 @@ fn prepare_locked(connection: &Connection, path: &Path) -> Result<(), JournalErr
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(wrap)?;
     if tables == 0 {
         connection.execute_batch(TABLES).map_err(wrap)?;
-        connection.execute_batch(SAMPLES).map_err(wrap)?;
-        connection.execute_batch(SPARED).map_err(wrap)?;
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
-        return connection.pragma_update(None, "user_version", VERSION).map_err(wrap);
+        return add(connection, 2).map_err(wrap);
     }
     if pragma("application_id")? != APPLICATION_ID {
         return Err(JournalError::Foreign { path: path.to_owned() });
     }
     match pragma("user_version")? {
         VERSION => Ok(()),
-        found @ (2 | 3) => {
-            if found == 2 {
-                connection.execute_batch(SAMPLES).map_err(wrap)?;
-            }
-            connection.execute_batch(SPARED).map_err(wrap)?;
-            connection.pragma_update(None, "user_version", VERSION).map_err(wrap)
-        }
+        found @ 2..VERSION => add(connection, found).map_err(wrap),
         found => Err(JournalError::Version { path: path.to_owned(), found }),
     }
+}
+
+/// Brings a file of a format up to this one.
+fn add(connection: &Connection, format: i64) -> rusqlite::Result<()> {
+    for (_, statements) in ADDITIONS.iter().filter(|(number, _)| *number > format) {
+        connection.execute_batch(statements)?;
+    }
+    connection.pragma_update(None, "user_version", VERSION)
 }
 
 /// What every connection needs: readers never wait for the writer, and a commit is on the disk when it returns.

@@ -13,7 +13,7 @@ use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::journal::{Journal, RunKind, RunRecord, TargetRecord};
 use crate::migration::{Migration, Scan, ScanFlow};
-use crate::run::{identities, same_stores};
+use crate::run::{identities, same_fingerprints, same_stores};
 use crate::summary;
 use emptying::Emptying;
 use images::{ImageFile, Images};
@@ -96,6 +96,8 @@ impl<'a> Undo<'a> {
     ) -> Result<Self> {
         same_stores(&journal.stores(&run.id)?, &identities(migration).await?)?;
         let runs = chain(journal, run)?;
+        let hint = "undo it with that build: this one could not tell what the run has written";
+        runs.iter().try_for_each(|run| same_fingerprints(run, hint))?;
         Ok(Self { migration, journal, runs, context })
     }
 
