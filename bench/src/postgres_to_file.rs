@@ -2,7 +2,7 @@
 
 use crate::peer::{self, per_second};
 use crate::program::{self, judge};
-use crate::route::{Bench, Limit, Measurement, Route};
+use crate::route::{Bench, Limit, Measurement, Outcome, Route};
 use crate::{Result, load, say};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -12,7 +12,7 @@ use std::time::Duration;
 const SCHEMA: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, sku text NOT NULL, price numeric(12,2) NOT NULL, \
                       placed timestamptz NOT NULL, paid boolean NOT NULL, weight double precision NOT NULL, \
                       quantity integer)";
-/// How often `psql` is timed; its best time counts. The first also brings the table into memory.
+/// How often `psql` and whimbrel are timed; the best time of each counts. The first also brings the table into memory.
 const ATTEMPTS: usize = 3;
 
 /// A whole table into one file.
@@ -44,16 +44,34 @@ impl PostgresToFile {
         }
         let from = format!("{url}{}table=orders", if url.contains('?') { '&' } else { '?' });
         let to = folder.path().join(format!("orders.{}", self.format));
-        let watched = program::copy(bench, folder.path(), &from, &to.to_string_lossy()).await?;
-        let outcome = judge(&watched, bench.rows)?;
+        let mut outcome = None;
+        for _ in 0..ATTEMPTS {
+            if to.exists() {
+                std::fs::remove_file(&to)?;
+            }
+            let watched = program::copy(bench, folder.path(), &from, &to.to_string_lossy()).await?;
+            outcome = Some(better(outcome, judge(&watched, bench.rows)?));
+        }
+        let outcome = outcome.ok_or("nothing was measured")?;
         if let Ok(written) = to.metadata() {
             say(&format!("{}: {} MB", self.name(), written.len() >> 20));
         }
         load::remove(&bench.postgres).await?;
         let rate = best.map(|took| per_second(bench.rows, took.as_secs_f64()));
-        let what = "psql \\copy of the same table to CSV, the whole process, best of 3";
+        let what = "psql \\copy of the same table to CSV, the whole process, best of 3 of each";
         let limits = rate.map(|rate| Limit::process(what, rate)).into_iter().collect();
         Ok(Measurement { route: self.name(), outcome, limits })
+    }
+}
+
+/// The quicker one of two; what did not end well stays.
+fn better(before: Option<Outcome>, now: Outcome) -> Outcome {
+    match (before, now) {
+        (Some(Outcome::Done(before)), Outcome::Done(now)) => {
+            Outcome::Done(if before.wall <= now.wall { before } else { now })
+        }
+        (None | Some(Outcome::Done(_)), now) => now,
+        (Some(failed), _) => failed,
     }
 }
 

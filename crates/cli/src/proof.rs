@@ -485,8 +485,11 @@ async fn of_these_stores(
         )
     };
     let mut notes = if names.is_empty() { Vec::new() } else { vec![note()] };
-    let others: Vec<&str> =
-        evidence.iter().filter(|(_, known)| known.other_fingerprints).map(|(flow, _)| flow.as_str()).collect();
+    let others: Vec<&str> = evidence
+        .iter()
+        .filter(|(_, known)| known.other_fingerprints)
+        .map(|(flow, _)| flow.as_str())
+        .collect();
     if !others.is_empty() {
         notes.push(format!(
             "{}: another build of whimbrel, whose fingerprints are of another form, had part in the last run: records \

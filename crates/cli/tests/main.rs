@@ -2,8 +2,8 @@
 //! databases, and looks at what it says, how it ends and what lies in the target afterwards.
 
 mod anew;
-mod capacity;
 mod builds;
+mod capacity;
 mod cello;
 mod cello_errors;
 mod cello_repair;

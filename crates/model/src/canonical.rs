@@ -50,6 +50,17 @@ impl Canonical {
         self.buffer.clear();
     }
 
+    /// Takes off what is behind so many bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.buffer.truncate(len);
+    }
+
+    /// Appends what is no value: what fills a form up.
+    #[inline]
+    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// How many bytes have been appended: where the next value begins.
     #[inline]
     #[must_use]
@@ -97,35 +108,37 @@ impl Canonical {
 
     /// A number by its value; what is no finite decimal (`NaN`, `Infinity`) by its text.
     pub fn number(&mut self, text: &str) {
-        self.buffer.push(tag::NUMBER);
         if let Some(plain) = Decimal::plain(text) {
-            return self.content(plain.as_bytes());
+            return self.content(tag::NUMBER, plain.as_bytes());
         }
         match Decimal::parse(text) {
-            Some(decimal) => self.content(decimal.to_string().as_bytes()),
-            None => self.content(text.as_bytes()),
+            Some(decimal) => self.content(tag::NUMBER, decimal.to_string().as_bytes()),
+            None => self.content(tag::NUMBER, text.as_bytes()),
         }
     }
 
     /// A whole number, as [`Canonical::number`] has its digits.
     #[inline]
     pub fn integer(&mut self, value: i64) {
-        self.buffer.push(tag::NUMBER);
-        self.content(itoa::Buffer::new().format(value).as_bytes());
+        self.digits(itoa::Buffer::new().format(value));
+    }
+
+    /// A number by digits that are its normal form already: those of an integer, without zeros before them.
+    #[inline]
+    pub fn digits(&mut self, digits: &str) {
+        self.content(tag::NUMBER, digits.as_bytes());
     }
 
     /// Text.
     #[inline]
     pub fn text(&mut self, text: &str) {
-        self.buffer.push(tag::TEXT);
-        self.content(text.as_bytes());
+        self.content(tag::TEXT, text.as_bytes());
     }
 
     /// Bytes.
     #[inline]
     pub fn binary(&mut self, bytes: &[u8]) {
-        self.buffer.push(tag::BYTES);
-        self.content(bytes);
+        self.content(tag::BYTES, bytes);
     }
 
     /// An instant: microseconds since 1970-01-01 UTC and the nanoseconds below them.
@@ -161,21 +174,20 @@ impl Canonical {
     /// The head of a list; `len` values follow.
     #[inline]
     pub fn list(&mut self, len: usize) {
-        self.buffer.push(tag::LIST);
-        self.length(len);
+        self.head(tag::LIST, len);
     }
 
     /// The head of a map; `len` pairs of [`Canonical::key`] and a value follow, sorted by key.
     #[inline]
     pub fn map(&mut self, len: usize) {
-        self.buffer.push(tag::MAP);
-        self.length(len);
+        self.head(tag::MAP, len);
     }
 
     /// A key of a map.
     #[inline]
     pub fn key(&mut self, key: &str) {
-        self.content(key.as_bytes());
+        self.buffer.extend_from_slice(&length(key.len()));
+        self.buffer.extend_from_slice(key.as_bytes());
     }
 
     /// A set: its elements in any order, each appended by the closure.
@@ -190,15 +202,13 @@ impl Canonical {
             .collect();
         encoded.sort_unstable();
         encoded.dedup();
-        self.buffer.push(tag::SET);
-        self.length(encoded.len());
+        self.head(tag::SET, encoded.len());
         encoded.iter().for_each(|element| self.buffer.extend(element));
     }
 
     /// A vector of 32-bit floats, bit for bit.
     pub fn vector(&mut self, values: &[f32]) {
-        self.buffer.push(tag::VECTOR);
-        self.length(values.len());
+        self.head(tag::VECTOR, values.len());
         let start = self.buffer.len();
         self.buffer.resize(start + values.len() * 4, 0);
         // Into room that is there, so that many are turned round at a time.
@@ -232,16 +242,23 @@ impl Canonical {
     }
 
     #[inline]
-    fn content(&mut self, bytes: &[u8]) {
-        self.length(bytes.len());
+    fn content(&mut self, tag: u8, bytes: &[u8]) {
+        self.head(tag, bytes.len());
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What a value is, and its length.
     #[inline]
-    fn length(&mut self, len: usize) {
-        // No value of any store comes near 4 GiB; one that did would be refused long before.
-        self.buffer.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    fn head(&mut self, tag: u8, len: usize) {
+        let [a, b, c, d] = length(len);
+        self.buffer.extend_from_slice(&[tag, a, b, c, d]);
     }
+}
+
+/// No value of any store comes near 4 GiB; one that did would be refused long before.
+#[inline]
+fn length(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ impl ColumnBuilder {
     /// `false`: Arrow's offsets have no room left.
     fn append(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
         match self {
-            Self::Scalar(builder) => Ok(builder.append(value::decode(builder.scalar, bytes, scratch)?)),
+            Self::Scalar(builder) => builder.read(bytes, scratch),
             Self::List { elements, lists } => append_list(elements, lists, bytes, scratch),
             Self::Vector { precision, elements, lists } => {
                 let floats = value::vector(*precision, bytes)?;
@@ -335,6 +335,29 @@ impl ScalarBuilder {
             Values::Text(builder) => builder.append_null(),
             Values::Bytes(builder) => builder.append_null(),
         }
+    }
+
+    /// Decodes a value and appends it. `false`: there is no room.
+    #[inline]
+    fn read(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
+        self.begin();
+        // Most values are of these types, and need no look at what else there is.
+        match (&mut self.values, self.scalar) {
+            (Values::I64(builder), Scalar::Int8) => {
+                builder.append_value(i64::from_be_bytes(value::fixed(bytes)?));
+            }
+            (Values::I32(builder), Scalar::Int4) => {
+                builder.append_value(i32::from_be_bytes(value::fixed(bytes)?));
+            }
+            (Values::F64(builder), Scalar::Float8) => {
+                builder.append_value(f64::from_be_bytes(value::fixed(bytes)?));
+            }
+            (Values::I64(builder), Scalar::Timestamp | Scalar::TimestampTz) => {
+                builder.append_value(value::timestamp(i64::from_be_bytes(value::fixed(bytes)?))?);
+            }
+            _ => return Ok(self.append(value::decode(self.scalar, bytes, scratch)?)),
+        }
+        Ok(true)
     }
 
     /// `false`: there is no room, or the value is of another kind than `decode` gives for this scalar.

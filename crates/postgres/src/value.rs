@@ -109,7 +109,8 @@ pub(crate) fn sparse_text(dimensions: u32, elements: impl IntoIterator<Item = (u
     format!("{{{}}}/{dimensions}", elements.collect::<Vec<_>>().join(","))
 }
 
-fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError> {
+#[inline]
+pub(crate) fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError> {
     bytes.try_into().map_err(|_| Malformed("a value of fixed size has another size"))
 }
 
@@ -166,7 +167,8 @@ fn date(days: i32) -> Result<i32, ValueError> {
     }
 }
 
-fn timestamp(micros: i64) -> Result<i64, ValueError> {
+#[inline]
+pub(crate) fn timestamp(micros: i64) -> Result<i64, ValueError> {
     match micros {
         i64::MAX | i64::MIN => Ok(micros),
         // The last count stands for infinity and cannot stand for a moment too.
@@ -214,18 +216,21 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
     if weight < 0 || count == 0 {
         scratch.push('0');
     } else {
-        let first = scratch.len();
-        push_digits(scratch, digit(weight));
-        let zeros = scratch[first..].bytes().take_while(|digit| *digit == b'0').count().min(3);
-        scratch.drain(first..first + zeros);
-        (0..weight).rev().for_each(|power| push_digits(scratch, digit(power)));
+        let zeros = match digit(weight) {
+            0..10 => 3,
+            10..100 => 2,
+            100..1000 => 1,
+            _ => 0,
+        };
+        push_digits(scratch, digit(weight), zeros);
+        (0..weight).rev().for_each(|power| push_digits(scratch, digit(power), 0));
     }
     if scale > 0 {
         scratch.push('.');
         let end = scratch.len() + scale;
         let mut power = -1;
         while scratch.len() < end {
-            push_digits(scratch, digit(power));
+            push_digits(scratch, digit(power), 0);
             power -= 1;
         }
         scratch.truncate(end);
@@ -233,10 +238,11 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
     Ok(Value::Text(scratch))
 }
 
-/// Four decimal digits. Formatting by `write!` would cost more than all the rest of a numeric.
-fn push_digits(text: &mut String, digit: u16) {
-    let decimal = |power: u16| char::from(b'0' + u8::try_from(digit / power % 10).unwrap_or(0));
-    text.extend([decimal(1000), decimal(100), decimal(10), decimal(1)]);
+/// Four decimal digits but for so many first ones. Formatting by `write!` would cost more than all the rest of a numeric.
+fn push_digits(text: &mut String, digit: u16, left_out: usize) {
+    let decimal = |power: u16| b'0' + u8::try_from(digit / power % 10).unwrap_or(0);
+    let digits = [decimal(1000), decimal(100), decimal(10), decimal(1)];
+    text.push_str(std::str::from_utf8(&digits[left_out..]).unwrap_or_default());
 }
 
 /// The floats of a vector, as `dimensions, unused` and then each of them.

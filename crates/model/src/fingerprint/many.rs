@@ -9,6 +9,7 @@ use crate::canonical::Canonical;
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
 use std::array;
+use std::ops::Range;
 
 /// A longer form is a tree of chunks, which the crate hashes side by side anyhow, and where it stands.
 const CHUNK_BYTES: usize = 1024;
@@ -30,7 +31,7 @@ const KEYED_HASH: u8 = 1 << 4;
 pub struct Fingerprints {
     key: FingerprintKey,
     /// Keys and records that wait: a key, its record, the next key; each filled up to whole blocks.
-    waiting: Vec<u8>,
+    waiting: Canonical,
     ends: Vec<usize>,
     done: Vec<Fingerprint>,
 }
@@ -40,24 +41,52 @@ impl Fingerprints {
     #[must_use]
     pub fn new(key: &FingerprintKey, capacity: usize) -> Self {
         let done = Vec::with_capacity(capacity);
-        Self { key: key.clone(), waiting: Vec::new(), ends: Vec::with_capacity(2 * TOGETHER), done }
+        Self {
+            key: key.clone(),
+            waiting: Canonical::default(),
+            ends: Vec::with_capacity(2 * capacity.min(TOGETHER)),
+            done,
+        }
     }
 
     /// Takes the next record: its key values and the whole of it, each in canonical form.
     pub fn push(&mut self, key: &Canonical, record: &Canonical) {
+        self.push_made(|form| form.append(key), |form| form.append(record));
+    }
+
+    /// The same of forms that are made where they are hashed: each is appended to what the closure is given, and
+    /// nothing else is done with that.
+    #[inline]
+    pub fn push_made(&mut self, key: impl FnOnce(&mut Canonical), record: impl FnOnce(&mut Canonical)) {
+        let key = self.make(key);
+        let record = self.make(record);
         if key.len() >= CHUNK_BYTES || record.len() >= CHUNK_BYTES {
-            self.take();
-            self.done.push(self.key.fingerprint(key, record));
-            return;
+            return self.take_alone(key, record);
         }
-        for form in [key, record] {
-            self.waiting.extend_from_slice(form.bytes());
-            self.waiting.extend_from_slice(padding(form.len()));
-            self.ends.push(self.waiting.len());
-        }
+        self.ends.extend([record.start, self.waiting.len()]);
         if self.ends.len() == 2 * TOGETHER {
             self.take();
         }
+    }
+
+    /// Where a form stands, which is filled up behind that.
+    #[inline]
+    fn make(&mut self, append: impl FnOnce(&mut Canonical)) -> Range<usize> {
+        let start = self.waiting.len();
+        append(&mut self.waiting);
+        let end = self.waiting.len();
+        self.waiting.fill(padding(end - start));
+        start..end
+    }
+
+    /// Takes the fingerprint of the last record, of which a form is long.
+    #[cold]
+    fn take_alone(&mut self, key: Range<usize>, record: Range<usize>) {
+        let of = |form: &Range<usize>| self.key.hash(&self.waiting.bytes()[form.clone()]);
+        let alone = Fingerprint { key: of(&key), record: of(&record) };
+        self.waiting.truncate(key.start);
+        self.take();
+        self.done.push(alone);
     }
 
     /// The fingerprints, in the order of the records.
@@ -71,7 +100,7 @@ impl Fingerprints {
     fn take(&mut self) {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let forms: Vec<&[u8]> =
-            starts.zip(&self.ends).map(|(start, end)| &self.waiting[start..*end]).collect();
+            starts.zip(&self.ends).map(|(start, end)| &self.waiting.bytes()[start..*end]).collect();
         let hashes = hashes(self.key.as_bytes(), &forms);
         let (pairs, _) = hashes.as_chunks::<2>();
         let taken = pairs.iter().map(|[key, record]| Fingerprint { key: cut(key), record: cut(record) });

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::moments::Moments;
@@ -62,6 +63,23 @@ pub(crate) enum Cells {
         nulls: Option<NullBuffer>,
         fields: Vec<(String, Cells)>,
     },
+}
+
+/// Where the canonical form of a value that was written comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// There is none: it is NULL, and does not count.
+    Nothing,
+    /// It is the column's text, or the number that is told by that.
+    Held,
+    /// What was written here is its text.
+    Words(Range<usize>),
+    /// What was written here is an integer.
+    Digits(Range<usize>),
+    /// What was written here is a number.
+    Number(Range<usize>),
+    /// It was made aside, and stands there.
+    Made(Range<usize>),
 }
 
 /// What a value is refused for.
@@ -140,6 +158,88 @@ impl Cells {
         }
     }
 
+    /// Appends a value that is not NULL, and says how it counts; what cannot be told by what is written is made aside.
+    /// What is appended to a typed file's text is there only to be counted.
+    ///
+    /// # Errors
+    /// As [`Cells::append`].
+    pub(crate) fn write(
+        &self,
+        row: usize,
+        writing: Writing,
+        into: &mut String,
+        aside: &mut Canonical,
+    ) -> Result<Form, Misfit> {
+        let from = into.len();
+        match (self, writing) {
+            (Self::Text(_) | Self::Number(_), Writing::Typed) => return Ok(Form::Held),
+            (Self::Text(texts), Writing::Csv) => {
+                into.push_str(texts.value(row));
+                return Ok(Form::Held);
+            }
+            (Self::Text(texts), Writing::Json) => {
+                quoted(texts.value(row), into);
+                return Ok(Form::Held);
+            }
+            (Self::Int(values), Writing::Json | Writing::Typed) => {
+                into.push_str(itoa::Buffer::new().format(values.value(row)));
+                return Ok(Form::Digits(from..into.len()));
+            }
+            (Self::Int(values), Writing::Csv) => {
+                into.push_str(itoa::Buffer::new().format(values.value(row)));
+                return Ok(Form::Words(from..into.len()));
+            }
+            (Self::Moment(moments), Writing::Csv | Writing::Typed) => {
+                moments.append(row, into);
+                return Ok(Form::Words(from..into.len()));
+            }
+            (Self::Moment(moments), Writing::Json) => {
+                // Nothing in it is ever escaped.
+                into.push('"');
+                moments.append(row, into);
+                into.push('"');
+                return Ok(Form::Words(from + 1..into.len() - 1));
+            }
+            (Self::Float64(values), Writing::Json | Writing::Typed) if is_plain(values.value(row)) => {
+                float::shortest(values.value(row), |text| into.push_str(text));
+                return Ok(Form::Number(from..into.len()));
+            }
+            (Self::Number(texts), Writing::Json) if is_json_number(texts.value(row)) => {
+                into.push_str(texts.value(row));
+                return Ok(Form::Number(from..into.len()));
+            }
+            _ => {}
+        }
+        let made = aside.len();
+        self.append_value(row, writing, into, aside)?;
+        // A document can be NULL, too.
+        let is_null = aside.is_null_since(made);
+        Ok(if is_null { Form::Nothing } else { Form::Made(made..aside.len()) })
+    }
+
+    /// Appends the canonical form of a value that [`Cells::write`] has written.
+    pub(crate) fn append_form(
+        &self,
+        row: usize,
+        form: &Form,
+        written: &str,
+        aside: &Canonical,
+        canonical: &mut Canonical,
+    ) {
+        match form {
+            Form::Nothing => {}
+            Form::Held => match self {
+                Self::Text(texts) => canonical.text(texts.value(row)),
+                Self::Number(texts) => canonical.number(texts.value(row)),
+                _ => {}
+            },
+            Form::Words(place) => canonical.text(&written[place.clone()]),
+            Form::Digits(place) => canonical.digits(&written[place.clone()]),
+            Form::Number(place) => canonical.number(&written[place.clone()]),
+            Form::Made(place) => canonical.append_part(aside, place.clone()),
+        }
+    }
+
     /// Appends the value, and its canonical form.
     ///
     /// # Errors
@@ -183,15 +283,7 @@ impl Cells {
             Self::Printed { texts, is_number: false } => text(texts.value(row), writing, into, canonical),
             Self::Bool(values) => boolean(values.value(row), writing, into, canonical),
             Self::Int(values) => {
-                let value = values.value(row);
-                match writing {
-                    Writing::Typed => canonical.integer(value),
-                    Writing::Json => {
-                        canonical.integer(value);
-                        into.push_str(itoa::Buffer::new().format(value));
-                    }
-                    _ => number(itoa::Buffer::new().format(value), writing, into, canonical),
-                }
+                number(itoa::Buffer::new().format(values.value(row)), writing, into, canonical);
             }
             Self::Float32(values) => float_number(values.value(row), writing, into, canonical),
             Self::Float64(values) => float_number(values.value(row), writing, into, canonical),
@@ -343,11 +435,15 @@ fn float_text(value: impl Float) -> String {
     }
 }
 
+/// Whether a float is a number of JSON by its digits.
+fn is_plain(value: impl Float) -> bool {
+    let wide: f64 = value.into();
+    wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative())
+}
+
 /// A float as a number of its digits, which are made where they are to stand.
 fn float_number(value: impl Float, writing: Writing, into: &mut String, canonical: &mut Canonical) {
-    let wide: f64 = value.into();
-    let is_plain = wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative());
-    if !is_plain || !matches!(writing, Writing::Json | Writing::Typed) {
+    if !is_plain(value) || !matches!(writing, Writing::Json | Writing::Typed) {
         return number(&float_text(value), writing, into, canonical);
     }
     float::shortest(value, |text| {
@@ -481,7 +577,7 @@ fn attribute(value: &Value, into: &mut String) {
 
 fn list(
     elements: &Cells,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     writing: Writing,
     into: &mut String,
     canonical: &mut Canonical,

@@ -3,14 +3,13 @@
 //! A fingerprint is taken over what the file holds: in JSON a timestamp is a text, in CSV a number too. Columns
 //! count by name, sorted; a NULL is none of them, since a file does not tell it from what is missing.
 
-use super::cells::{Cells, Writing, quoted};
+use super::cells::{Cells, Form, Writing, quoted};
 use crate::format::Format;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
-use std::ops::Range;
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::fingerprint::Fingerprints;
@@ -22,8 +21,10 @@ pub(crate) struct Encoder {
     writing: Writing,
     nulls: Nulls,
     columns: Vec<(String, Cells)>,
-    /// Each column's name as a string of JSON and the colon behind it.
+    /// Each column's name as a string of JSON between a comma and a colon.
     heads: Vec<String>,
+    /// Each column's name in canonical form.
+    names: Vec<Canonical>,
     /// The columns that count in a fingerprint, by name.
     compared: Vec<usize>,
     /// Those that are a record's key; empty: the whole record is.
@@ -38,12 +39,12 @@ pub(crate) struct Encoder {
 /// What the record under way needs; kept, so that no record takes memory of its own.
 #[derive(Default)]
 struct Scratch {
-    /// Every column's value, one behind the other.
-    values: Canonical,
-    /// Where each column's value lies; `None`: it does not count.
-    places: Vec<Option<Range<usize>>>,
-    key: Canonical,
-    record: Canonical,
+    /// How each column's value counts.
+    forms: Vec<Form>,
+    /// Canonical forms that were made aside.
+    aside: Canonical,
+    /// The whole record, where it is one value.
+    item: Option<Canonical>,
 }
 
 /// Which columns make fingerprints.
@@ -66,12 +67,18 @@ impl Encoder {
         let cells = cells.map(|(field, column)| Ok((field.name().clone(), Cells::new(field, column)?)));
         let columns = cells.collect::<Result<Vec<(String, Cells)>, ArrowError>>()?;
         let head = |(name, _): &(String, Cells)| {
-            let mut head = String::new();
+            let mut head = ",".to_owned();
             quoted(name, &mut head);
             head.push(':');
             head
         };
         let heads = columns.iter().map(head).collect();
+        let named = |(name, _): &(String, Cells)| {
+            let mut canonical = Canonical::default();
+            canonical.key(name);
+            canonical
+        };
+        let names = columns.iter().map(named).collect();
         let place = |name: &String| columns.iter().position(|(column, _)| column == name);
         let mut places: Vec<usize> = (0..columns.len()).collect();
         places.retain(|place| !compared.ignore.contains(&columns[*place].0));
@@ -93,6 +100,7 @@ impl Encoder {
             rows: batch.num_rows(),
             columns,
             heads,
+            names,
             fingerprint_key: fingerprint_key.clone(),
             scratch: Scratch::default(),
         })
@@ -147,9 +155,9 @@ impl Encoder {
     /// # Errors
     /// The record has no place in the format; nothing is appended.
     pub(crate) fn append(&mut self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
-        let is_key = self.append_form(row, into)?;
-        let Scratch { key, record, .. } = &self.scratch;
-        Ok(self.fingerprint_key.fingerprint(if is_key { record } else { key }, record))
+        let mut fingerprints = Fingerprints::new(&self.fingerprint_key, 1);
+        self.append_later(row, into, &mut fingerprints)?;
+        fingerprints.finish().pop().ok_or_else(lost)
     }
 
     /// Every record: `write` is given each row, and calls [`Encoder::append_later`] or refuses it.
@@ -160,7 +168,6 @@ impl Encoder {
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
         let written: Vec<_> = (0..self.rows).map(|row| write(self, row, &mut fingerprints)).collect();
         let mut fingerprints = fingerprints.finish().into_iter();
-        let lost = || Refusal { stage: Stage::Convert, reason: "it was not written".to_owned() };
         let settled = written.into_iter().map(|row| row.and_then(|()| fingerprints.next().ok_or_else(lost)));
         settled.collect()
     }
@@ -175,33 +182,35 @@ impl Encoder {
         into: &mut String,
         fingerprints: &mut Fingerprints,
     ) -> Result<(), Refusal> {
-        let is_key = self.append_form(row, into)?;
-        let Scratch { key, record, .. } = &self.scratch;
-        fingerprints.push(if is_key { record } else { key }, record);
-        Ok(())
-    }
-
-    /// Appends a record, and makes its canonical forms; whether the whole record is its key.
-    fn append_form(&mut self, row: usize, into: &mut String) -> Result<bool, Refusal> {
         let started = into.len();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let appended = match self.item(row) {
-            Some(item) if self.writing == Writing::Json => self.append_object(item, into).map(Some),
-            Some(item) => self.append_item(item, into).map(Some),
-            None => self.append_columns(row, into, &mut scratch).map(|()| None),
-        };
-        self.scratch = scratch;
-        match appended {
-            Ok(Some(whole)) => {
-                self.scratch.record = whole;
-                Ok(true)
-            }
-            Ok(None) => Ok(self.key.is_empty()),
-            Err(reason) => {
-                into.truncate(started);
-                Err(Refusal { stage: Stage::Convert, reason })
+        scratch.item = None;
+        let written = self.write(row, into, &mut scratch);
+        match (&written, &scratch.item) {
+            (Err(_), _) => into.truncate(started),
+            (Ok(()), Some(item)) => fingerprints.push(item, item),
+            (Ok(()), None) => {
+                let key = if self.key.is_empty() { &self.compared } else { &self.key };
+                let form = |columns: &[usize], form: &mut Canonical| {
+                    self.append_forms(columns, row, into, &scratch, form);
+                };
+                fingerprints.push_made(|made| form(key, made), |made| form(&self.compared, made));
             }
         }
+        self.scratch = scratch;
+        written.map_err(|reason| Refusal { stage: Stage::Convert, reason })
+    }
+
+    /// Appends a record's text, and tells how its values count.
+    fn write(&self, row: usize, into: &mut String, scratch: &mut Scratch) -> Result<(), String> {
+        match self.item(row) {
+            Some(item) if self.writing == Writing::Json => {
+                scratch.item = Some(self.append_object(item, into)?);
+            }
+            Some(item) => scratch.item = Some(self.append_item(item, into)?),
+            None => self.append_columns(row, into, scratch)?,
+        }
+        Ok(())
     }
 
     /// The whole record, where it is the one column of a format that holds records as objects.
@@ -260,72 +269,66 @@ impl Encoder {
             Writing::DynamoDb => "{\"Item\":{",
             Writing::Csv | Writing::Typed => "",
         });
-        scratch.values.clear();
-        scratch.places.clear();
+        let Scratch { forms, aside, .. } = scratch;
+        aside.clear();
+        forms.clear();
         let mut is_first = true;
         for (place, (name, cells)) in self.columns.iter().enumerate() {
-            let from = scratch.values.len();
             if let Some((_, as_text)) = self.apart.filter(|(apart, _)| *apart == place) {
-                scratch.values.append(&self.apart_value(place, as_text, row, &mut String::new())?);
-                scratch.places.push(Some(from..scratch.values.len()));
+                let from = aside.len();
+                aside.append(&self.apart_value(place, as_text, row, &mut String::new())?);
+                forms.push(Form::Made(from..aside.len()));
                 continue;
             }
             let is_null = cells.is_null(row);
             if is_null && self.nulls == Nulls::Omit && self.writing != Writing::Csv {
-                scratch.places.push(None);
+                forms.push(Form::Nothing);
                 continue;
             }
             self.begin_column(place, is_first, into);
             is_first = false;
-            let written = if self.writing == Writing::Csv {
-                csv_field(cells, row, into, &mut scratch.values)
-            } else if is_null {
-                cells.append(row, self.writing, into, &mut scratch.values)
+            let written = if is_null {
+                cells.append(row, self.writing, into, aside).map(|()| Form::Nothing)
+            } else if self.writing == Writing::Csv {
+                csv_field(cells, row, into, aside)
             } else {
-                cells.append_value(row, self.writing, into, &mut scratch.values)
+                cells.write(row, self.writing, into, aside)
             };
-            written.map_err(|reason| format!("`{name}` {reason}"))?;
-            let counts = !is_null && !scratch.values.is_null_since(from);
-            scratch.places.push(counts.then(|| from..scratch.values.len()));
+            forms.push(written.map_err(|reason| format!("`{name}` {reason}"))?);
         }
         into.push_str(match self.writing {
             Writing::Json => "}",
             Writing::DynamoDb => "}}",
             Writing::Csv | Writing::Typed => "",
         });
-        let Scratch { values, places, key, record, .. } = scratch;
-        self.join(&self.compared, values, places, record);
-        if !self.key.is_empty() {
-            self.join(&self.key, values, places, key);
-        }
         Ok(())
     }
 
     fn begin_column(&self, place: usize, is_first: bool, into: &mut String) {
         match self.writing {
             Writing::Json | Writing::DynamoDb => {
-                into.push_str(if is_first { "" } else { "," });
-                into.push_str(&self.heads[place]);
+                into.push_str(&self.heads[place][usize::from(is_first)..]);
             }
             Writing::Csv => into.push_str(if is_first { "" } else { "," }),
             Writing::Typed => {}
         }
     }
 
-    /// The values of these columns, by name, as one: as [`joined`] has them.
-    fn join(
+    /// The values of these columns of what was written, by name, as one: as [`joined`] has them.
+    fn append_forms(
         &self,
         columns: &[usize],
-        values: &Canonical,
-        places: &[Option<Range<usize>>],
+        row: usize,
+        written: &str,
+        scratch: &Scratch,
         whole: &mut Canonical,
     ) {
-        let there = columns.iter().filter_map(|column| Some((*column, places[*column].clone()?)));
-        whole.clear();
+        let Scratch { forms, aside, .. } = scratch;
+        let there = columns.iter().filter(|column| !matches!(forms[**column], Form::Nothing));
         whole.map(there.clone().count());
-        for (column, place) in there {
-            whole.key(&self.columns[column].0);
-            whole.append_part(values, place);
+        for column in there {
+            whole.append(&self.names[*column]);
+            self.columns[*column].1.append_form(row, &forms[*column], written, aside, whole);
         }
     }
 
@@ -339,12 +342,9 @@ impl Encoder {
 }
 
 /// A field, quoted where it must be: what is empty without being NULL, too.
-fn csv_field(cells: &Cells, row: usize, into: &mut String, canonical: &mut Canonical) -> Result<(), String> {
+fn csv_field(cells: &Cells, row: usize, into: &mut String, aside: &mut Canonical) -> Result<Form, String> {
     let started = into.len();
-    cells.append(row, Writing::Csv, into, canonical)?;
-    if cells.is_null(row) {
-        return Ok(());
-    }
+    let form = cells.write(row, Writing::Csv, into, aside)?;
     let text = &into[started..];
     if text.is_empty() || text.contains(['"', ',', '\n', '\r']) {
         let doubled = text.replace('"', "\"\"");
@@ -353,7 +353,11 @@ fn csv_field(cells: &Cells, row: usize, into: &mut String, canonical: &mut Canon
         into.push_str(&doubled);
         into.push('"');
     }
-    Ok(())
+    Ok(form)
+}
+
+fn lost() -> Refusal {
+    Refusal { stage: Stage::Convert, reason: "it was not written".to_owned() }
 }
 
 /// A header of CSV.
