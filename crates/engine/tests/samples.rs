@@ -62,12 +62,16 @@ fn a_journal_of_format_2_is_brought_up() {
     connection
         .execute_batch(
             "DROP TABLE samples; ALTER TABLE checkpoints DROP COLUMN spared_write_units;
-             ALTER TABLE resources DROP COLUMN identity",
+             ALTER TABLE resources DROP COLUMN identity; ALTER TABLE runs DROP COLUMN canonical_version;
+             INSERT INTO migrations VALUES ('m', '', zeroblob(32), 1)",
         )
         .unwrap();
     connection.pragma_update(None, "user_version", 2).unwrap();
     drop(connection);
     let journal = Journal::open(folder.path()).unwrap();
-    assert_eq!(journal.runs().unwrap().len(), 1, "what was there stays");
+    let runs = journal.runs().unwrap();
+    assert_eq!(runs.len(), 1, "what was there stays");
+    // Its fingerprints are of the form that its migration began with.
+    assert_eq!((runs[0].canonical_version, runs[0].has_other_fingerprints()), (1, true));
     assert_eq!(journal.stretches(&run).unwrap(), []);
 }
