@@ -276,13 +276,8 @@ pub(crate) fn select(layout: &Layout, part: &Part) -> Option<String> {
 pub(crate) enum Sample {
     /// All of them.
     All,
-    /// Those on so many percent of a table's pages, each with this likelihood.
-    Pages {
-        /// How many pages, in percent.
-        percent: f64,
-        /// The likelihood, above 0 and at most 1.
-        share: f64,
-    },
+    /// Those on so many percent of a table's pages.
+    Pages(f64),
     /// Each with this likelihood.
     Records(f64),
 }
@@ -299,13 +294,10 @@ pub(crate) fn boundaries(layout: &Layout, part: &Part, wanted: usize, sample: Sa
         }
         _ => from(layout, "TRUE"),
     };
-    let by_chance = |share| format!(" AND random() < {share}");
     let (pages, records) = match sample {
         Sample::All => (String::new(), String::new()),
-        Sample::Pages { percent, share } => {
-            (format!(" TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)"), by_chance(share))
-        }
-        Sample::Records(share) => (String::new(), by_chance(share)),
+        Sample::Pages(percent) => (format!(" TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1)"), String::new()),
+        Sample::Records(share) => (String::new(), format!(" AND random() < {share}")),
     };
     let condition = condition(part, &layout.slice_key, outside)?;
     Some(format!(

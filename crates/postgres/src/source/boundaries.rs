@@ -10,7 +10,6 @@ use crate::catalog::Layout;
 use crate::client::{Lease, first_value};
 use crate::error::from_driver;
 use crate::sql::{self, Part, Relation, Sample};
-use tokio_postgres::SimpleQueryMessage;
 use whimbrel_store::Result;
 
 /// How many parts a straggler's rest becomes.
@@ -18,9 +17,6 @@ pub(super) const SPLIT_INTO: usize = 4;
 /// How many pages stand for one slice: its size is then off by a sixth or so, by chance. A run waits for them before it
 /// reads its first record, and slices are worked on side by side whatever their size.
 const PAGES_PER_SLICE: usize = 40;
-/// So many records of a page, at least, stand for it: the others lie close to them, or as far apart as those of any other
-/// page, and to rank all of them takes longer than to read them.
-const RECORDS_PER_PAGE: f64 = 5.0;
 /// More pages than this are never looked at.
 const MAX_PAGES: usize = 32_768;
 /// Beyond so many records a relation without pages is sampled.
@@ -50,15 +46,11 @@ impl PostgresSource {
         // Only some of the pages hold records of a part; how many is not known.
         let enough = if is_whole { (PAGES_PER_SLICE * wanted).min(MAX_PAGES) } else { MAX_PAGES };
         if layout.can_sample {
-            let (pages, density) = self.pages(lease, layout).await?;
+            let pages = self.pages(lease, layout).await?;
             #[expect(clippy::cast_precision_loss, reason = "a share of pages, roughly")]
             let percent = 100.0 * enough as f64 / pages.max(1) as f64;
             // To look at most of the pages is no less work than to look at all of them.
-            if percent >= 60.0 {
-                return Ok(Sample::All);
-            }
-            let share = density.map_or(1.0, |density| (RECORDS_PER_PAGE / density).min(1.0));
-            return Ok(Sample::Pages { percent, share });
+            return Ok(if percent < 60.0 { Sample::Pages(percent) } else { Sample::All });
         }
         let records = self.count(lease, layout).await?;
         if records <= ALL_UP_TO {
@@ -69,28 +61,20 @@ impl PostgresSource {
         Ok(if share < 0.6 { Sample::Records(share) } else { Sample::All })
     }
 
-    /// The pages of a table, with those of its partitions and of the tables that inherit from it; how many records a page
-    /// holds, where the server has an idea of that.
-    async fn pages(&self, lease: &Lease, layout: &Layout) -> Result<(u64, Option<f64>)> {
-        let Relation::Table { sql, .. } = &layout.relation else { return Ok((0, None)) };
+    /// The pages of a table, with those of its partitions and of the tables that inherit from it.
+    async fn pages(&self, lease: &Lease, layout: &Layout) -> Result<u64> {
+        let Relation::Table { sql, .. } = &layout.relation else { return Ok(0) };
         let name = sql.replace('\'', "''");
         let sql = format!(
             "WITH RECURSIVE tree(oid) AS (SELECT '{name}'::regclass::oid UNION \
              SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree t ON i.inhparent = t.oid) \
-             SELECT (sum(pg_relation_size(t.oid)) / current_setting('block_size')::int)::bigint, \
-                    sum(c.reltuples) FILTER (WHERE c.reltuples > 0) \
-                    / nullif(sum(c.relpages) FILTER (WHERE c.reltuples > 0), 0) \
+             SELECT (sum(pg_relation_size(t.oid)) / current_setting('block_size')::int)::bigint \
              FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid WHERE c.relkind IN ('r', 'm')"
         );
         let answer = lease.client().simple_query(&sql).await.map_err(|error| {
             from_driver(&self.store, format!("cannot measure {}", layout.relation.name()), error)
         })?;
-        let pages = first_value(&answer).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        let density = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(1)?.parse::<f64>().ok(),
-            _ => None,
-        });
-        Ok((pages, density.filter(|density| *density >= 1.0)))
+        Ok(first_value(&answer).and_then(|pages| pages.parse().ok()).unwrap_or(0))
     }
 
     async fn ranked(
