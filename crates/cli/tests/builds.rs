@@ -40,7 +40,10 @@ fn a_run_of_another_build_is_not_gone_on_with() {
 #[test]
 fn a_verification_says_what_it_does_not_know_of_another_build() {
     let place = chest();
-    let verify = |code| place.run(&["verify", "chest.yaml", "--set", "target=target.db"]).expect(code).out;
+    let verify = |code| {
+        let ended = place.run(&["verify", "chest.yaml", "--set", "target=target.db"]).expect(code);
+        ended.out + &ended.err
+    };
     let what = "another build of whimbrel";
     let own = verify(0);
     assert!(!own.contains(what), "{own}");
