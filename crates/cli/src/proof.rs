@@ -88,7 +88,8 @@ impl<'a> Proof<'a> {
         let migration = Arc::new(migration);
         let environment = resolved.environment.as_deref();
         let evidence = opened.hide(evidence::of_migration(journal, &resolved.migration, environment))?;
-        let (evidence, notes) = opened.hide(of_these_stores(evidence, journal, &migration).await)?;
+        let (evidence, mut notes) = opened.hide(of_these_stores(evidence, journal, &migration).await)?;
+        notes.extend(of_another_build(&evidence));
         whimbrel_engine::costs::check_limit(&migration)?;
         let limit = UnitLimit {
             read: resolved.limits.max_read_units,
@@ -484,20 +485,21 @@ async fn of_these_stores(
             names.join(", ")
         )
     };
-    let mut notes = if names.is_empty() { Vec::new() } else { vec![note()] };
-    let others: Vec<&str> = evidence
-        .iter()
-        .filter(|(_, known)| known.other_fingerprints)
-        .map(|(flow, _)| flow.as_str())
-        .collect();
-    if !others.is_empty() {
-        notes.push(format!(
+    let notes = if names.is_empty() { Vec::new() } else { vec![note()] };
+    Ok((evidence, notes))
+}
+
+/// What a person should know of flows whose last run was of a build that takes fingerprints in another form.
+fn of_another_build(evidence: &BTreeMap<FlowName, Evidence>) -> Option<String> {
+    let others = evidence.iter().filter(|(_, known)| known.other_fingerprints);
+    let others: Vec<&str> = others.map(|(flow, _)| flow.as_str()).collect();
+    (!others.is_empty()).then(|| {
+        format!(
             "{}: another build of whimbrel, whose fingerprints are of another form, had part in the last run: records \
              that it rejected count as missing",
             others.join(", ")
-        ));
-    }
-    Ok((evidence, notes))
+        )
+    })
 }
 
 /// Says how far a comparison is until it is aborted.
