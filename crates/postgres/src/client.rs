@@ -11,6 +11,7 @@ use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 mod connect;
+mod gathered;
 mod session;
 mod tls;
 

@@ -1,7 +1,5 @@
 //! `COPY … TO STDOUT (FORMAT binary)`: rows out of a byte stream, however it is cut.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, and the length of the extension area.
 const HEADER_BYTES: usize = SIGNATURE.len() + 8;
@@ -9,51 +7,42 @@ const HEADER_BYTES: usize = SIGNATURE.len() + 8;
 const CRITICAL_FLAGS: u32 = 0xFFFF_0000;
 /// PostgreSQL's own limit of one message; a longer field is a broken stream, not a long value.
 const MAX_FIELD_BYTES: usize = 1 << 30;
+/// Before a row's fields stands how many they are.
+const COUNT_BYTES: usize = 2;
+/// No row is so short.
+const TRAILER: usize = 0;
 
 /// The stream is not what the format says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed COPY data: {0}")]
 pub(crate) struct CopyError(pub(crate) &'static str);
 
-/// A row as it came: its fields, undecoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    bytes: Bytes,
+/// A row as it came: its fields, undecoded, each behind its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row<'a> {
+    fields: &'a [u8],
 }
 
-impl Row {
+impl<'a> Row<'a> {
     /// A row of fields as they stand in it, each behind its length.
-    pub(crate) fn of_fields(count: usize, fields: &[u8]) -> Self {
-        let mut bytes = BytesMut::with_capacity(2 + fields.len());
-        bytes.put_i16(i16::try_from(count).unwrap_or(i16::MAX));
-        bytes.put_slice(fields);
-        Self { bytes: bytes.freeze() }
+    pub(crate) fn of_fields(fields: &'a [u8]) -> Self {
+        Self { fields }
     }
 
-    /// A row of fields that came one by one, `None` for NULL.
-    pub(crate) fn of_values<'a>(values: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Self {
-        let mut bytes = BytesMut::new();
-        bytes.put_i16(i16::try_from(values.len()).unwrap_or(i16::MAX));
-        for value in values {
-            match value.map(|value| (i32::try_from(value.len()).unwrap_or(i32::MAX), value)) {
-                None => bytes.put_i32(-1),
-                Some((length, value)) => {
-                    bytes.put_i32(length);
-                    bytes.put_slice(value);
-                }
-            }
-        }
-        Self { bytes: bytes.freeze() }
+    /// The fields as they stand in it.
+    pub(crate) fn as_fields(self) -> &'a [u8] {
+        self.fields
     }
 
     /// What it took on the wire.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+    pub(crate) fn len(self) -> usize {
+        COUNT_BYTES + self.fields.len()
     }
 
     /// Its fields in order, `None` for NULL.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut rest = self.bytes.get(2..).unwrap_or_default();
+    #[inline]
+    pub(crate) fn fields(self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let mut rest = self.fields;
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first_chunk()?;
             let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
@@ -67,6 +56,21 @@ impl Row {
     }
 }
 
+/// Fields that came one by one, `None` for NULL, as they stand in a row.
+pub(crate) fn fields_of<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
+    let mut fields = Vec::new();
+    for value in values {
+        match value.map(|value| (i32::try_from(value.len()).unwrap_or(i32::MAX), value)) {
+            None => fields.extend((-1_i32).to_be_bytes()),
+            Some((length, value)) => {
+                fields.extend(length.to_be_bytes());
+                fields.extend(value);
+            }
+        }
+    }
+    fields
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Header,
@@ -78,11 +82,8 @@ enum State {
 /// Takes chunks, gives rows.
 #[derive(Debug)]
 pub(crate) struct CopyDecoder {
-    /// What is left of the newest chunk. A server sends each row as a chunk of its own, which is then the row
-    /// as it is, without a copy.
-    chunk: Bytes,
-    /// A row that came in several chunks, so far. While it holds something, `chunk` is empty.
-    joined: BytesMut,
+    /// What came of a row that is not whole yet. Chunks mostly end where rows do, and rows then lie in them.
+    begun: Vec<u8>,
     state: State,
     fields: usize,
 }
@@ -90,63 +91,71 @@ pub(crate) struct CopyDecoder {
 impl CopyDecoder {
     /// For rows of so many fields.
     pub(crate) fn new(fields: usize) -> Self {
-        Self { chunk: Bytes::new(), joined: BytesMut::new(), state: State::Header, fields }
+        Self { begun: Vec::new(), state: State::Header, fields }
     }
 
-    /// Takes the next chunk of the stream.
-    pub(crate) fn push(&mut self, chunk: Bytes) {
-        if self.front().is_empty() {
-            self.chunk = chunk;
-            return;
+    /// Takes the next chunk of the stream, and gives `take` each row that is whole with it.
+    ///
+    /// # Errors
+    /// The stream is malformed, or `take` failed; the decoder is of no use then.
+    pub(crate) fn rows<E: From<CopyError>>(
+        &mut self,
+        chunk: &[u8],
+        take: impl FnMut(Row<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.begun.is_empty() {
+            let used = self.walk(chunk, take)?;
+            self.begun.extend_from_slice(&chunk[used..]);
+            return Ok(());
         }
-        let rest = std::mem::take(&mut self.chunk);
-        self.joined.extend_from_slice(&rest);
-        self.joined.extend_from_slice(&chunk);
-    }
-
-    /// All that has come and has not been taken.
-    fn front(&self) -> &[u8] {
-        if self.joined.is_empty() { &self.chunk } else { &self.joined }
-    }
-
-    /// Takes so many bytes off the front, which holds them.
-    fn take(&mut self, length: usize) -> Bytes {
-        if self.joined.is_empty() {
-            self.chunk.split_to(length)
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.extend_from_slice(chunk);
+        let used = self.walk(&begun, take)?;
+        if used == 0 {
+            self.begun = begun;
         } else {
-            self.joined.split_to(length).freeze()
+            self.begun.extend_from_slice(&begun[used..]);
         }
+        Ok(())
     }
 
-    /// The next whole row; `None`: more bytes are needed, or the stream is over.
-    pub(crate) fn next_row(&mut self) -> Result<Option<Row>, CopyError> {
+    /// Goes over what is whole of these bytes; answers with how many they are.
+    fn walk<E: From<CopyError>>(
+        &mut self,
+        bytes: &[u8],
+        mut take: impl FnMut(Row<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut at = 0;
         loop {
+            let front = &bytes[at..];
             match self.state {
                 State::Header => {
-                    if self.front().len() < HEADER_BYTES {
-                        return Ok(None);
-                    }
-                    self.state = State::Extension(header(self.take(HEADER_BYTES))?);
+                    let Some(front) = front.first_chunk() else { return Ok(at) };
+                    at += HEADER_BYTES;
+                    self.state = State::Extension(header(front)?);
                 }
                 State::Extension(length) => {
-                    let skipped = length.min(self.front().len());
-                    self.take(skipped);
+                    let skipped = length.min(front.len());
+                    at += skipped;
                     if skipped < length {
                         self.state = State::Extension(length - skipped);
-                        return Ok(None);
+                        return Ok(at);
                     }
                     self.state = State::Rows;
                 }
-                State::Rows => match row_length(self.front(), self.fields)? {
-                    Some(0) => {
-                        self.take(2);
+                State::Rows => match row_length(front, self.fields)? {
+                    Some(TRAILER) => {
+                        at += COUNT_BYTES;
                         self.state = State::Ended;
                     }
-                    Some(length) => return Ok(Some(Row { bytes: self.take(length) })),
-                    None => return Ok(None),
+                    Some(length) => {
+                        take(Row { fields: &front[COUNT_BYTES..length] })?;
+                        at += length;
+                    }
+                    None => return Ok(at),
                 },
-                State::Ended if self.front().is_empty() => return Ok(None),
-                State::Ended => return Err(CopyError("bytes after the trailer")),
+                State::Ended if front.is_empty() => return Ok(at),
+                State::Ended => return Err(CopyError("bytes after the trailer").into()),
             }
         }
     }
@@ -160,17 +169,18 @@ impl CopyDecoder {
     }
 }
 
-/// The bytes of the row at the front when it is whole; 0 for the trailer.
+/// The bytes of the row at the front when it is whole; [`TRAILER`] for what stands behind the last.
+#[inline]
 fn row_length(front: &[u8], fields: usize) -> Result<Option<usize>, CopyError> {
     let Some(count) = front.first_chunk() else { return Ok(None) };
     let count = i16::from_be_bytes(*count);
     if count == -1 {
-        return Ok(Some(0));
+        return Ok(Some(TRAILER));
     }
     if usize::try_from(count) != Ok(fields) {
         return Err(CopyError("a row has another number of fields than was asked for"));
     }
-    let mut end = 2;
+    let mut end = COUNT_BYTES;
     for _ in 0..fields {
         let Some(length) = front.get(end..).and_then(|rest| rest.first_chunk()) else {
             return Ok(None);
@@ -188,15 +198,15 @@ fn row_length(front: &[u8], fields: usize) -> Result<Option<usize>, CopyError> {
 }
 
 /// Looks at the header; the answer is the length of the extension area.
-fn header(mut buffer: Bytes) -> Result<usize, CopyError> {
-    if !buffer.starts_with(SIGNATURE) {
+fn header(header: &[u8; HEADER_BYTES]) -> Result<usize, CopyError> {
+    let Some([f0, f1, f2, f3, l0, l1, l2, l3]) = header.strip_prefix(SIGNATURE) else {
         return Err(CopyError("the signature is missing"));
-    }
-    buffer.advance(SIGNATURE.len());
-    if buffer.get_u32() & CRITICAL_FLAGS != 0 {
+    };
+    if u32::from_be_bytes([*f0, *f1, *f2, *f3]) & CRITICAL_FLAGS != 0 {
         return Err(CopyError("a critical flag that is not known"));
     }
-    usize::try_from(buffer.get_i32()).map_err(|_| CopyError("the extension area has a negative length"))
+    usize::try_from(i32::from_be_bytes([*l0, *l1, *l2, *l3]))
+        .map_err(|_| CopyError("the extension area has a negative length"))
 }
 
 #[cfg(test)]
@@ -232,10 +242,10 @@ mod tests {
         let mut decoder = CopyDecoder::new(fields);
         let mut rows = Vec::new();
         for chunk in chunks {
-            decoder.push(Bytes::copy_from_slice(chunk));
-            while let Some(row) = decoder.next_row()? {
+            decoder.rows(chunk, |row| {
                 rows.push(row.fields().map(|field| field.map(<[u8]>::to_vec)).collect());
-            }
+                Ok::<(), CopyError>(())
+            })?;
         }
         decoder.finish()?;
         Ok(rows)

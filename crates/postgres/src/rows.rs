@@ -72,7 +72,7 @@ impl RowBuffer {
     }
 
     /// Appends a row; fields behind the known columns are left out.
-    pub(crate) fn push(&mut self, row: &Row) -> Result<(), RowError> {
+    pub(crate) fn push(&mut self, row: Row<'_>) -> Result<(), RowError> {
         for ((column, builder), field) in self.columns.iter_mut().zip(row.fields()) {
             let Some(bytes) = field else {
                 if !column.nullable {

@@ -2,11 +2,11 @@
 
 use crate::catalog::{self, Equality, Layout};
 use crate::client::{Connections, Lease, Purpose};
-use crate::copy::{CopyDecoder, CopyError};
+use crate::copy::CopyDecoder;
 use crate::error::from_driver;
 use crate::sql::{self, Part, Position};
 use async_trait::async_trait;
-use batches::Batches;
+use batches::{BatchError, Batches};
 use boundaries::SPLIT_INTO;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -267,16 +267,15 @@ impl Reading {
             let Some(copy) = &mut self.copy else { return Ok(None) };
             match copy.next().await {
                 Some(Ok(chunk)) => {
-                    self.decoder.push(chunk);
-                    while let Some(row) = self.decoder.next_row().map_err(|error| self.malformed(error))? {
-                        self.batches.push(row).map_err(|error| error.into_store(&self.store, &self.doing))?;
-                    }
+                    let batches = &mut self.batches;
+                    let pushed = self.decoder.rows(&chunk, |row| batches.push(row));
+                    pushed.map_err(|error| self.failed(error))?;
                 }
                 Some(Err(error)) => return Err(from_driver(&self.store, self.doing.clone(), error)),
                 None => {
                     self.copy = None;
-                    self.decoder.finish().map_err(|error| self.malformed(error))?;
-                    self.batches.finish().map_err(|error| error.into_store(&self.store, &self.doing))?;
+                    self.decoder.finish().map_err(|error| self.failed(error.into()))?;
+                    self.batches.finish().map_err(|error| self.failed(error))?;
                     if let Some(lease) = self.lease.take() {
                         lease.finish().await?;
                     }
@@ -285,7 +284,7 @@ impl Reading {
         }
     }
 
-    fn malformed(&self, error: CopyError) -> StoreError {
-        StoreError::new(StoreErrorKind::Protocol, &self.store, self.doing.clone()).caused_by(error)
+    fn failed(&self, error: BatchError) -> StoreError {
+        error.into_store(&self.store, &self.doing)
     }
 }

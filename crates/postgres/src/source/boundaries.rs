@@ -96,8 +96,10 @@ impl PostgresSource {
                 (0..row.len()).map(|at| row.try_get(at)).collect::<std::result::Result<Vec<String>, _>>();
             boundaries.push(key.map_err(failed)?);
         }
+        // Behind the last key there is nothing to cut off.
+        let last = boundaries.pop();
         boundaries.dedup();
-        // Behind the last key of a part there is nothing to cut off.
+        boundaries.retain(|key| Some(key) != last.as_ref());
         if let Part::Range { upto: Some(upto), .. } = part {
             boundaries.retain(|key| key != upto);
         }

@@ -6,7 +6,7 @@
 use super::held::{Contents, Query, Reading, Understanding};
 use crate::catalog::{self, Layout};
 use crate::client::{Lease, Purpose};
-use crate::copy::Row;
+use crate::copy::{self, Row};
 use crate::encode::{Encoder, Rows};
 use crate::error::{from_driver, is_about_a_value};
 use crate::rows::RowBuffer;
@@ -293,8 +293,8 @@ impl LookUp {
             let same = (0..texts.len()).map(|at| row.try_get(1 + at)).collect::<std::result::Result<_, _>>();
             let values = (1 + texts.len()..row.len()).map(|at| row.try_get::<_, Raw<'_>>(at));
             let values = values.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
-            let held = Row::of_values(values.iter().map(|value| value.0));
-            found.buffer.push(&held).map_err(|error| {
+            let held = copy::fields_of(values.iter().map(|value| value.0));
+            found.buffer.push(Row::of_fields(&held)).map_err(|error| {
                 StoreError::new(StoreErrorKind::Protocol, store, "cannot read what was looked up")
                     .caused_by(error)
             })?;

@@ -96,7 +96,7 @@ pub(super) fn previews(
     let mut is_whole = true;
     for row in 0..count {
         if let Ok(fields) = rows.fields(row) {
-            is_whole &= buffer.push(&Row::of_fields(columns.len(), fields)).is_ok();
+            is_whole &= buffer.push(Row::of_fields(fields)).is_ok();
         }
     }
     let place = |name: &str| encoder.columns().iter().position(|column| column.name == name);
@@ -168,8 +168,9 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copy;
     use arrow::array::{ArrayRef, StringArray};
-    use bytes::{BufMut as _, BytesMut};
+    use bytes::BytesMut;
     use serde_json::json;
     use whimbrel_model::canonical::Canonical;
     use whimbrel_model::cell::cell;
@@ -181,10 +182,8 @@ mod tests {
         let column = as_sent("c", wire);
         let schema = Arc::new(Schema::new(vec![column.column_type.field("c", true, "")]));
         let mut buffer = RowBuffer::new(&schema, &[column]);
-        let mut fields = BytesMut::new();
-        fields.put_i32(i32::try_from(bytes.len()).unwrap());
-        fields.put_slice(&bytes);
-        buffer.push(&Row::of_fields(1, &fields)).unwrap();
+        let fields = copy::fields_of(std::iter::once(Some(&bytes[..])));
+        buffer.push(Row::of_fields(&fields)).unwrap();
         let records = buffer.take().unwrap().records;
         let shown = Shown::new(vec![("c".to_owned(), 0, wire.clone())]);
         (shown.record(&records, 0)["c"].clone(), plain(held, wire))
