@@ -130,11 +130,11 @@ impl Epoch {
         (self.directory.join(segment), &self.signature)
     }
 
-    /// Where what is made ready of a collection is kept.
-    pub(crate) fn ready_database(&self, collection: &Collection) -> PathBuf {
+    /// Where some of what is made ready of a collection is kept.
+    pub(crate) fn ready_database(&self, collection: &Collection, what: &str) -> PathBuf {
         // Ids are UUIDs; whatever else stands there names no other place.
         let name: String = collection.id.chars().filter(char::is_ascii_alphanumeric).collect();
-        self.scratch.path().join(format!("ready-{name}.sqlite3"))
+        self.scratch.path().join(format!("ready-{what}-{name}.sqlite3"))
     }
 
     /// A collection, ready to be read. Blocks; others who want one wait, as this goes through whole tables.

@@ -16,20 +16,18 @@ use crate::index::Index;
 use places::Files;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use whimbrel_store::StoreErrorKind;
 
 /// How many ids a note lists.
 const IDS_SHOWN: usize = 20;
 
-/// Records by their rows, in Chroma's own order; a record that only the log holds has a row behind all others. Where
-/// embeddings are, by id. What the log says of metadata beyond the tables: JSON, or NULL for a key that is gone. The
-/// collection's part of the log.
+/// Records by their rows, in Chroma's own order; a record that only the log holds has a row behind all others. What the
+/// log says of metadata beyond the tables: JSON, or NULL for a key that is gone. The collection's part of the log.
 const TABLES: &str = "\
-    CREATE TABLE records (row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, \
+    CREATE TABLE records (row INTEGER PRIMARY KEY, id TEXT NOT NULL, seq INTEGER NOT NULL, \
         is_stale INTEGER NOT NULL DEFAULT 0, fault TEXT);
-    CREATE TABLE embedding_places (id TEXT PRIMARY KEY, slot INTEGER, queued INTEGER) WITHOUT ROWID;
     CREATE TABLE metadata (row INTEGER NOT NULL, key TEXT NOT NULL, json TEXT, PRIMARY KEY (row, key)) WITHOUT ROWID;
     CREATE TABLE log (id TEXT NOT NULL, seq INTEGER NOT NULL, operation INTEGER NOT NULL, has_embedding INTEGER NOT NULL, \
         PRIMARY KEY (id, seq)) WITHOUT ROWID;";
@@ -45,7 +43,9 @@ pub(crate) struct Prepared {
     pub(crate) tally: Tally,
     /// How many floats every embedding has; `None`: there is none.
     pub(crate) dimension: Option<usize>,
+    /// The records, and in a database beside it where their embeddings are.
     database: PathBuf,
+    places: PathBuf,
     /// Keeps the copy alive.
     epoch: Arc<Epoch>,
     idle: Mutex<Vec<Connection>>,
@@ -81,30 +81,23 @@ impl Prepared {
     /// Something cannot be read; or the index is damaged, embeddings are only there, and nothing is said about
     /// embeddings that are lost.
     pub(crate) fn make(epoch: &Arc<Epoch>, collection: Collection, lost: Option<Lost>) -> Outcome<Self> {
-        let database = epoch.ready_database(&collection);
+        let [database, places] = ["records", "places"].map(|what| epoch.ready_database(&collection, what));
         let copy = epoch.connection()?;
-        // What an attempt that failed has left.
-        if database.exists() {
-            std::fs::remove_file(&database).map_err(Fault::io(&database))?;
-        }
-        let mut connection = Connection::open(&database)?;
-        // It is made anew whenever it is needed: nothing of it must outlive a crash.
-        connection.query_row("PRAGMA journal_mode = OFF", [], |row| row.get::<_, String>(0))?;
-        connection.execute_batch("PRAGMA synchronous = OFF")?;
+        let mut connection = made_anew(&database)?;
         connection.execute("ATTACH ?1 AS chroma", [text_of(&epoch.database())?])?;
         connection.execute_batch(TABLES)?;
-        let transaction = connection.transaction()?;
         // The files of the index are gone through meanwhile, on a thread of their own.
         let (loaded, files) = std::thread::scope(|scope| {
-            let files = scope.spawn(|| Files::read(epoch, &collection));
-            let loaded = places::load_records(&transaction, &collection)
-                .and_then(|()| replay::load_log(&transaction, &collection));
-            (loaded, files.join())
+            let files = scope.spawn(|| Files::read(epoch, &collection, &made_anew(&places)?));
+            (load(&mut connection, &collection), files.join())
         });
         loaded?;
         let files = files.map_err(|_| {
             Fault::found(StoreErrorKind::Internal, "the thread that reads an index ended badly")
         })??;
+        connection.execute("ATTACH ?1 AS places", [text_of(&places)?])?;
+        leave_unsafe(&connection, "places")?;
+        let transaction = connection.transaction()?;
         let metadata = reached(&copy, collection.metadata_segment.as_deref())?.unwrap_or(-1);
         let mut tally = Tally::default();
         let (index, index_seq) =
@@ -125,6 +118,7 @@ impl Prepared {
             tally,
             dimension,
             database,
+            places,
             epoch: Arc::clone(epoch),
             idle: Mutex::default(),
             collection,
@@ -198,7 +192,7 @@ impl Prepared {
         notes
     }
 
-    /// A connection on which the copy is attached as `chroma`.
+    /// A connection on which the copy is attached as `chroma`, and where embeddings are as `places`.
     pub(crate) fn connection(&self) -> Outcome<Connection> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(connection) = idle {
@@ -206,6 +200,7 @@ impl Prepared {
         }
         let connection = Connection::open_with_flags(&self.database, READ_ONLY)?;
         connection.execute("ATTACH ?1 AS chroma", [text_of(&self.epoch.database())?])?;
+        connection.execute("ATTACH ?1 AS places", [text_of(&self.places)?])?;
         Ok(connection)
     }
 
@@ -258,7 +253,35 @@ impl Prepared {
     }
 }
 
-fn text_of(path: &std::path::Path) -> Outcome<&str> {
+/// An empty database that is made anew whenever it is needed: nothing of it must outlive a crash.
+fn made_anew(path: &Path) -> Outcome<Connection> {
+    // What an attempt that failed has left.
+    if path.exists() {
+        std::fs::remove_file(path).map_err(Fault::io(path))?;
+    }
+    let connection = Connection::open(path)?;
+    leave_unsafe(&connection, "main")?;
+    Ok(connection)
+}
+
+/// Spares a database whatever makes it survive a crash.
+fn leave_unsafe(connection: &Connection, database: &str) -> Outcome<()> {
+    let sql = format!("PRAGMA {database}.journal_mode = OFF");
+    connection.query_row(&sql, [], |row| row.get::<_, String>(0))?;
+    Ok(connection.execute_batch(&format!("PRAGMA {database}.synchronous = OFF"))?)
+}
+
+/// Takes over what the collection's tables and log hold.
+fn load(connection: &mut Connection, collection: &Collection) -> Outcome<()> {
+    let transaction = connection.transaction()?;
+    places::load_records(&transaction, collection)?;
+    // To sort all ids at once is quicker than to find the place of each, unless they ascend.
+    transaction.execute_batch("CREATE UNIQUE INDEX records_by_id ON records (id)")?;
+    replay::load_log(&transaction, collection)?;
+    Ok(transaction.commit()?)
+}
+
+fn text_of(path: &Path) -> Outcome<&str> {
     path.to_str().ok_or_else(|| {
         Fault::mismatch(format!("the place of temporary files, {}, is not UTF-8", path.display()))
             .with_hint("name another in TMPDIR")

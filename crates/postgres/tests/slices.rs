@@ -239,7 +239,7 @@ async fn sizes(source: &dyn Source, wanted: usize) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slices_are_even_whatever_the_keys_are() {
-    const KEYS: [(&str, &str); 8] = [
+    const KEYS: [(&str, &str); 11] = [
         ("a bigint PRIMARY KEY", "CASE WHEN n <= 8000 THEN n ELSE n::bigint * 900000000000 END"),
         ("a int, b int, PRIMARY KEY (a, b)", "CASE WHEN n <= 7200 THEN 1 ELSE n END, n"),
         (
@@ -256,6 +256,9 @@ async fn slices_are_even_whatever_the_keys_are() {
             "a numeric, b text, c date, PRIMARY KEY (a, b, c)",
             "round(1.0 / n, 4), 'x' || n % 3, date '2024-01-01' + n",
         ),
+        ("a int[] PRIMARY KEY", "ARRAY[n % 7, n]"),
+        ("a bytea PRIMARY KEY", "decode(md5(n::text), 'hex')"),
+        ("a char(12) PRIMARY KEY", "'k' || n"),
         ("a float8 PRIMARY KEY", "CASE WHEN n = 8000 THEN 'NaN' ELSE 10.0::float8 ^ (n % 300) + n END"),
     ];
     on_each_server(|fixture| {

@@ -10,6 +10,10 @@ use rusqlite::types::ToSqlOutput::Borrowed;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 
+/// Where embeddings are, by id: in the index or in the log.
+const TABLE: &str =
+    "CREATE TABLE embedding_places (id TEXT PRIMARY KEY, slot INTEGER, queued INTEGER) WITHOUT ROWID";
+
 /// Takes over the records of the collection's table.
 pub(super) fn load_records(connection: &Connection, collection: &Collection) -> Outcome<()> {
     let Some(segment) = &collection.metadata_segment else { return Ok(()) };
@@ -37,17 +41,20 @@ pub(super) enum Files {
     Kept(Outcome<Box<Kept>>),
 }
 
-/// An index, where each label's element is in it, and the file that says whose each label is.
+/// An index whose labels were taken over, what its file of names says, and how many ids have a label that no element has.
 pub(super) struct Kept {
     index: Index,
-    slots: HashMap<u64, u32>,
-    names: Vec<u8>,
+    pickle: Pickle,
+    without: usize,
 }
 
 impl Files {
+    /// Goes through them; where embeddings are is put into an empty database of its own.
+    ///
     /// # Errors
-    /// It cannot be told whether there are any.
-    pub(super) fn read(epoch: &Epoch, collection: &Collection) -> Outcome<Self> {
+    /// It cannot be told whether there are any, or the database cannot be made.
+    pub(super) fn read(epoch: &Epoch, collection: &Collection, database: &Connection) -> Outcome<Self> {
+        database.execute_batch(TABLE)?;
         let Some(segment) = &collection.vector_segment else { return Ok(Self::None) };
         let (folder, signature) = epoch.segment(segment);
         if !index::is_kept(&folder)? {
@@ -56,14 +63,20 @@ impl Files {
         let opened = Index::open(&folder, signature, collection.metric == Metric::Cosine);
         Ok(Self::Kept(opened.and_then(|index| {
             refuse_other_dimension(&index, collection)?;
-            let slots = index.slots()?;
-            Ok(Box::new(Kept { names: index::names(&folder)?, index, slots }))
+            let (slots, names) = (index.slots()?, index::names(&folder)?);
+            database.execute_batch("BEGIN")?;
+            let taken = take_labels(database, slots, &names);
+            // Without a journal nothing can be rolled back: what was taken of damaged files is deleted later.
+            database.execute_batch("COMMIT")?;
+            let (pickle, without) = taken?;
+            index.check_unchanged()?;
+            Ok(Box::new(Kept { index, pickle, without }))
         })))
     }
 }
 
-/// Takes over where the index's embeddings are; answers with the index, and how far in the log it has come. `kept`: how
-/// far the database says that it has.
+/// Looks at how the index's embeddings were taken over; answers with the index, and how far in the log it has come.
+/// `kept`: how far the database says that it has.
 ///
 /// An index that is damaged is as good as none: its log is read instead, which may hold all of it.
 pub(super) fn load_index(
@@ -82,14 +95,8 @@ pub(super) fn load_index(
         }
         Files::Kept(files) => files,
     };
-    let loaded = files.and_then(|kept| {
-        let Kept { index, slots, names } = *kept;
-        let (pickle, without) = take_labels(connection, slots, &names)?;
-        index.check_unchanged()?;
-        Ok((index, pickle, without))
-    });
-    match loaded {
-        Ok((index, pickle, without)) => {
+    match files.map(|kept| *kept) {
+        Ok(Kept { index, pickle, without }) => {
             if index.missing() > 0 {
                 let what = format!("its files are cut off, {} elements are missing", index.missing());
                 tally.damage = Some(what);

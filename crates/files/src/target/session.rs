@@ -119,14 +119,14 @@ impl Session {
         self.state().turn.as_ref().map(Turn::spare).unwrap_or_default()
     }
 
-    /// Appends the bytes of a batch.
+    /// Appends the bytes of a batch. `schema` is asked for with the flow's first.
     pub(crate) fn append(
         &self,
         flow: &FlowName,
         seq: u64,
         bytes: Vec<u8>,
         records: u64,
-        schema: &str,
+        schema: impl FnOnce() -> Outcome<String>,
     ) -> Outcome<()> {
         let mut state = self.state();
         if std::mem::replace(&mut state.is_broken, true) {
@@ -136,7 +136,9 @@ impl Session {
         let entry = state.next.get_mut(flow).ok_or_else(broken)?;
         entry.length += length;
         entry.records += records;
-        entry.schema.get_or_insert_with(|| schema.to_owned());
+        if entry.schema.is_none() {
+            entry.schema = Some(schema()?);
+        }
         let path = entry.path.clone();
         state.behind_bytes += length;
         if let Some(part) = state.parts.get_mut(flow) {

@@ -68,8 +68,8 @@ impl Writer for FilesWriter {
                 typed(table.format, &mut encoder, &batch.records)?
             };
             if written.records > 0 {
-                let schema = schema_text(batch.records.schema_ref())?;
-                session.append(&flow, batch.seq, written.bytes, written.records, &schema)?;
+                let schema = || schema_text(batch.records.schema_ref());
+                session.append(&flow, batch.seq, written.bytes, written.records, schema)?;
             }
             Ok(WriteOutcome {
                 outcomes: written.outcomes,
@@ -90,7 +90,7 @@ impl Writer for FilesWriter {
         let (session, flow) = (Arc::clone(&self.session), self.flow.clone());
         let schema = self.table.planned_schema();
         let finished = blocking(move || {
-            let schema = schema.map(|schema| schema_text(&schema)).transpose()?;
+            let schema = schema.as_deref().map(schema_text).transpose()?;
             session.finish(&flow, schema)
         });
         finished.await.map_err(|fault| self.failed(fault))
@@ -175,6 +175,6 @@ pub(super) fn packed_always(compression: Compression, text: &[u8]) -> io::Result
 }
 
 /// A schema as text: an Arrow IPC stream without batches, in base64.
-fn schema_text(schema: &Schema) -> std::result::Result<String, ArrowError> {
+fn schema_text(schema: &Schema) -> Done<String> {
     Ok(BASE64.encode(StreamWriter::try_new(Vec::new(), schema)?.into_inner()?))
 }

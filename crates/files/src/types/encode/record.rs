@@ -166,10 +166,19 @@ impl Encoder {
         mut write: impl FnMut(&mut Self, usize, &mut Fingerprints) -> Result<(), Refusal>,
     ) -> Vec<Result<Fingerprint, Refusal>> {
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
-        let written: Vec<_> = (0..self.rows).map(|row| write(self, row, &mut fingerprints)).collect();
+        let mut refused = Vec::new();
+        for row in 0..self.rows {
+            if let Err(refusal) = write(self, row, &mut fingerprints) {
+                refused.push((row, refusal));
+            }
+        }
         let mut fingerprints = fingerprints.finish().into_iter();
-        let settled = written.into_iter().map(|row| row.and_then(|()| fingerprints.next().ok_or_else(lost)));
-        settled.collect()
+        let mut refused = refused.into_iter().peekable();
+        let settled = |row| match refused.next_if(|(at, _)| *at == row) {
+            Some((_, refusal)) => Err(refusal),
+            None => fingerprints.next().ok_or_else(lost),
+        };
+        (0..self.rows).map(settled).collect()
     }
 
     /// Appends a record whose fingerprint is taken with those of others.
