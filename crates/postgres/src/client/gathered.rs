@@ -41,6 +41,8 @@ enum Front {
     Begun,
     /// A message of so many bytes, of which not all need be there, which is handed on as it is.
     Message(usize),
+    /// The same of COPY data for which there is no room.
+    Row(usize),
     /// Whole messages of COPY data, of so many bytes with their heads and so many without.
     Rows { bytes: usize, data: usize },
 }
@@ -54,12 +56,26 @@ impl<S> Gathered<S> {
         &self.buffer[self.start..self.end]
     }
 
-    /// Hands on what is there, as far as there is room; `false`: more must come first.
+    /// Hands on all that is there, as far as there is room; `false`: more must come first.
+    ///
+    /// The driver takes what comes with one read as one piece, and reads no further while more than two pieces of an
+    /// answer wait to be taken. Who has not taken all of an answer and asks something else, as the driver itself does
+    /// for types, would then wait for ever. So messages that come together are handed on together.
     fn hand_on(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let before = into.filled().len();
+        while into.remaining() > 0 && self.hand_on_next(into, before) {}
+        into.filled().len() > before
+    }
+
+    /// Hands on rows, or some of a message; `false`: there is nothing, or too little room behind what this read has
+    /// brought, which began with so many bytes.
+    fn hand_on_next(&mut self, into: &mut ReadBuf<'_>, before: usize) -> bool {
         if self.passing == 0 {
             match front(self.held(), into.remaining()) {
                 Front::Begun => return false,
-                Front::Message(bytes) => self.passing = bytes,
+                // A row that is cut costs the driver a buffer. With the next read there may be more room.
+                Front::Row(_) if into.filled().len() > before => return false,
+                Front::Row(bytes) | Front::Message(bytes) => self.passing = bytes,
                 Front::Rows { bytes, data } => {
                     put_together(&self.buffer[self.start..self.start + bytes], data, into);
                     self.start += bytes;
@@ -67,6 +83,11 @@ impl<S> Gathered<S> {
                 }
             }
         }
+        self.pass(into)
+    }
+
+    /// Hands bytes on as they are.
+    fn pass(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let passed = self.passing.min(self.held().len()).min(into.remaining());
         into.put_slice(&self.buffer[self.start..self.start + passed]);
         self.start += passed;
@@ -77,15 +98,18 @@ impl<S> Gathered<S> {
     /// Hands on what a server that has gone away left, as it is.
     fn hand_on_rest(&mut self, into: &mut ReadBuf<'_>) {
         self.passing = self.held().len();
-        self.hand_on(into);
+        self.pass(into);
     }
 }
 
 /// Looks at what begins with a message, where so many bytes can be handed on.
 fn front(held: &[u8], room: usize) -> Front {
     let Some(first) = message(held) else { return Front::Begun };
-    if held[0] != COPY_DATA || first > room.min(BUFFER_BYTES) {
+    if held[0] != COPY_DATA {
         return Front::Message(first);
+    }
+    if first > room.min(BUFFER_BYTES) {
+        return Front::Row(first);
     }
     let (mut bytes, mut data) = (0, 0);
     while let Some(next) = held.get(bytes..)
@@ -307,6 +331,26 @@ mod tests {
         let read = read(std::iter::once(bytes), 8_192).await;
         assert_eq!(messages_of(&read).2, 1);
         assert_eq!(read.len(), HEAD_BYTES + 1_000);
+    }
+
+    #[tokio::test]
+    async fn what_comes_together_is_handed_on_together() {
+        let row = (COPY_DATA, vec![7; 10]);
+        let messages = vec![
+            (b'2', vec![]),
+            (b'H', vec![1; 9]),
+            row.clone(),
+            row,
+            (b'c', vec![]),
+            (b'C', vec![2; 7]),
+            (b'Z', vec![3]),
+        ];
+        let bytes = bytes_of(&messages);
+        let mut gathered = Gathered::new(Pieces(VecDeque::from([bytes.clone()])));
+        let mut buffer = [0; 8_192];
+        let come = gathered.read(&mut buffer).await.unwrap();
+        assert_eq!(come, bytes.len() - HEAD_BYTES, "two rows have become one message");
+        assert_eq!(messages_of(&buffer[..come]).2, messages.len() - 1);
     }
 
     #[tokio::test]
