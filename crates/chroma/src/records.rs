@@ -2,8 +2,8 @@
 //!
 //! Chroma keeps a collection in three places that are never at one point of time: a table of records with their
 //! metadata, files of an index with the embeddings, and a log of operations. Each of the first two says how far in the
-//! log it has come; what lies behind that is applied to it here, as Chroma would when it starts. The outcome is a small
-//! database of places beside the copy, so that memory does not grow with the collection.
+//! log it has come; what lies behind that is applied to it here, as Chroma would when it starts. The outcome is two
+//! small databases beside the copy, of records and of places, so that memory does not grow with the collection.
 
 mod places;
 mod replay;
@@ -101,7 +101,7 @@ impl Prepared {
         let metadata = reached(&copy, collection.metadata_segment.as_deref())?.unwrap_or(-1);
         let mut tally = Tally::default();
         let (index, index_seq) =
-            places::load_index(&transaction, files, reached_by_index(&copy, &collection)?, &mut tally)?;
+            places::assess_index(&transaction, files, reached_by_index(&copy, &collection)?, &mut tally)?;
         let reached = Reached { metadata, index: index_seq };
         replay::metadata(&transaction, reached.metadata)?;
         replay::embeddings(&transaction, reached.index, tally.damage.is_some())?;

@@ -75,11 +75,11 @@ impl Files {
     }
 }
 
-/// Looks at how the index's embeddings were taken over; answers with the index, and how far in the log it has come.
+/// Judges how whole the index is that was gone through; answers with the index, and how far in the log it has come.
 /// `kept`: how far the database says that it has.
 ///
 /// An index that is damaged is as good as none: its log is read instead, which may hold all of it.
-pub(super) fn load_index(
+pub(super) fn assess_index(
     connection: &Connection,
     files: Files,
     kept: Option<i64>,

@@ -67,8 +67,8 @@ impl<S> Gathered<S> {
         into.filled().len() > before
     }
 
-    /// Hands on rows, or some of a message; `false`: there is nothing, or too little room behind what this read has
-    /// brought, which began with so many bytes.
+    /// Hands on rows, or some of a message; `false`: there is nothing, or too little room for it. `before`: how many bytes
+    /// were there before this read.
     fn hand_on_next(&mut self, into: &mut ReadBuf<'_>, before: usize) -> bool {
         if self.passing == 0 {
             match front(self.held(), into.remaining()) {
