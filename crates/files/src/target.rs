@@ -18,7 +18,7 @@ mod writer;
 use crate::client::{Place, blocking};
 use crate::error::{Fault, Outcome};
 use crate::format::{Compression, Format, format_of_name};
-use crate::types::encode::{Compared, Encoder, fidelity};
+use crate::types::encode::{Compared, Encoder, TextBuffer, fidelity};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -265,7 +265,7 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let (rows, mut text) = (encoder.rows(), String::new());
+        let (rows, mut text) = (encoder.rows(), TextBuffer::default());
         let one = |row| {
             text.clear();
             let fingerprint = encoder.append(row, &mut text)?;
@@ -288,7 +288,7 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let mut text = String::new();
+        let mut text = TextBuffer::default();
         encoder.all(|encoder, row, fingerprints| {
             text.clear();
             encoder.append_later(row, &mut text, fingerprints)

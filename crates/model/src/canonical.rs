@@ -9,6 +9,7 @@
 
 use crate::decimal::Decimal;
 use serde_json::Value;
+use std::ops::Range;
 
 /// The version of this encoding.
 pub const VERSION: u32 = 2;
@@ -30,10 +31,34 @@ mod tag {
     pub const VECTOR: u8 = 13;
 }
 
+/// What has no more bytes is short.
+const SHORT_BYTES: usize = 32;
+
 /// Appends canonical values to a buffer.
 #[derive(Debug, Default)]
 pub struct Canonical {
     buffer: Vec<u8>,
+}
+
+/// A key of maps that is appended again and again.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// Its canonical form, and zeros where that is short.
+    form: Vec<u8>,
+    length: usize,
+}
+
+impl Name {
+    /// The key of this text.
+    #[must_use]
+    pub fn new(key: &str) -> Self {
+        let mut canonical = Canonical::default();
+        canonical.key(key);
+        let mut form = canonical.buffer;
+        let length = form.len();
+        form.resize(length.max(SHORT_BYTES), 0);
+        Self { form, length }
+    }
 }
 
 impl Canonical {
@@ -84,7 +109,7 @@ impl Canonical {
 
     /// Appends a value that another buffer holds in this range.
     #[inline]
-    pub fn append_part(&mut self, other: &Self, range: std::ops::Range<usize>) {
+    pub fn append_part(&mut self, other: &Self, range: Range<usize>) {
         self.buffer.extend_from_slice(other.buffer.get(range).unwrap_or_default());
     }
 
@@ -133,6 +158,27 @@ impl Canonical {
     #[inline]
     pub fn text(&mut self, text: &str) {
         self.content(tag::TEXT, text.as_bytes());
+    }
+
+    /// Text that stands here among other bytes.
+    #[inline]
+    pub fn text_within(&mut self, bytes: &[u8], place: Range<usize>) {
+        self.content_within(tag::TEXT, bytes, place);
+    }
+
+    /// As [`Canonical::digits`], of digits that stand here among other bytes.
+    #[inline]
+    pub fn digits_within(&mut self, bytes: &[u8], place: Range<usize>) {
+        self.content_within(tag::NUMBER, bytes, place);
+    }
+
+    /// A value whose form stands here among other bytes.
+    #[inline]
+    pub fn form_within(&mut self, bytes: &[u8], place: Range<usize>) {
+        match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
+            Some(short) if place.len() <= SHORT_BYTES => self.short(short, place.len()),
+            _ => self.buffer.extend_from_slice(bytes.get(place).unwrap_or_default()),
+        }
     }
 
     /// Bytes.
@@ -190,6 +236,15 @@ impl Canonical {
         self.buffer.extend_from_slice(key.as_bytes());
     }
 
+    /// A key of a map, as [`Canonical::key`] appends it.
+    #[inline]
+    pub fn name(&mut self, name: &Name) {
+        match name.form.first_chunk() {
+            Some(short) if name.length <= SHORT_BYTES => self.short(short, name.length),
+            _ => self.buffer.extend_from_slice(&name.form[..name.length]),
+        }
+    }
+
     /// A set: its elements in any order, each appended by the closure.
     pub fn set<T>(&mut self, elements: impl IntoIterator<Item = T>, mut append: impl FnMut(&mut Self, T)) {
         let mut encoded: Vec<Vec<u8>> = elements
@@ -245,6 +300,21 @@ impl Canonical {
     fn content(&mut self, tag: u8, bytes: &[u8]) {
         self.head(tag, bytes.len());
         self.buffer.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn content_within(&mut self, tag: u8, bytes: &[u8], place: Range<usize>) {
+        self.head(tag, place.len());
+        self.form_within(bytes, place);
+    }
+
+    /// The first `length` of these bytes. To copy a number of bytes that is known to the compiler, and to take off what was
+    /// too much, costs less than to copy as many as there are.
+    #[inline]
+    fn short(&mut self, bytes: &[u8; SHORT_BYTES], length: usize) {
+        let end = self.buffer.len() + length;
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.truncate(end);
     }
 
     /// What a value is, and its length.
@@ -312,6 +382,24 @@ mod tests {
             integer.integer(value);
             number.number(&value.to_string());
             assert_eq!(integer.bytes(), number.bytes(), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_stands_among_other_bytes_has_the_same_form() {
+        let bytes = "0123456789".repeat(10);
+        for length in [0, 1, 7, 31, 32, 33, 50] {
+            for from in [0, 3, bytes.len() - length] {
+                let (place, mut within, mut alone) =
+                    (from..from + length, Canonical::default(), Canonical::default());
+                within.text_within(bytes.as_bytes(), place.clone());
+                within.digits_within(bytes.as_bytes(), place.clone());
+                within.name(&Name::new(&bytes[place.clone()]));
+                alone.text(&bytes[place.clone()]);
+                alone.digits(&bytes[place.clone()]);
+                alone.key(&bytes[place]);
+                assert_eq!(within.bytes(), alone.bytes(), "{length} from {from}");
+            }
         }
     }
 

@@ -38,6 +38,14 @@ pub fn shortest<F: Float, T>(value: F, take: impl FnOnce(&str) -> T) -> T {
     take(&value.to_string())
 }
 
+/// Whether the shortest text of a finite float is the number's normal form, as it stands in a canonical one. It may be told of
+/// fewer than it is.
+#[must_use]
+pub fn is_shortest_normal(value: f64) -> bool {
+    // What is smaller than this has more zeros behind the point than the normal form, and what is larger more digits.
+    (value == 0.0 && value.is_sign_positive()) || (1e-8..1e20).contains(&value.abs())
+}
+
 /// How many bits a number needs behind the point; below zero where it ends before it.
 fn bits_behind_the_point(value: f64) -> i32 {
     const FRACTION_BITS: i32 = 52;
@@ -51,7 +59,8 @@ fn bits_behind_the_point(value: f64) -> i32 {
 #[cfg(test)]
 #[expect(clippy::cast_precision_loss, reason = "the numbers have no more bits than the floats")]
 mod tests {
-    use super::{Float, shortest};
+    use super::{Float, is_shortest_normal, shortest};
+    use crate::decimal::Decimal;
     use proptest::prelude::*;
     use proptest::strategy::Strategy;
 
@@ -64,6 +73,18 @@ mod tests {
         (0_u32..54)
             .prop_flat_map(|bits| (0_u64..1 << bits, 0_i32..40))
             .prop_map(|(whole, bits)| whole as f64 * 2_f64.powi(-bits))
+    }
+
+    proptest! {
+        #[test]
+        fn a_shortest_text_that_is_called_normal_is_normal(bits: u64, exponent in -30_i32..30, near in -1e6..1e6) {
+            for value in [f64::from_bits(bits), 0.0, -0.0, near, near.trunc(), 10_f64.powi(exponent), 3.0 * 10_f64.powi(exponent)] {
+                if value.is_finite() && is_shortest_normal(value) {
+                    let normal = Decimal::parse(&text(value)).map(|number| number.to_string());
+                    prop_assert_eq!(normal, Some(text(value)));
+                }
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use cells::Cells;
 use std::ops::Range;
 use std::sync::Arc;
-use whimbrel_model::canonical::Canonical;
+use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
 use whimbrel_store::Refusal;
@@ -95,6 +95,8 @@ impl FixedMember {
 #[derive(Clone, Debug)]
 pub(crate) struct Encoder {
     columns: Vec<Filled>,
+    /// The columns' names in canonical form.
+    names: Vec<Name>,
     /// The places of the key's columns, in the key's order.
     key: Vec<usize>,
     fixed: Vec<Fixed>,
@@ -166,7 +168,8 @@ impl Encoder {
                 .map_err(|reason| format!("`{name}` {reason}"))?;
             all.push(Fixed { column, canonical: canonical.bytes().to_vec(), shown: shown(&value) });
         }
-        Ok(Self { columns, key, fixed: all, members: Vec::new() })
+        let names = columns.iter().map(|column| Name::new(&column.name)).collect();
+        Ok(Self { columns, names, key, fixed: all, members: Vec::new() })
     }
 
     /// With members of JSON columns that every record must have: column, key, text. A column that is not filled
@@ -316,7 +319,7 @@ impl Encoder {
             let row = if matches!(column.from, From::Constant(_)) { 0 } else { row };
             let value = cells.cell(row);
             if !column.is_ignored {
-                record.key(&column.name);
+                record.name(&self.names[place]);
             }
             let is_aside = column.is_ignored || !column.without.is_empty();
             let canonical = if is_aside {

@@ -28,8 +28,6 @@ const MOST_HELD_BYTES: usize = 16 << 20;
 const MOST_HELD_IN_ALL: usize = 48 << 20;
 /// For how long a slice that has ended waits for those before it.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// So much memory of what has been written is kept for what comes next.
-const SPARE_BUFFERS: usize = 8;
 
 /// The file that slices of one flow are written into.
 #[derive(Debug)]
@@ -49,7 +47,9 @@ pub(crate) struct Growing {
 #[derive(Debug, Default)]
 struct Memory {
     held_bytes: usize,
+    /// For what comes next; together with what is held no more than may be held.
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -225,7 +225,10 @@ fn extents<'a>(ledger: &'a Ledger, path: &'a str) -> impl Iterator<Item = (&'a L
 impl Turn {
     /// Memory for the next batch's text.
     pub(super) fn spare(&self) -> Vec<u8> {
-        self.growing.memory().spare.pop().unwrap_or_default()
+        let mut memory = self.growing.memory();
+        let spare = memory.spare.pop().unwrap_or_default();
+        memory.spare_bytes -= spare.capacity();
+        spare
     }
 
     /// Holds the bytes of a batch; whether there was room for them. What is held stays, and can be taken.
@@ -248,11 +251,12 @@ impl Turn {
     fn spare_held(&mut self) {
         let held = self.take();
         let mut memory = self.growing.memory();
-        let room = SPARE_BUFFERS.saturating_sub(memory.spare.len());
-        memory.spare.extend(held.into_iter().take(room).map(|mut buffer| {
-            buffer.clear();
-            buffer
-        }));
+        for buffer in held {
+            if memory.held_bytes + memory.spare_bytes + buffer.capacity() <= MOST_HELD_IN_ALL {
+                memory.spare_bytes += buffer.capacity();
+                memory.spare.push(buffer);
+            }
+        }
     }
 
     /// Writes what is held and the ledger of its slice, durably; `false`: it has not its turn. Waits for it a moment

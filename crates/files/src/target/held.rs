@@ -3,7 +3,7 @@
 use super::{Table, nested};
 use crate::format::Format;
 use crate::source::FilesSource;
-use crate::types::encode::{Cells, Writing, canonical_attribute, is_null, joined};
+use crate::types::encode::{Cells, TextBuffer, Writing, canonical_attribute, is_null, joined};
 use arrow::array::RecordBatch;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -257,13 +257,13 @@ impl<'a> Rows<'a> {
             Self::Columns(columns, writing) => {
                 let mut values = BTreeMap::new();
                 for (name, cells) in columns {
-                    let (mut text, mut canonical) = (String::new(), Canonical::default());
+                    let (mut text, mut canonical) = (TextBuffer::default(), Canonical::default());
                     // What is no text in a typed file has one in CSV.
                     cells.append(row, *writing, &mut text, &mut canonical)?;
                     if *writing == Writing::Typed {
                         cells.append(row, Writing::Csv, &mut text, &mut Canonical::default())?;
                     }
-                    let text = (!cells.is_null(row)).then_some(text);
+                    let text = (!cells.is_null(row)).then_some(text.as_str().to_owned());
                     values.insert(name.clone(), HeldValue { canonical, text });
                 }
                 Ok(values)

@@ -3,8 +3,6 @@
 //! A ledger is written whole at each commit, for all flows of the slice at once. On a disk it has two places,
 //! written in turns, so that a write that is cut leaves the other one as it was.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,7 +59,8 @@ struct Kept {
     cursor: Option<Cursor>,
     position: u64,
     counts: Counts,
-    sums: String,
+    #[serde(with = "sums")]
+    sums: Buckets,
     reject_bytes: u64,
     capacity: Capacity,
     #[serde(default)]
@@ -80,7 +79,7 @@ impl Entry {
             cursor: checkpoint.cursor.clone(),
             position: checkpoint.position,
             counts: checkpoint.counts,
-            sums: BASE64.encode(checkpoint.sums.to_bytes()),
+            sums: checkpoint.sums.clone(),
             reject_bytes: checkpoint.reject_bytes,
             capacity: checkpoint.capacity,
             scan: checkpoint.scan.clone(),
@@ -92,23 +91,38 @@ impl Entry {
         self.kept.as_ref().map_or(0, |kept| kept.seq)
     }
 
-    /// The checkpoint; `Ok(None)`: there is none yet.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, Damaged> {
-        let Some(kept) = &self.kept else { return Ok(None) };
-        let sums = BASE64.decode(&kept.sums).map_err(|_| Damaged)?;
-        Ok(Some(Checkpoint {
+    /// The checkpoint; `None`: there is none yet.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        self.kept.as_ref().map(|kept| Checkpoint {
             seq: kept.seq,
             cursor: kept.cursor.clone(),
             position: kept.position,
             counts: kept.counts,
-            sums: Buckets::from_bytes(&sums).map_err(|_| Damaged)?,
+            sums: kept.sums.clone(),
             reject_bytes: kept.reject_bytes,
             capacity: kept.capacity,
             scan: kept.scan.clone(),
-        }))
+        })
+    }
+}
+
+/// Sums as a text: the base64 of their stored form. It is made where a ledger is written, which is seldomer than a
+/// checkpoint is noted.
+mod sums {
+    use super::Buckets;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use serde::de::{Deserialize as _, Deserializer, Error as _};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(sums: &Buckets, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(sums.to_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Buckets, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(&text).map_err(D::Error::custom)?;
+        Buckets::from_bytes(&bytes).map_err(D::Error::custom)
     }
 }
 
@@ -158,7 +172,7 @@ mod tests {
         ledger.flows.insert("f".into(), entry);
         let bytes = ledger.to_bytes().unwrap();
         let again = Ledger::from_bytes(&bytes).unwrap().unwrap();
-        assert_eq!(again.flows[&"f".into()].checkpoint().unwrap(), Some(checkpoint));
+        assert_eq!(again.flows[&"f".into()].checkpoint(), Some(checkpoint));
         for length in [0, 5, 16, bytes.len() - 1] {
             assert!(Ledger::from_bytes(&bytes[..length]).unwrap().is_none(), "{length}");
         }

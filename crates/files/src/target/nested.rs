@@ -15,7 +15,7 @@ use super::Table;
 use super::writer::Written;
 use crate::error::Outcome;
 use crate::format::Format;
-use crate::types::encode::Encoder;
+use crate::types::encode::{Encoder, TextBuffer};
 use arrow::datatypes::{DataType, Schema};
 use sort::Frame;
 use whimbrel_model::{ColumnFidelity, Fidelity, Logical};
@@ -79,7 +79,7 @@ pub(super) fn frames(table: &Table, encoder: &mut Encoder) -> Outcome<Written> {
     let mut bytes = Vec::new();
     let mut outcomes = Vec::with_capacity(encoder.rows());
     let mut records = 0;
-    let (mut by, mut record) = (String::new(), String::new());
+    let (mut by, mut record) = (TextBuffer::default(), TextBuffer::default());
     for row in 0..encoder.rows() {
         by.clear();
         record.clear();

@@ -94,7 +94,7 @@ impl Session {
         }
         let checkpoint = entry.checkpoint();
         state.next.insert(flow.clone(), entry);
-        checkpoint.map_err(|error| Fault::found(StoreErrorKind::Mismatch, error.to_string()))
+        Ok(checkpoint)
     }
 
     /// Writes what a flow holds into a part, where it has none.

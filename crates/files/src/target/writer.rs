@@ -5,7 +5,7 @@ use super::{Table, nested, row_groups};
 use crate::client::blocking;
 use crate::error::{Fault, Outcome as Done};
 use crate::format::{Compression, Format};
-use crate::types::encode::Encoder;
+use crate::types::encode::{Encoder, TextBuffer};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
@@ -99,8 +99,7 @@ impl Writer for FilesWriter {
 
 fn text(table: &Table, encoder: &mut Encoder, is_begun: bool, memory: Vec<u8>) -> Done<Written> {
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
-    // Memory that was used before is empty, and so is text.
-    let mut text = String::from_utf8(memory).unwrap_or_default();
+    let mut text = TextBuffer::within(memory);
     text.reserve((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
     let mut records = 0;
     let is_array = table.format == Format::Json;
@@ -131,7 +130,7 @@ fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outc
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
 fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
-    let mut unused = String::new();
+    let mut unused = TextBuffer::default();
     let outcomes = outcomes(encoder.all(|encoder, row, fingerprints| {
         unused.clear();
         encoder.append_later(row, &mut unused, fingerprints)

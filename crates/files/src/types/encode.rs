@@ -17,10 +17,13 @@
 
 mod cells;
 mod moments;
+mod ready;
 mod record;
+mod text;
 
 pub(crate) use cells::{Cells, Writing, quoted};
 pub(crate) use record::{Compared, Encoder, canonical_attribute, csv_header, is_null, joined};
+pub(crate) use text::TextBuffer;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use whimbrel_model::logical::type_name;

@@ -232,10 +232,16 @@ fn truth(value: Cell<'_>) -> Result<bool, String> {
 /// A whole number that fits.
 fn whole<T>(value: Cell<'_>, name: &str, canonical: &mut Canonical) -> Result<T, String>
 where
-    T: TryFrom<i128>,
+    T: TryFrom<i64> + TryFrom<i128>,
 {
     let number = match value {
-        Cell::Int(value) => i128::from(value),
+        Cell::Int(value) => {
+            if let Ok(fitting) = T::try_from(value) {
+                canonical.integer(value);
+                return Ok(fitting);
+            }
+            i128::from(value)
+        }
         Cell::UInt(value) => i128::from(value),
         Cell::Text(text) => whole_of_text(text)?,
         Cell::F64(value) => whole_of_text(&value.to_string())?,
@@ -278,6 +284,8 @@ fn put_float(value: impl Float, canonical: &mut Canonical) {
     let wide: f64 = value.into();
     if wide == 0.0 && wide.is_sign_negative() {
         canonical.text("-0");
+    } else if float::is_shortest_normal(wide) {
+        float::shortest(value, |text| canonical.digits(text));
     } else if wide.is_finite() {
         float::shortest(value, |text| canonical.number(text));
     } else {

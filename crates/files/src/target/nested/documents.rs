@@ -7,7 +7,7 @@ use super::super::writer::packed;
 use super::sort::{Frame, Owned, Sorted, Sorter};
 use crate::error::{Fault, Outcome};
 use crate::format::{Compression, Format};
-use crate::types::encode::quoted;
+use crate::types::encode::{TextBuffer, quoted};
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -124,9 +124,9 @@ impl<'a> Writing<'a> {
     }
 
     fn name(&mut self, name: &str) {
-        let mut text = String::with_capacity(name.len() + 2);
+        let mut text = TextBuffer::default();
         quoted(name, &mut text);
-        self.put(&text);
+        self.put(text.as_str());
         self.put(":");
     }
 

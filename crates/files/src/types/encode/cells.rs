@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::moments::Moments;
+use super::text::TextBuffer;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::decimal::Decimal;
 use whimbrel_model::float::{self, Float};
@@ -65,20 +66,13 @@ pub(crate) enum Cells {
     },
 }
 
-/// Where the canonical form of a value that was written comes from.
-#[derive(Clone, Debug)]
+/// Where the canonical form of a value that was written stands.
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Form {
     /// There is none: it is NULL, and does not count.
+    #[default]
     Nothing,
-    /// It is the column's text, or the number that is told by that.
-    Held,
-    /// What was written here is its text.
-    Words(Range<usize>),
-    /// What was written here is an integer.
-    Digits(Range<usize>),
-    /// What was written here is a number.
-    Number(Range<usize>),
-    /// It was made aside, and stands there.
+    /// Aside, here.
     Made(Range<usize>),
 }
 
@@ -158,8 +152,7 @@ impl Cells {
         }
     }
 
-    /// Appends a value that is not NULL, and says how it counts; what cannot be told by what is written is made aside.
-    /// What is appended to a typed file's text is there only to be counted.
+    /// Appends a value that is not NULL, its canonical form aside.
     ///
     /// # Errors
     /// As [`Cells::append`].
@@ -167,77 +160,14 @@ impl Cells {
         &self,
         row: usize,
         writing: Writing,
-        into: &mut String,
+        into: &mut TextBuffer,
         aside: &mut Canonical,
     ) -> Result<Form, Misfit> {
-        let from = into.len();
-        match (self, writing) {
-            (Self::Text(_) | Self::Number(_), Writing::Typed) => return Ok(Form::Held),
-            (Self::Text(texts), Writing::Csv) => {
-                into.push_str(texts.value(row));
-                return Ok(Form::Held);
-            }
-            (Self::Text(texts), Writing::Json) => {
-                quoted(texts.value(row), into);
-                return Ok(Form::Held);
-            }
-            (Self::Int(values), Writing::Json | Writing::Typed) => {
-                into.push_str(itoa::Buffer::new().format(values.value(row)));
-                return Ok(Form::Digits(from..into.len()));
-            }
-            (Self::Int(values), Writing::Csv) => {
-                into.push_str(itoa::Buffer::new().format(values.value(row)));
-                return Ok(Form::Words(from..into.len()));
-            }
-            (Self::Moment(moments), Writing::Csv | Writing::Typed) => {
-                moments.append(row, into);
-                return Ok(Form::Words(from..into.len()));
-            }
-            (Self::Moment(moments), Writing::Json) => {
-                // Nothing in it is ever escaped.
-                into.push('"');
-                moments.append(row, into);
-                into.push('"');
-                return Ok(Form::Words(from + 1..into.len() - 1));
-            }
-            (Self::Float64(values), Writing::Json | Writing::Typed) if is_plain(values.value(row)) => {
-                float::shortest(values.value(row), |text| into.push_str(text));
-                return Ok(Form::Number(from..into.len()));
-            }
-            (Self::Number(texts), Writing::Json) if is_json_number(texts.value(row)) => {
-                into.push_str(texts.value(row));
-                return Ok(Form::Number(from..into.len()));
-            }
-            _ => {}
-        }
         let made = aside.len();
         self.append_value(row, writing, into, aside)?;
         // A document can be NULL, too.
         let is_null = aside.is_null_since(made);
         Ok(if is_null { Form::Nothing } else { Form::Made(made..aside.len()) })
-    }
-
-    /// Appends the canonical form of a value that [`Cells::write`] has written.
-    pub(crate) fn append_form(
-        &self,
-        row: usize,
-        form: &Form,
-        written: &str,
-        aside: &Canonical,
-        canonical: &mut Canonical,
-    ) {
-        match form {
-            Form::Nothing => {}
-            Form::Held => match self {
-                Self::Text(texts) => canonical.text(texts.value(row)),
-                Self::Number(texts) => canonical.number(texts.value(row)),
-                _ => {}
-            },
-            Form::Words(place) => canonical.text(&written[place.clone()]),
-            Form::Digits(place) => canonical.digits(&written[place.clone()]),
-            Form::Number(place) => canonical.number(&written[place.clone()]),
-            Form::Made(place) => canonical.append_part(aside, place.clone()),
-        }
     }
 
     /// Appends the value, and its canonical form.
@@ -248,7 +178,7 @@ impl Cells {
         &self,
         row: usize,
         writing: Writing,
-        into: &mut String,
+        into: &mut TextBuffer,
         canonical: &mut Canonical,
     ) -> Result<(), Misfit> {
         if self.is_null(row) {
@@ -271,7 +201,7 @@ impl Cells {
         &self,
         row: usize,
         writing: Writing,
-        into: &mut String,
+        into: &mut TextBuffer,
         canonical: &mut Canonical,
     ) -> Result<(), Misfit> {
         match self {
@@ -303,14 +233,14 @@ impl Cells {
         if self.is_null(row) {
             return Value::Null;
         }
-        let (mut text, mut canonical) = (String::new(), Canonical::default());
+        let (mut text, mut canonical) = (TextBuffer::default(), Canonical::default());
         let (writing, is_text) = match writing {
             Writing::Csv => (Writing::Csv, true),
             _ => (Writing::Json, false),
         };
         match self.append(row, writing, &mut text, &mut canonical) {
-            Ok(()) if is_text => Value::String(text),
-            Ok(()) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            Ok(()) if is_text => Value::String(text.as_str().to_owned()),
+            Ok(()) => serde_json::from_slice(text.as_bytes()).unwrap_or(Value::String(text.as_str().to_owned())),
             Err(reason) => Value::String(reason),
         }
     }
@@ -357,15 +287,43 @@ pub(super) fn raw_counts(column: &ArrayRef) -> Result<PrimitiveArray<Int64Type>,
 }
 
 /// A string of JSON.
-pub(crate) fn quoted(text: &str, into: &mut String) {
+pub(crate) fn quoted(text: &str, into: &mut TextBuffer) {
     into.push('"');
-    // Most texts hold nothing to be escaped; to look at all of one at a time is a fraction of looking byte by byte.
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    if is_plain_text(text.as_bytes()) {
         into.push_str(text);
-        into.push('"');
-        return;
+    } else {
+        escaped(text, into);
     }
+    into.push('"');
+}
+
+/// Whether a text is a string of JSON as it is. Most texts are; to look at all of one at a time is a fraction of looking
+/// byte by byte.
+#[inline]
+pub(super) fn is_plain_text(text: &[u8]) -> bool {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    text.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
+/// A field of CSV, quoted where it must be: what is empty without being NULL, too.
+pub(super) fn csv_text(text: &str, into: &mut TextBuffer) {
+    if !text.is_empty() && is_plain_csv(text.as_bytes()) {
+        return into.push_str(text);
+    }
+    into.push('"');
+    into.push_str(&text.replace('"', "\"\""));
+    into.push('"');
+}
+
+/// Whether nothing in a text has a meaning of its own in CSV.
+#[inline]
+pub(super) fn is_plain_csv(text: &[u8]) -> bool {
+    let is_plain = |byte: u8| !matches!(byte, b'"' | b',' | b'\n' | b'\r');
+    text.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
+/// What stands between the quotes of a string of JSON.
+pub(super) fn escaped(text: &str, into: &mut TextBuffer) {
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escape = match byte {
@@ -386,10 +344,9 @@ pub(crate) fn quoted(text: &str, into: &mut String) {
         }
     }
     into.push_str(&text[from..]);
-    into.push('"');
 }
 
-fn text(text: &str, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+fn text(text: &str, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     canonical.text(text);
     match writing {
         Writing::Json => quoted(text, into),
@@ -399,14 +356,14 @@ fn text(text: &str, writing: Writing, into: &mut String, canonical: &mut Canonic
     }
 }
 
-fn tagged(tag: &str, into: &mut String, value: impl FnOnce(&mut String)) {
+fn tagged(tag: &str, into: &mut TextBuffer, value: impl FnOnce(&mut TextBuffer)) {
     let _ = write!(into, "{{\"{tag}\":");
     value(into);
     into.push('}');
 }
 
 /// Whether JSON writes a number so.
-fn is_json_number(digits: &str) -> bool {
+pub(super) fn is_json_number(digits: &str) -> bool {
     let digits = digits.strip_prefix('-').unwrap_or(digits).as_bytes();
     let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if whole == 0 || (whole > 1 && digits[0] == b'0') {
@@ -436,14 +393,14 @@ fn float_text(value: impl Float) -> String {
 }
 
 /// Whether a float is a number of JSON by its digits.
-fn is_plain(value: impl Float) -> bool {
+pub(super) fn is_plain_float(value: impl Float) -> bool {
     let wide: f64 = value.into();
     wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative())
 }
 
 /// A float as a number of its digits, which are made where they are to stand.
-fn float_number(value: impl Float, writing: Writing, into: &mut String, canonical: &mut Canonical) {
-    if !is_plain(value) || !matches!(writing, Writing::Json | Writing::Typed) {
+fn float_number(value: impl Float, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
+    if !is_plain_float(value) || !matches!(writing, Writing::Json | Writing::Typed) {
         return number(&float_text(value), writing, into, canonical);
     }
     float::shortest(value, |text| {
@@ -455,7 +412,7 @@ fn float_number(value: impl Float, writing: Writing, into: &mut String, canonica
 }
 
 /// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped.
-fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     let (before, behind) = match writing {
         Writing::Json => ("\"", "\""),
         Writing::DynamoDb => ("{\"S\":\"", "\"}"),
@@ -465,7 +422,7 @@ fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut String, ca
     into.push_str(before);
     let from = into.len();
     moments.append(row, into);
-    canonical.text(&into[from..]);
+    canonical.text_within(into.as_bytes(), from..into.len());
     if writing == Writing::Typed {
         into.truncate(started);
     } else {
@@ -473,7 +430,7 @@ fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut String, ca
     }
 }
 
-fn number(digits: &str, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+fn number(digits: &str, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     if matches!(writing, Writing::Csv | Writing::Typed) {
         if writing == Writing::Csv {
             canonical.text(digits);
@@ -500,7 +457,7 @@ fn number(digits: &str, writing: Writing, into: &mut String, canonical: &mut Can
     }
 }
 
-fn boolean(value: bool, writing: Writing, into: &mut String, canonical: &mut Canonical) {
+fn boolean(value: bool, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     let word = if value { "true" } else { "false" };
     match writing {
         Writing::Csv => return text(word, writing, into, canonical),
@@ -511,7 +468,7 @@ fn boolean(value: bool, writing: Writing, into: &mut String, canonical: &mut Can
     canonical.bool(value);
 }
 
-fn binary(bytes: &[u8], writing: Writing, into: &mut String, canonical: &mut Canonical) {
+fn binary(bytes: &[u8], writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     match writing {
         Writing::Json | Writing::Csv => text(&BASE64.encode(bytes), writing, into, canonical),
         Writing::DynamoDb => {
@@ -526,7 +483,7 @@ fn binary(bytes: &[u8], writing: Writing, into: &mut String, canonical: &mut Can
 fn document(
     document: &str,
     writing: Writing,
-    into: &mut String,
+    into: &mut TextBuffer,
     canonical: &mut Canonical,
 ) -> Result<(), Misfit> {
     if writing == Writing::Csv {
@@ -546,7 +503,7 @@ fn document(
 }
 
 /// A value of plain JSON in DynamoDB JSON.
-fn attribute(value: &Value, into: &mut String) {
+fn attribute(value: &Value, into: &mut TextBuffer) {
     match value {
         Value::Null => into.push_str(r#"{"NULL":true}"#),
         Value::Bool(value) => {
@@ -579,13 +536,13 @@ fn list(
     elements: &Cells,
     rows: Range<usize>,
     writing: Writing,
-    into: &mut String,
+    into: &mut TextBuffer,
     canonical: &mut Canonical,
 ) -> Result<(), Misfit> {
     if writing == Writing::Csv {
-        let mut json = String::new();
+        let mut json = TextBuffer::default();
         list(elements, rows, Writing::Json, &mut json, &mut Canonical::default())?;
-        text(&json, writing, into, canonical);
+        text(json.as_str(), writing, into, canonical);
         return Ok(());
     }
     canonical.list(rows.len());
@@ -602,13 +559,13 @@ fn object(
     fields: &[(String, Cells)],
     row: usize,
     writing: Writing,
-    into: &mut String,
+    into: &mut TextBuffer,
     canonical: &mut Canonical,
 ) -> Result<(), Misfit> {
     if writing == Writing::Csv {
-        let mut json = String::new();
+        let mut json = TextBuffer::default();
         object(fields, row, Writing::Json, &mut json, &mut Canonical::default())?;
-        text(&json, writing, into, canonical);
+        text(json.as_str(), writing, into, canonical);
         return Ok(());
     }
     let mut sorted: Vec<&(String, Cells)> = fields.iter().collect();

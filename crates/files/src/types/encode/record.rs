@@ -3,7 +3,9 @@
 //! A fingerprint is taken over what the file holds: in JSON a timestamp is a text, in CSV a number too. Columns
 //! count by name, sorted; a NULL is none of them, since a file does not tell it from what is missing.
 
-use super::cells::{Cells, Form, Writing, quoted};
+use super::cells::{Cells, Form, Writing, csv_text, quoted};
+use super::ready::{Ready, heads};
+use super::text::{Piece, TextBuffer};
 use crate::format::Format;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -11,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
-use whimbrel_model::canonical::Canonical;
+use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
@@ -21,10 +23,12 @@ pub(crate) struct Encoder {
     writing: Writing,
     nulls: Nulls,
     columns: Vec<(String, Cells)>,
-    /// Each column's name as a string of JSON between a comma and a colon.
-    heads: Vec<String>,
+    /// The columns whose texts are made.
+    ready: Vec<Option<Ready>>,
+    /// Each column's name as a string of JSON in front of a colon, behind a comma and as the first.
+    heads: Vec<[Piece; 2]>,
     /// Each column's name in canonical form.
-    names: Vec<Canonical>,
+    names: Vec<Name>,
     /// The columns that count in a fingerprint, by name.
     compared: Vec<usize>,
     /// Those that are a record's key; empty: the whole record is.
@@ -39,7 +43,7 @@ pub(crate) struct Encoder {
 /// What the record under way needs; kept, so that no record takes memory of its own.
 #[derive(Default)]
 struct Scratch {
-    /// How each column's value counts.
+    /// How each column's value counts; those that are ready have no say.
     forms: Vec<Form>,
     /// Canonical forms that were made aside.
     aside: Canonical,
@@ -66,31 +70,20 @@ impl Encoder {
         let cells = schema.fields().iter().zip(batch.columns());
         let cells = cells.map(|(field, column)| Ok((field.name().clone(), Cells::new(field, column)?)));
         let columns = cells.collect::<Result<Vec<(String, Cells)>, ArrowError>>()?;
-        let head = |(name, _): &(String, Cells)| {
-            let mut head = ",".to_owned();
-            quoted(name, &mut head);
-            head.push(':');
-            head
-        };
-        let heads = columns.iter().map(head).collect();
-        let named = |(name, _): &(String, Cells)| {
-            let mut canonical = Canonical::default();
-            canonical.key(name);
-            canonical
-        };
-        let names = columns.iter().map(named).collect();
-        let place = |name: &String| columns.iter().position(|(column, _)| column == name);
-        let mut places: Vec<usize> = (0..columns.len()).collect();
-        places.retain(|place| !compared.ignore.contains(&columns[*place].0));
-        places.sort_unstable_by_key(|place| &columns[*place].0);
-        let mut key: Vec<usize> = compared.key.iter().filter_map(place).collect();
-        key.sort_unstable_by_key(|place| &columns[*place].0);
         let writing = match format {
             Format::Json | Format::NdJson => Writing::Json,
             Format::DynamoDbJson => Writing::DynamoDb,
             Format::Csv => Writing::Csv,
             Format::Parquet | Format::Arrow => Writing::Typed,
         };
+        let names = columns.iter().map(|(name, _)| Name::new(name)).collect();
+        let heads = columns.iter().map(|(name, _)| heads(name, writing, "")).collect();
+        let place = |name: &String| columns.iter().position(|(column, _)| column == name);
+        let mut places: Vec<usize> = (0..columns.len()).collect();
+        places.retain(|place| !compared.ignore.contains(&columns[*place].0));
+        places.sort_unstable_by_key(|place| &columns[*place].0);
+        let mut key: Vec<usize> = compared.key.iter().filter_map(place).collect();
+        key.sort_unstable_by_key(|place| &columns[*place].0);
         Ok(Self {
             writing,
             nulls,
@@ -98,12 +91,25 @@ impl Encoder {
             key,
             apart: None,
             rows: batch.num_rows(),
+            ready: columns.iter().map(|_| None).collect(),
+            scratch: Scratch { forms: vec![Form::Nothing; columns.len()], ..Scratch::default() },
             columns,
             heads,
             names,
             fingerprint_key: fingerprint_key.clone(),
-            scratch: Scratch::default(),
         })
+    }
+
+    /// Makes the texts of all columns of which that can be done at once.
+    fn make_ready(&mut self) {
+        if self.columns.iter().all(|(name, _)| name != ITEM) {
+            let apart = self.apart.map(|(place, _)| place);
+            let columns = self.columns.iter().enumerate();
+            let ready = columns.map(|(place, (name, cells))| {
+                if apart == Some(place) { None } else { Ready::new(name, cells, self.writing) }
+            });
+            self.ready = ready.collect();
+        }
     }
 
     /// Leaves a column out of the records' text, which [`Encoder::append_apart`] writes: as the string that is its
@@ -117,7 +123,7 @@ impl Encoder {
     ///
     /// # Errors
     /// There is no such value.
-    pub(crate) fn append_apart(&self, row: usize, into: &mut String) -> Result<(), Refusal> {
+    pub(crate) fn append_apart(&self, row: usize, into: &mut TextBuffer) -> Result<(), Refusal> {
         let Some((place, as_text)) = self.apart else { return Ok(()) };
         let appended = self.apart_value(place, as_text, row, into);
         appended.map(drop).map_err(|reason| Refusal { stage: Stage::Convert, reason })
@@ -128,7 +134,7 @@ impl Encoder {
         place: usize,
         as_text: bool,
         row: usize,
-        into: &mut String,
+        into: &mut TextBuffer,
     ) -> Result<Canonical, String> {
         let (name, cells) = &self.columns[place];
         if cells.is_null(row) {
@@ -136,10 +142,10 @@ impl Encoder {
         }
         let mut canonical = Canonical::default();
         if as_text {
-            let mut text = String::new();
+            let mut text = TextBuffer::default();
             cells.append(row, Writing::Csv, &mut text, &mut Canonical::default())?;
-            canonical.text(&text);
-            quoted(&text, into);
+            canonical.text(text.as_str());
+            quoted(text.as_str(), into);
         } else {
             cells.append(row, Writing::Json, into, &mut canonical)?;
         }
@@ -154,7 +160,7 @@ impl Encoder {
     ///
     /// # Errors
     /// The record has no place in the format; nothing is appended.
-    pub(crate) fn append(&mut self, row: usize, into: &mut String) -> Result<Fingerprint, Refusal> {
+    pub(crate) fn append(&mut self, row: usize, into: &mut TextBuffer) -> Result<Fingerprint, Refusal> {
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, 1);
         self.append_later(row, into, &mut fingerprints)?;
         fingerprints.finish().pop().ok_or_else(lost)
@@ -165,6 +171,7 @@ impl Encoder {
         &mut self,
         mut write: impl FnMut(&mut Self, usize, &mut Fingerprints) -> Result<(), Refusal>,
     ) -> Vec<Result<Fingerprint, Refusal>> {
+        self.make_ready();
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
         let mut refused = Vec::new();
         for row in 0..self.rows {
@@ -188,7 +195,7 @@ impl Encoder {
     pub(crate) fn append_later(
         &mut self,
         row: usize,
-        into: &mut String,
+        into: &mut TextBuffer,
         fingerprints: &mut Fingerprints,
     ) -> Result<(), Refusal> {
         let started = into.len();
@@ -201,7 +208,7 @@ impl Encoder {
             (Ok(()), None) => {
                 let key = if self.key.is_empty() { &self.compared } else { &self.key };
                 let form = |columns: &[usize], form: &mut Canonical| {
-                    self.append_forms(columns, row, into, &scratch, form);
+                    self.append_forms(columns, row, &scratch, form);
                 };
                 fingerprints.push_made(|made| form(key, made), |made| form(&self.compared, made));
             }
@@ -211,7 +218,7 @@ impl Encoder {
     }
 
     /// Appends a record's text, and tells how its values count.
-    fn write(&self, row: usize, into: &mut String, scratch: &mut Scratch) -> Result<(), String> {
+    fn write(&self, row: usize, into: &mut TextBuffer, scratch: &mut Scratch) -> Result<(), String> {
         match self.item(row) {
             Some(item) if self.writing == Writing::Json => {
                 scratch.item = Some(self.append_object(item, into)?);
@@ -236,7 +243,7 @@ impl Encoder {
         }
     }
 
-    fn append_item(&self, item: &str, into: &mut String) -> Result<Canonical, String> {
+    fn append_item(&self, item: &str, into: &mut TextBuffer) -> Result<Canonical, String> {
         let wrong = |error: serde_json::Error| format!("`{ITEM}` is no item of DynamoDB JSON: {error}");
         let value: std::collections::BTreeMap<Text<'_>, Attribute<'_>> =
             serde_json::from_str(item).map_err(wrong)?;
@@ -253,7 +260,7 @@ impl Encoder {
     }
 
     /// An object of plain JSON as it is, on one line.
-    fn append_object(&self, object: &str, into: &mut String) -> Result<Canonical, String> {
+    fn append_object(&self, object: &str, into: &mut TextBuffer) -> Result<Canonical, String> {
         let value = json::parse(object).map_err(|error| format!("`{ITEM}` is no JSON: {error}"))?;
         let Value::Object(entries) = value else { return Err(format!("`{ITEM}` is no object of JSON")) };
         let one = |(name, value): (&'_ String, &Value)| {
@@ -272,7 +279,7 @@ impl Encoder {
         Ok(whole)
     }
 
-    fn append_columns(&self, row: usize, into: &mut String, scratch: &mut Scratch) -> Result<(), String> {
+    fn append_columns(&self, row: usize, into: &mut TextBuffer, scratch: &mut Scratch) -> Result<(), String> {
         into.push_str(match self.writing {
             Writing::Json => "{",
             Writing::DynamoDb => "{\"Item\":{",
@@ -280,18 +287,26 @@ impl Encoder {
         });
         let Scratch { forms, aside, .. } = scratch;
         aside.clear();
-        forms.clear();
         let mut is_first = true;
-        for (place, (name, cells)) in self.columns.iter().enumerate() {
+        for (place, ((name, cells), ready)) in self.columns.iter().zip(&self.ready).enumerate() {
+            if let Some(ready) = ready
+                && !ready.is_null(row)
+            {
+                if self.writing != Writing::Typed {
+                    ready.append(row, is_first, into);
+                }
+                is_first = false;
+                continue;
+            }
             if let Some((_, as_text)) = self.apart.filter(|(apart, _)| *apart == place) {
                 let from = aside.len();
-                aside.append(&self.apart_value(place, as_text, row, &mut String::new())?);
-                forms.push(Form::Made(from..aside.len()));
+                aside.append(&self.apart_value(place, as_text, row, &mut TextBuffer::default())?);
+                forms[place] = Form::Made(from..aside.len());
                 continue;
             }
             let is_null = cells.is_null(row);
             if is_null && self.nulls == Nulls::Omit && self.writing != Writing::Csv {
-                forms.push(Form::Nothing);
+                forms[place] = Form::Nothing;
                 continue;
             }
             self.begin_column(place, is_first, into);
@@ -303,7 +318,7 @@ impl Encoder {
             } else {
                 cells.write(row, self.writing, into, aside)
             };
-            forms.push(written.map_err(|reason| format!("`{name}` {reason}"))?);
+            forms[place] = written.map_err(|reason| format!("`{name}` {reason}"))?;
         }
         into.push_str(match self.writing {
             Writing::Json => "}",
@@ -313,31 +328,31 @@ impl Encoder {
         Ok(())
     }
 
-    fn begin_column(&self, place: usize, is_first: bool, into: &mut String) {
+    fn begin_column(&self, place: usize, is_first: bool, into: &mut TextBuffer) {
         match self.writing {
-            Writing::Json | Writing::DynamoDb => {
-                into.push_str(&self.heads[place][usize::from(is_first)..]);
+            Writing::Json | Writing::DynamoDb | Writing::Csv => {
+                into.push_piece(&self.heads[place][usize::from(is_first)]);
             }
-            Writing::Csv => into.push_str(if is_first { "" } else { "," }),
             Writing::Typed => {}
         }
     }
 
     /// The values of these columns of what was written, by name, as one: as [`joined`] has them.
-    fn append_forms(
-        &self,
-        columns: &[usize],
-        row: usize,
-        written: &str,
-        scratch: &Scratch,
-        whole: &mut Canonical,
-    ) {
+    fn append_forms(&self, columns: &[usize], row: usize, scratch: &Scratch, whole: &mut Canonical) {
         let Scratch { forms, aside, .. } = scratch;
-        let there = columns.iter().filter(|column| !matches!(forms[**column], Form::Nothing));
+        let is_there = |column: &&usize| match &self.ready[**column] {
+            Some(ready) => !ready.is_null(row),
+            None => matches!(forms[**column], Form::Made(_)),
+        };
+        let there = columns.iter().filter(is_there);
         whole.map(there.clone().count());
         for column in there {
-            whole.append(&self.names[*column]);
-            self.columns[*column].1.append_form(row, &forms[*column], written, aside, whole);
+            whole.name(&self.names[*column]);
+            match (&self.ready[*column], &forms[*column]) {
+                (Some(ready), _) => ready.append_form(row, whole),
+                (None, Form::Made(place)) => whole.append_part(aside, place.clone()),
+                (None, Form::Nothing) => {}
+            }
         }
     }
 
@@ -351,17 +366,17 @@ impl Encoder {
 }
 
 /// A field, quoted where it must be: what is empty without being NULL, too.
-fn csv_field(cells: &Cells, row: usize, into: &mut String, aside: &mut Canonical) -> Result<Form, String> {
+fn csv_field(
+    cells: &Cells,
+    row: usize,
+    into: &mut TextBuffer,
+    aside: &mut Canonical,
+) -> Result<Form, String> {
     let started = into.len();
     let form = cells.write(row, Writing::Csv, into, aside)?;
-    let text = &into[started..];
-    if text.is_empty() || text.contains(['"', ',', '\n', '\r']) {
-        let doubled = text.replace('"', "\"\"");
-        into.truncate(started);
-        into.push('"');
-        into.push_str(&doubled);
-        into.push('"');
-    }
+    let text = into.part(started..into.len()).to_owned();
+    into.truncate(started);
+    csv_text(&text, into);
     Ok(form)
 }
 

@@ -1,0 +1,354 @@
+//! Columns whose texts are made before the first record is written: all of a column, then the next.
+//!
+//! What a value is need then not be asked for each of them. With every column so, a record is put together out of pieces
+//! that lie ready, whatever their types, and so is its canonical form. A column in which one value is odd (a float that is
+//! no number, a number with an exponent) is written value by value in that batch.
+
+use super::cells::{
+    Cells, Writing, csv_text, escaped, is_json_number, is_plain_csv, is_plain_float, is_plain_text, quoted,
+};
+use super::text::{Piece, SHORT_BYTES, TextBuffer};
+use arrow::array::{Array as _, BooleanArray, StringArray};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use std::ops::Range;
+use whimbrel_model::canonical::Canonical;
+use whimbrel_model::decimal::Decimal;
+use whimbrel_model::float::{self, Float};
+
+/// A column that is ready.
+#[derive(Debug)]
+pub(super) struct Ready {
+    nulls: Option<NullBuffer>,
+    /// What stands in front of a value: behind another one, and as the first.
+    heads: [Piece; 2],
+    texts: Texts,
+    /// What stands behind a value.
+    tail: Piece,
+    counts: Counts,
+}
+
+/// Where a value's canonical form comes from.
+#[derive(Debug)]
+enum Counts {
+    /// It is that of this text.
+    Words(Texts),
+    /// It is that of the number with these digits.
+    Digits(Texts),
+    /// It lies here whole.
+    Form(Texts),
+}
+
+/// A text for each row, among others.
+#[derive(Clone, Debug)]
+struct Texts {
+    bytes: Buffer,
+    starts: ScalarBuffer<i32>,
+    ends: ScalarBuffer<i32>,
+}
+
+impl Texts {
+    fn of(array: &StringArray) -> Self {
+        let (offsets, rows) = (array.offsets().inner(), array.len());
+        Self {
+            bytes: array.values().clone(),
+            starts: offsets.slice(0, rows),
+            ends: offsets.slice(1, rows),
+        }
+    }
+
+    /// Texts that `put` appends, which is called for each row that is not NULL. `None`: they are too long together.
+    fn made(
+        rows: usize,
+        nulls: Option<&NullBuffer>,
+        mut put: impl FnMut(usize, &mut TextBuffer),
+    ) -> Option<Self> {
+        let mut text = TextBuffer::default();
+        let mut bounds = Vec::with_capacity(rows + 1);
+        bounds.push(0);
+        for row in 0..rows {
+            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                put(row, &mut text);
+            }
+            bounds.push(i32::try_from(text.len()).ok()?);
+        }
+        // Then the last ones are copied as quickly as the others.
+        text.push_short(&[0; SHORT_BYTES], SHORT_BYTES);
+        let bounds = ScalarBuffer::from(bounds);
+        let (starts, ends) = (bounds.slice(0, rows), bounds.slice(1, rows));
+        Some(Self { bytes: Buffer::from_vec(text.into_bytes()), starts, ends })
+    }
+
+    #[inline]
+    fn place(&self, row: usize) -> Range<usize> {
+        let at = |bound: i32| usize::try_from(bound).unwrap_or(0);
+        at(self.starts[row])..at(self.ends[row])
+    }
+}
+
+impl Ready {
+    /// `None`: the column is to be written value by value.
+    pub(super) fn new(name: &str, cells: &Cells, writing: Writing) -> Option<Self> {
+        let (nulls, texts, counts, kind) = match cells {
+            Cells::Text(array) | Cells::Printed { texts: array, is_number: false } => {
+                (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)), "S")
+            }
+            Cells::Number(array) | Cells::Printed { texts: array, is_number: true } => {
+                let counts = match writing {
+                    Writing::Csv => Counts::Words(Texts::of(array)),
+                    _ => Counts::Digits(digits_of(array)?),
+                };
+                (array.nulls().cloned(), written(array, writing)?, counts, "N")
+            }
+            Cells::Int(values) => {
+                let put = |row: usize, into: &mut TextBuffer| {
+                    into.push_str(itoa::Buffer::new().format(values.values()[row]));
+                };
+                let texts = Texts::made(values.len(), values.nulls(), put)?;
+                (values.nulls().cloned(), texts.clone(), number(texts, writing), "N")
+            }
+            Cells::Float32(values) => floats(values.values(), values.nulls(), writing)?,
+            Cells::Float64(values) => floats(values.values(), values.nulls(), writing)?,
+            Cells::Moment(moments) => {
+                let put = |row: usize, into: &mut TextBuffer| moments.append(row, into);
+                let texts = Texts::made(moments.len(), moments.nulls(), put)?;
+                (moments.nulls().cloned(), texts.clone(), Counts::Words(texts), "S")
+            }
+            Cells::Bool(values) => {
+                let word = |row: usize| if values.value(row) { "true" } else { "false" };
+                let put = |row: usize, into: &mut TextBuffer| into.push_str(word(row));
+                let texts = Texts::made(values.len(), values.nulls(), put)?;
+                let counts = match writing {
+                    Writing::Csv => Counts::Words(texts.clone()),
+                    _ => truths(values)?,
+                };
+                (values.nulls().cloned(), texts, counts, "BOOL")
+            }
+            Cells::Null | Cells::Json(_) | Cells::Binary(_) | Cells::List { .. } | Cells::Struct { .. } => {
+                return None;
+            }
+        };
+        let (before, behind) = around(kind, writing);
+        let heads = heads(name, writing, &before);
+        Some(Self { nulls, heads, texts, tail: Piece::new(behind), counts })
+    }
+
+    #[inline]
+    pub(super) fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// Appends a value that is not NULL with what stands around it.
+    #[inline]
+    pub(super) fn append(&self, row: usize, is_first: bool, into: &mut TextBuffer) {
+        into.push_piece(&self.heads[usize::from(is_first)]);
+        into.push_within(&self.texts.bytes, self.texts.place(row));
+        into.push_piece(&self.tail);
+    }
+
+    /// Appends the canonical form of a value that is not NULL.
+    #[inline]
+    pub(super) fn append_form(&self, row: usize, canonical: &mut Canonical) {
+        match &self.counts {
+            Counts::Words(texts) => canonical.text_within(&texts.bytes, texts.place(row)),
+            Counts::Digits(texts) => canonical.digits_within(&texts.bytes, texts.place(row)),
+            Counts::Form(texts) => canonical.form_within(&texts.bytes, texts.place(row)),
+        }
+    }
+}
+
+/// Texts as they are written, without what stands around them: as they are, where that can be told of all at once.
+fn written(array: &StringArray, writing: Writing) -> Option<Texts> {
+    let bounds = array.value_offsets();
+    let at = |bound: Option<&i32>| bound.and_then(|bound| usize::try_from(*bound).ok()).unwrap_or(0);
+    let all = &array.value_data()[at(bounds.first())..at(bounds.last())];
+    let is_empty = |row: usize| bounds[row] == bounds[row + 1] && !array.is_null(row);
+    let (is_plain, put): (bool, fn(&str, &mut TextBuffer)) = match writing {
+        Writing::Typed => (true, |_, _| ()),
+        Writing::Json | Writing::DynamoDb => (is_plain_text(all), escaped),
+        Writing::Csv => (is_plain_csv(all) && !(0..array.len()).any(is_empty), csv_text),
+    };
+    if is_plain {
+        return Some(Texts::of(array));
+    }
+    Texts::made(array.len(), array.nulls(), |row, into| put(array.value(row), into))
+}
+
+/// The digits of numbers, where each is one of JSON and begins with its normal form.
+fn digits_of(array: &StringArray) -> Option<Texts> {
+    let mut texts = Texts::of(array);
+    let mut ends = Vec::with_capacity(array.len());
+    for row in 0..array.len() {
+        let start = texts.starts[row];
+        if array.is_null(row) {
+            ends.push(start);
+            continue;
+        }
+        let plain = Decimal::plain(array.value(row)).filter(|_| is_json_number(array.value(row)))?;
+        ends.push(start + i32::try_from(plain.len()).ok()?);
+    }
+    texts.ends = ScalarBuffer::from(ends);
+    Some(texts)
+}
+
+/// How numbers count that stand in their normal form.
+fn number(texts: Texts, writing: Writing) -> Counts {
+    if writing == Writing::Csv { Counts::Words(texts) } else { Counts::Digits(texts) }
+}
+
+type Parts = (Option<NullBuffer>, Texts, Counts, &'static str);
+
+fn floats<F: Float>(values: &[F], nulls: Option<&NullBuffer>, writing: Writing) -> Option<Parts> {
+    let is_valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
+    let is_odd = |(row, value): (usize, &F)| {
+        is_valid(row) && !(is_plain_float(*value) && float::is_shortest_normal((*value).into()))
+    };
+    if values.iter().enumerate().any(is_odd) {
+        return None;
+    }
+    let put = |row: usize, into: &mut TextBuffer| float::shortest(values[row], |text| into.push_str(text));
+    let texts = Texts::made(values.len(), nulls, put)?;
+    Some((nulls.cloned(), texts.clone(), number(texts, writing), "N"))
+}
+
+/// The canonical forms of truth values.
+fn truths(values: &BooleanArray) -> Option<Counts> {
+    let (mut forms, mut bounds) = (Canonical::default(), vec![0]);
+    for value in [false, true] {
+        forms.bool(value);
+        bounds.push(i32::try_from(forms.len()).ok()?);
+    }
+    let mut bytes = forms.bytes().to_vec();
+    bytes.resize(bytes.len() + SHORT_BYTES, 0);
+    let bound = |row: usize, by: usize| bounds[usize::from(values.value(row)) + by];
+    let starts = (0..values.len()).map(|row| bound(row, 0)).collect();
+    let ends = (0..values.len()).map(|row| bound(row, 1)).collect();
+    Some(Counts::Form(Texts { bytes: Buffer::from_vec(bytes), starts, ends }))
+}
+
+/// What stands around a value of this kind, as DynamoDB JSON names kinds.
+fn around(kind: &str, writing: Writing) -> (String, &'static str) {
+    match (writing, kind) {
+        (Writing::Json, "S") => ("\"".to_owned(), "\""),
+        (Writing::DynamoDb, "BOOL") => ("{\"BOOL\":".to_owned(), "}"),
+        (Writing::DynamoDb, kind) => (format!("{{\"{kind}\":\""), "\"}"),
+        (Writing::Json | Writing::Csv | Writing::Typed, _) => (String::new(), ""),
+    }
+}
+
+/// A column's name in front of a value, behind another value and as the first; `before` stands behind the name.
+pub(super) fn heads(name: &str, writing: Writing, before: &str) -> [Piece; 2] {
+    let mut head = TextBuffer::default();
+    head.push(',');
+    if matches!(writing, Writing::Json | Writing::DynamoDb) {
+        quoted(name, &mut head);
+        head.push(':');
+    }
+    head.push_str(before);
+    [Piece::new(head.as_str()), Piece::new(head.part(1..head.len()))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Compared, Encoder};
+    use crate::format::Format;
+    use crate::types::encode::TextBuffer;
+    use arrow::array::{
+        ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array,
+        ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+    };
+    use arrow::datatypes::{Field, Int32Type, Schema};
+    use std::sync::Arc;
+    use whimbrel_model::{FingerprintKey, Logical};
+    use whimbrel_store::Nulls;
+
+    const FORMATS: [Format; 5] =
+        [Format::NdJson, Format::Json, Format::DynamoDbJson, Format::Csv, Format::Parquet];
+
+    /// Columns of all kinds, a NULL in each; some values of `odd` have another form in some of the formats.
+    fn batch(odd: bool) -> RecordBatch {
+        let long = "long ".repeat(20);
+        let texts = if odd {
+            ["a \"b\"\n", "", "\u{1}\\,;", "ü€😀"]
+        } else {
+            ["a", "thirty-two characters, about it!", &long, "ü€😀"]
+        };
+        let numbers =
+            if odd { ["1e5", "NaN", "-0", "0.10"] } else { ["1.50", "100.00", "-7", "12345678901234567890.5"] };
+        let floats = if odd {
+            [f64::NAN, f64::INFINITY, -0.0, 1e-12]
+        } else {
+            [0.0, -1.5, 0.1 + 0.2, 1e15]
+        };
+        let some = |values: [&str; 4]| {
+            let [a, b, c, d] = values.map(Some);
+            Arc::new(StringArray::from(vec![a, b, None, c, d])) as ArrayRef
+        };
+        let [a, b, c, d] = floats.map(Some);
+        let lists = [Some(vec![Some(1), None]), None, Some(vec![]), Some(vec![Some(2)]), Some(vec![])];
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("text", some(texts)),
+            ("number", some(numbers)),
+            ("int", Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(0), Some(7), Some(i64::MAX)]))),
+            ("small", Arc::new(Int32Array::from(vec![1, -2, 3, -4, 5]))),
+            ("large", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(0), Some(1), Some(2)]))),
+            ("wide", Arc::new(Float64Array::from(vec![a, b, None, c, d]))),
+            ("narrow", Arc::new(Float32Array::from(vec![Some(0.1), None, Some(-2.5), Some(1e10), Some(3.0)]))),
+            ("truth", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true), None]))),
+            ("day", Arc::new(Date32Array::from(vec![Some(0), None, Some(-1), Some(i32::MAX), Some(20_000)]))),
+            (
+                "moment",
+                Arc::new(
+                    TimestampMicrosecondArray::from(vec![Some(0), Some(i64::MIN), None, Some(1), Some(1_600_000_000_120_000)])
+                        .with_timezone("UTC"),
+                ),
+            ),
+            ("bytes", Arc::new(BinaryArray::from(vec![Some(&b"\0\xff"[..]), None, Some(b""), Some(b"a"), Some(b"b")]))),
+            ("a list whose name is longer than thirty-two bytes", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+        ];
+        let field = |(name, column): &(&str, ArrayRef)| {
+            match *name {
+                "number" => Logical::Number.field(name, true),
+                _ => Field::new(*name, column.data_type().clone(), true),
+            }
+        };
+        let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
+        RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, column)| column).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_is_made_at_once_is_what_is_written_value_by_value() {
+        let (key, ignore) = (["int".to_owned(), "text".to_owned()], ["small".to_owned()]);
+        let compared = Compared { key: &key, ignore: &ignore };
+        let secret = FingerprintKey::new([3; 32]);
+        for (format, nulls) in FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)]) {
+            for batch in [batch(false), batch(true), batch(false).slice(1, 3), batch(true).slice(2, 0)] {
+                let encoder = || Encoder::new(format, nulls, &compared, &batch, &secret).unwrap();
+                let (mut at_once, mut singly) = (TextBuffer::default(), TextBuffer::default());
+                let prints = encoder().all(|encoder, row, prints| {
+                    let appended = encoder.append_later(row, &mut at_once, prints);
+                    at_once.push('\n');
+                    appended
+                });
+                let mut one = encoder();
+                for (row, print) in prints.into_iter().enumerate() {
+                    assert_eq!(print.unwrap(), one.append(row, &mut singly).unwrap(), "{format:?} {nulls:?} {row}");
+                    singly.push('\n');
+                }
+                assert_eq!(at_once.as_str(), singly.as_str(), "{format:?} {nulls:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_made_ready() {
+        let odd = ["number", "wide"];
+        for (batch, without) in [(batch(false), &[][..]), (batch(true), &odd[..])] {
+            for name in ["text", "number", "int", "small", "wide", "narrow", "truth", "day", "moment"] {
+                let place = batch.schema_ref().index_of(name).unwrap();
+                let cells = super::Cells::new(batch.schema_ref().field(place), batch.column(place)).unwrap();
+                let ready = super::Ready::new(name, &cells, super::Writing::Json);
+                assert_eq!(ready.is_some(), !without.contains(&name), "{name}");
+            }
+        }
+    }
+}
