@@ -177,8 +177,15 @@ impl Canonical {
     pub fn form_within(&mut self, bytes: &[u8], place: Range<usize>) {
         match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
             Some(short) if place.len() <= SHORT_BYTES => self.short(short, place.len()),
-            _ => self.buffer.extend_from_slice(bytes.get(place).unwrap_or_default()),
+            _ => self.long(bytes, place),
         }
+    }
+
+    /// Apart, so that the short way is small enough to be inlined.
+    #[cold]
+    #[inline(never)]
+    fn long(&mut self, bytes: &[u8], place: Range<usize>) {
+        self.buffer.extend_from_slice(bytes.get(place).unwrap_or_default());
     }
 
     /// Bytes.
@@ -241,7 +248,7 @@ impl Canonical {
     pub fn name(&mut self, name: &Name) {
         match name.form.first_chunk() {
             Some(short) if name.length <= SHORT_BYTES => self.short(short, name.length),
-            _ => self.buffer.extend_from_slice(&name.form[..name.length]),
+            _ => self.long(&name.form, 0..name.length),
         }
     }
 

@@ -150,9 +150,8 @@ impl Connections {
                     holder.close().await;
                 }
                 let idle = std::mem::take(&mut *pool.lock().unwrap_or_else(PoisonError::into_inner));
-                for session in idle {
-                    session.close().await;
-                }
+                // A server takes its time for each goodbye.
+                futures::future::join_all(idle.into_iter().map(Session::close)).await;
             }
         }
     }

@@ -355,6 +355,12 @@ impl ScalarBuilder {
             (Values::I64(builder), Scalar::Timestamp | Scalar::TimestampTz) => {
                 builder.append_value(value::timestamp(i64::from_be_bytes(value::fixed(bytes)?))?);
             }
+            (Values::Text(builder), Scalar::Text) => {
+                if i32::try_from(builder.values_slice().len() + bytes.len()).is_err() {
+                    return Ok(false);
+                }
+                builder.append_value(value::text(bytes)?);
+            }
             _ => return Ok(self.append(value::decode(self.scalar, bytes, scratch)?)),
         }
         Ok(true)

@@ -49,10 +49,10 @@ pub(crate) fn decode<'a>(
         Scalar::Oid => Value::I64(i64::from(u32::from_be_bytes(fixed(bytes)?))),
         Scalar::Float4 => Value::F32(f32::from_be_bytes(fixed(bytes)?)),
         Scalar::Float8 => Value::F64(f64::from_be_bytes(fixed(bytes)?)),
-        Scalar::Text | Scalar::Json => text(bytes)?,
+        Scalar::Text | Scalar::Json => Value::Text(text(bytes)?),
         Scalar::TextAsJson => json(bytes)?,
         Scalar::Jsonb => match bytes {
-            [1, json @ ..] => text(json)?,
+            [1, json @ ..] => Value::Text(text(json)?),
             _ => return Err(Malformed("jsonb of another version than 1")),
         },
         Scalar::Bytea => Value::Bytes(bytes),
@@ -114,13 +114,14 @@ pub(crate) fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError>
     bytes.try_into().map_err(|_| Malformed("a value of fixed size has another size"))
 }
 
-fn text(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
-    std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Unreadable("the text is not valid UTF-8"))
+#[inline]
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, ValueError> {
+    std::str::from_utf8(bytes).map_err(|_| Unreadable("the text is not valid UTF-8"))
 }
 
 fn json(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
     match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-        Ok(_) => text(bytes),
+        Ok(_) => text(bytes).map(Value::Text),
         Err(_) => Err(Unreadable("the text is no JSON document")),
     }
 }
@@ -195,26 +196,38 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
     if digits.len() != count * 2 {
         return Err(Malformed("a numeric has another number of digits than it says"));
     }
-    scratch.clear();
-    match sign {
-        0 => {}
-        NUMERIC_NEGATIVE => scratch.push('-'),
+    let is_negative = match sign {
+        0 => false,
+        NUMERIC_NEGATIVE => true,
         NUMERIC_NAN => return Ok(Value::Text("NaN")),
         NUMERIC_INFINITY => return Ok(Value::Text("Infinity")),
         NUMERIC_MINUS_INFINITY => return Ok(Value::Text("-Infinity")),
         _ => return Err(Malformed("a numeric has an unknown sign")),
-    }
+    };
     let (digits, _) = digits.as_chunks::<2>();
     if digits.iter().any(|digit| u16::from_be_bytes(*digit) > 9999) {
         return Err(Malformed("a numeric digit is above 9999"));
     }
+    // As bytes, of which it is asked once whether they are text.
+    let mut text = std::mem::take(scratch).into_bytes();
+    text.clear();
+    if is_negative {
+        text.push(b'-');
+    }
+    put_decimals(digits, weight, scale, &mut text);
+    *scratch = String::from_utf8(text).unwrap_or_default();
+    Ok(Value::Text(scratch))
+}
+
+/// Digits to the base of 10,000 as decimal ones, `scale` of them behind the point.
+fn put_decimals(digits: &[[u8; 2]], weight: i32, scale: usize, text: &mut Vec<u8>) {
     // A place before the first digit or after the last one holds zero.
     let digit = |power: i32| {
         let index = usize::try_from(i64::from(weight) - i64::from(power)).ok();
         index.and_then(|index| digits.get(index)).map_or(0, |digit| u16::from_be_bytes(*digit))
     };
-    if weight < 0 || count == 0 {
-        scratch.push('0');
+    if weight < 0 || digits.is_empty() {
+        text.push(b'0');
     } else {
         let zeros = match digit(weight) {
             0..10 => 3,
@@ -222,27 +235,26 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
             100..1000 => 1,
             _ => 0,
         };
-        push_digits(scratch, digit(weight), zeros);
-        (0..weight).rev().for_each(|power| push_digits(scratch, digit(power), 0));
+        text.extend_from_slice(&four(digit(weight))[zeros..]);
+        (0..weight).rev().for_each(|power| text.extend_from_slice(&four(digit(power))));
     }
     if scale > 0 {
-        scratch.push('.');
-        let end = scratch.len() + scale;
+        text.push(b'.');
+        let end = text.len() + scale;
         let mut power = -1;
-        while scratch.len() < end {
-            push_digits(scratch, digit(power), 0);
+        while text.len() < end {
+            text.extend_from_slice(&four(digit(power)));
             power -= 1;
         }
-        scratch.truncate(end);
+        text.truncate(end);
     }
-    Ok(Value::Text(scratch))
 }
 
-/// Four decimal digits but for so many first ones. Formatting by `write!` would cost more than all the rest of a numeric.
-fn push_digits(text: &mut String, digit: u16, left_out: usize) {
+/// Four decimal digits. Formatting by `write!` would cost more than all the rest of a numeric.
+#[inline]
+fn four(digit: u16) -> [u8; 4] {
     let decimal = |power: u16| b'0' + u8::try_from(digit / power % 10).unwrap_or(0);
-    let digits = [decimal(1000), decimal(100), decimal(10), decimal(1)];
-    text.push_str(std::str::from_utf8(&digits[left_out..]).unwrap_or_default());
+    [decimal(1000), decimal(100), decimal(10), decimal(1)]
 }
 
 /// The floats of a vector, as `dimensions, unused` and then each of them.

@@ -138,10 +138,10 @@ impl Ledger {
         Self { slice, version: 0, flows: BTreeMap::new() }
     }
 
-    /// As it is written: the MD5 of what follows, and that.
+    /// As it is written: the first half of the BLAKE3 of what follows, and that.
     pub(crate) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let text = serde_json::to_vec(self)?;
-        let mut bytes = Md5::digest(&text).to_vec();
+        let mut bytes = blake3::hash(&text).as_bytes()[..DIGEST_BYTES].to_vec();
         bytes.extend(text);
         Ok(bytes)
     }
@@ -152,7 +152,10 @@ impl Ledger {
     /// It was written whole, and cannot be read all the same.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Option<Self>, Damaged> {
         let Some((digest, text)) = bytes.split_at_checked(DIGEST_BYTES) else { return Ok(None) };
-        if Md5::digest(text).as_slice() != digest {
+        // Older versions took the MD5.
+        let is_whole = blake3::hash(text).as_bytes()[..DIGEST_BYTES] == *digest
+            || Md5::digest(text).as_slice() == digest;
+        if !is_whole {
             return Ok(None);
         }
         serde_json::from_slice(text).map(Some).map_err(|_| Damaged)
@@ -176,6 +179,8 @@ mod tests {
         for length in [0, 5, 16, bytes.len() - 1] {
             assert!(Ledger::from_bytes(&bytes[..length]).unwrap().is_none(), "{length}");
         }
+        let older = [Md5::digest(&bytes[DIGEST_BYTES..]).as_slice(), &bytes[DIGEST_BYTES..]].concat();
+        assert!(Ledger::from_bytes(&older).unwrap().is_some());
         let mut foreign = Md5::digest(b"{}").to_vec();
         foreign.extend(b"{}");
         assert!(Ledger::from_bytes(&foreign).is_err());

@@ -14,9 +14,9 @@ use whimbrel_store::Result;
 
 /// How many parts a straggler's rest becomes.
 pub(super) const SPLIT_INTO: usize = 4;
-/// How many pages stand for one slice: its size is then off by a sixth or so, by chance. A run waits for them before it
+/// How many pages stand for one slice: its size is then off by a quarter or so, by chance. A run waits for them before it
 /// reads its first record, and slices are worked on side by side whatever their size.
-const PAGES_PER_SLICE: usize = 40;
+const PAGES_PER_SLICE: usize = 16;
 /// More pages than this are never looked at.
 const MAX_PAGES: usize = 32_768;
 /// Beyond so many records a relation without pages is sampled.

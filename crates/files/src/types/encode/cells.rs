@@ -240,7 +240,9 @@ impl Cells {
         };
         match self.append(row, writing, &mut text, &mut canonical) {
             Ok(()) if is_text => Value::String(text.as_str().to_owned()),
-            Ok(()) => serde_json::from_slice(text.as_bytes()).unwrap_or(Value::String(text.as_str().to_owned())),
+            Ok(()) => {
+                serde_json::from_slice(text.as_bytes()).unwrap_or(Value::String(text.as_str().to_owned()))
+            }
             Err(reason) => Value::String(reason),
         }
     }
@@ -363,7 +365,7 @@ fn tagged(tag: &str, into: &mut TextBuffer, value: impl FnOnce(&mut TextBuffer))
 }
 
 /// Whether JSON writes a number so.
-pub(super) fn is_json_number(digits: &str) -> bool {
+fn is_json_number(digits: &str) -> bool {
     let digits = digits.strip_prefix('-').unwrap_or(digits).as_bytes();
     let whole = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if whole == 0 || (whole > 1 && digits[0] == b'0') {

@@ -84,7 +84,12 @@ impl Moments {
     fn append_parts<const PARTS: i64>(&self, count: i64, is_utc: bool, into: &mut TextBuffer) {
         let (second, part) = (count.div_euclid(PARTS), count.rem_euclid(PARTS));
         let (days, second) = (second.div_euclid(SECONDS_A_DAY), second.rem_euclid(SECONDS_A_DAY));
-        self.append_moment(count, days, Some((small(second), small(part * (NANOSECONDS / PARTS)), is_utc)), into);
+        self.append_moment(
+            count,
+            days,
+            Some((small(second), small(part * (NANOSECONDS / PARTS)), is_utc)),
+            into,
+        );
     }
 
     fn append_moment(&self, count: i64, days: i64, within: Option<(u32, u32, bool)>, into: &mut TextBuffer) {
@@ -193,7 +198,13 @@ mod tests {
         for row in 0..column.len() {
             let mut text = TextBuffer::default();
             moments.append(row, &mut text);
-            assert_eq!(text.as_str(), texts.value(row), "{:?} {}", column.data_type(), moments.counts.value(row));
+            assert_eq!(
+                text.as_str(),
+                texts.value(row),
+                "{:?} {}",
+                column.data_type(),
+                moments.counts.value(row)
+            );
         }
     }
 

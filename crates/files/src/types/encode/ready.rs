@@ -4,9 +4,7 @@
 //! that lie ready, whatever their types, and so is its canonical form. A column in which one value is odd (a float that is
 //! no number, a number with an exponent) is written value by value in that batch.
 
-use super::cells::{
-    Cells, Writing, csv_text, escaped, is_json_number, is_plain_csv, is_plain_float, is_plain_text, quoted,
-};
+use super::cells::{Cells, Writing, csv_text, escaped, is_plain_csv, is_plain_float, is_plain_text, quoted};
 use super::text::{Piece, SHORT_BYTES, TextBuffer};
 use arrow::array::{Array as _, BooleanArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
@@ -49,11 +47,7 @@ struct Texts {
 impl Texts {
     fn of(array: &StringArray) -> Self {
         let (offsets, rows) = (array.offsets().inner(), array.len());
-        Self {
-            bytes: array.values().clone(),
-            starts: offsets.slice(0, rows),
-            ends: offsets.slice(1, rows),
-        }
+        Self { bytes: array.values().clone(), starts: offsets.slice(0, rows), ends: offsets.slice(1, rows) }
     }
 
     /// Texts that `put` appends, which is called for each row that is not NULL. `None`: they are too long together.
@@ -183,7 +177,8 @@ fn digits_of(array: &StringArray) -> Option<Texts> {
             ends.push(start);
             continue;
         }
-        let plain = Decimal::plain(array.value(row)).filter(|_| is_json_number(array.value(row)))?;
+        // What begins with its normal form is a number of JSON, but for one that ends with its point.
+        let plain = Decimal::plain(array.value(row)).filter(|_| !array.value(row).ends_with('.'))?;
         ends.push(start + i32::try_from(plain.len()).ok()?);
     }
     texts.ends = ScalarBuffer::from(ends);
@@ -272,13 +267,12 @@ mod tests {
         } else {
             ["a", "thirty-two characters, about it!", &long, "ü€😀"]
         };
-        let numbers =
-            if odd { ["1e5", "NaN", "-0", "0.10"] } else { ["1.50", "100.00", "-7", "12345678901234567890.5"] };
-        let floats = if odd {
-            [f64::NAN, f64::INFINITY, -0.0, 1e-12]
+        let numbers = if odd {
+            ["1e5", "NaN", "-0", "0.10"]
         } else {
-            [0.0, -1.5, 0.1 + 0.2, 1e15]
+            ["1.50", "100.00", "-7", "12345678901234567890.5"]
         };
+        let floats = if odd { [f64::NAN, f64::INFINITY, -0.0, 1e-12] } else { [0.0, -1.5, 0.1 + 0.2, 1e15] };
         let some = |values: [&str; 4]| {
             let [a, b, c, d] = values.map(Some);
             Arc::new(StringArray::from(vec![a, b, None, c, d])) as ArrayRef
@@ -292,27 +286,47 @@ mod tests {
             ("small", Arc::new(Int32Array::from(vec![1, -2, 3, -4, 5]))),
             ("large", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(0), Some(1), Some(2)]))),
             ("wide", Arc::new(Float64Array::from(vec![a, b, None, c, d]))),
-            ("narrow", Arc::new(Float32Array::from(vec![Some(0.1), None, Some(-2.5), Some(1e10), Some(3.0)]))),
+            (
+                "narrow",
+                Arc::new(Float32Array::from(vec![Some(0.1), None, Some(-2.5), Some(1e10), Some(3.0)])),
+            ),
             ("truth", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true), None]))),
             ("day", Arc::new(Date32Array::from(vec![Some(0), None, Some(-1), Some(i32::MAX), Some(20_000)]))),
             (
                 "moment",
                 Arc::new(
-                    TimestampMicrosecondArray::from(vec![Some(0), Some(i64::MIN), None, Some(1), Some(1_600_000_000_120_000)])
-                        .with_timezone("UTC"),
+                    TimestampMicrosecondArray::from(vec![
+                        Some(0),
+                        Some(i64::MIN),
+                        None,
+                        Some(1),
+                        Some(1_600_000_000_120_000),
+                    ])
+                    .with_timezone("UTC"),
                 ),
             ),
-            ("bytes", Arc::new(BinaryArray::from(vec![Some(&b"\0\xff"[..]), None, Some(b""), Some(b"a"), Some(b"b")]))),
-            ("a list whose name is longer than thirty-two bytes", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+            (
+                "bytes",
+                Arc::new(BinaryArray::from(vec![
+                    Some(&b"\0\xff"[..]),
+                    None,
+                    Some(b""),
+                    Some(b"a"),
+                    Some(b"b"),
+                ])),
+            ),
+            (
+                "a list whose name is longer than thirty-two bytes",
+                Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
+            ),
         ];
-        let field = |(name, column): &(&str, ArrayRef)| {
-            match *name {
-                "number" => Logical::Number.field(name, true),
-                _ => Field::new(*name, column.data_type().clone(), true),
-            }
+        let field = |(name, column): &(&str, ArrayRef)| match *name {
+            "number" => Logical::Number.field(name, true),
+            _ => Field::new(*name, column.data_type().clone(), true),
         };
         let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-        RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, column)| column).collect()).unwrap()
+        RecordBatch::try_new(Arc::new(schema), columns.into_iter().map(|(_, column)| column).collect())
+            .unwrap()
     }
 
     #[test]
@@ -320,7 +334,9 @@ mod tests {
         let (key, ignore) = (["int".to_owned(), "text".to_owned()], ["small".to_owned()]);
         let compared = Compared { key: &key, ignore: &ignore };
         let secret = FingerprintKey::new([3; 32]);
-        for (format, nulls) in FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)]) {
+        for (format, nulls) in
+            FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)])
+        {
             for batch in [batch(false), batch(true), batch(false).slice(1, 3), batch(true).slice(2, 0)] {
                 let encoder = || Encoder::new(format, nulls, &compared, &batch, &secret).unwrap();
                 let (mut at_once, mut singly) = (TextBuffer::default(), TextBuffer::default());
@@ -331,7 +347,11 @@ mod tests {
                 });
                 let mut one = encoder();
                 for (row, print) in prints.into_iter().enumerate() {
-                    assert_eq!(print.unwrap(), one.append(row, &mut singly).unwrap(), "{format:?} {nulls:?} {row}");
+                    assert_eq!(
+                        print.unwrap(),
+                        one.append(row, &mut singly).unwrap(),
+                        "{format:?} {nulls:?} {row}"
+                    );
                     singly.push('\n');
                 }
                 assert_eq!(at_once.as_str(), singly.as_str(), "{format:?} {nulls:?}");

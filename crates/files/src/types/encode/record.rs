@@ -105,9 +105,12 @@ impl Encoder {
         if self.columns.iter().all(|(name, _)| name != ITEM) {
             let apart = self.apart.map(|(place, _)| place);
             let columns = self.columns.iter().enumerate();
-            let ready = columns.map(|(place, (name, cells))| {
-                if apart == Some(place) { None } else { Ready::new(name, cells, self.writing) }
-            });
+            let ready =
+                columns.map(
+                    |(place, (name, cells))| {
+                        if apart == Some(place) { None } else { Ready::new(name, cells, self.writing) }
+                    },
+                );
             self.ready = ready.collect();
         }
     }

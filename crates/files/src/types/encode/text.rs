@@ -72,7 +72,7 @@ impl TextBuffer {
     pub(super) fn push_piece(&mut self, piece: &Piece) {
         match piece.bytes.first_chunk::<SHORT_BYTES>() {
             Some(short) if piece.length <= SHORT_BYTES => self.push_short(short, piece.length),
-            _ => self.bytes.extend_from_slice(&piece.bytes[..piece.length]),
+            _ => self.push_long(&piece.bytes, 0..piece.length),
         }
     }
 
@@ -81,8 +81,15 @@ impl TextBuffer {
     pub(super) fn push_within(&mut self, texts: &[u8], place: Range<usize>) {
         match texts.get(place.start..).and_then(|rest| rest.first_chunk()) {
             Some(short) if place.len() <= SHORT_BYTES => self.push_short(short, place.len()),
-            _ => self.bytes.extend_from_slice(texts.get(place).unwrap_or_default()),
+            _ => self.push_long(texts, place),
         }
+    }
+
+    /// Apart, so that the short way is small enough to be inlined.
+    #[cold]
+    #[inline(never)]
+    fn push_long(&mut self, texts: &[u8], place: Range<usize>) {
+        self.bytes.extend_from_slice(texts.get(place).unwrap_or_default());
     }
 
     /// Appends the first `length` of these bytes, which are a text.
