@@ -126,16 +126,8 @@ fn small(number: i64) -> u32 {
 /// A number below 100.
 #[inline]
 fn two(number: u32) -> [u8; 2] {
-    static DIGITS: [[u8; 2]; 100] = {
-        let mut digits = [[b'0'; 2]; 100];
-        let mut number = 0;
-        while number < 100 {
-            digits[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
-            number += 1;
-        }
-        digits
-    };
-    DIGITS[number as usize % 100]
+    let digit = |number: u32| b'0' + u8::try_from(number % 10).unwrap_or(0);
+    [digit(number / 10), digit(number)]
 }
 
 /// The day of the Gregorian calendar, so many days behind the first of the year 0, counted in years that begin in March,

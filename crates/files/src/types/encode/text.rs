@@ -60,7 +60,7 @@ impl TextBuffer {
     #[inline]
     pub(super) fn push(&mut self, character: char) {
         debug_assert!(character.is_ascii());
-        self.bytes.push(character as u8);
+        self.bytes.push(u8::try_from(character).unwrap_or(b'?'));
     }
 
     #[inline]
