@@ -8,6 +8,7 @@
 //! [`VERSION`] is stored beside every fingerprint; it changes when an encoding or the way in which it is hashed does.
 
 use crate::decimal::Decimal;
+use crate::piece::{Piece, append_within};
 use serde_json::Value;
 use std::ops::Range;
 
@@ -31,9 +32,6 @@ mod tag {
     pub const VECTOR: u8 = 13;
 }
 
-/// What has no more bytes is short.
-const SHORT_BYTES: usize = 32;
-
 /// Appends canonical values to a buffer.
 #[derive(Debug, Default)]
 pub struct Canonical {
@@ -42,11 +40,7 @@ pub struct Canonical {
 
 /// A key of maps that is appended again and again.
 #[derive(Clone, Debug)]
-pub struct Name {
-    /// Its canonical form, and zeros where that is short.
-    form: Vec<u8>,
-    length: usize,
-}
+pub struct Name(Piece);
 
 impl Name {
     /// The key of this text.
@@ -54,10 +48,7 @@ impl Name {
     pub fn new(key: &str) -> Self {
         let mut canonical = Canonical::default();
         canonical.key(key);
-        let mut form = canonical.buffer;
-        let length = form.len();
-        form.resize(length.max(SHORT_BYTES), 0);
-        Self { form, length }
+        Self(Piece::new(canonical.bytes()))
     }
 }
 
@@ -175,17 +166,7 @@ impl Canonical {
     /// A value whose form stands here among other bytes.
     #[inline]
     pub fn form_within(&mut self, bytes: &[u8], place: Range<usize>) {
-        match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
-            Some(short) if place.len() <= SHORT_BYTES => self.short(short, place.len()),
-            _ => self.long(bytes, place),
-        }
-    }
-
-    /// Apart, so that the short way is small enough to be inlined.
-    #[cold]
-    #[inline(never)]
-    fn long(&mut self, bytes: &[u8], place: Range<usize>) {
-        self.buffer.extend_from_slice(bytes.get(place).unwrap_or_default());
+        append_within(&mut self.buffer, bytes, place);
     }
 
     /// Bytes.
@@ -246,10 +227,7 @@ impl Canonical {
     /// A key of a map, as [`Canonical::key`] appends it.
     #[inline]
     pub fn name(&mut self, name: &Name) {
-        match name.form.first_chunk() {
-            Some(short) if name.length <= SHORT_BYTES => self.short(short, name.length),
-            _ => self.long(&name.form, 0..name.length),
-        }
+        name.0.append_to(&mut self.buffer);
     }
 
     /// A set: its elements in any order, each appended by the closure.
@@ -313,15 +291,6 @@ impl Canonical {
     fn content_within(&mut self, tag: u8, bytes: &[u8], place: Range<usize>) {
         self.head(tag, place.len());
         self.form_within(bytes, place);
-    }
-
-    /// The first `length` of these bytes. To copy a number of bytes that is known to the compiler, and to take off what was
-    /// too much, costs less than to copy as many as there are.
-    #[inline]
-    fn short(&mut self, bytes: &[u8; SHORT_BYTES], length: usize) {
-        let end = self.buffer.len() + length;
-        self.buffer.extend_from_slice(bytes);
-        self.buffer.truncate(end);
     }
 
     /// What a value is, and its length.

@@ -17,6 +17,7 @@ pub mod float;
 pub mod ids;
 pub mod json;
 pub mod logical;
+pub mod piece;
 pub mod place;
 pub mod record;
 pub mod reject;

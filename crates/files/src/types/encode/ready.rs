@@ -5,13 +5,14 @@
 //! no number, a number with an exponent) is written value by value in that batch.
 
 use super::cells::{Cells, Writing, csv_text, escaped, is_plain_csv, is_plain_float, is_plain_text, quoted};
-use super::text::{Piece, SHORT_BYTES, TextBuffer};
+use super::text::TextBuffer;
 use arrow::array::{Array as _, BooleanArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use std::ops::Range;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::decimal::Decimal;
 use whimbrel_model::float::{self, Float};
+use whimbrel_model::piece::{Piece, SHORT_BYTES};
 
 /// A column that is ready.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ impl Ready {
         };
         let (before, behind) = around(kind, writing);
         let heads = heads(name, writing, &before);
-        Some(Self { nulls, heads, texts, tail: Piece::new(behind), counts })
+        Some(Self { nulls, heads, texts, tail: Piece::new(behind.as_bytes()), counts })
     }
 
     #[inline]
@@ -239,7 +240,7 @@ pub(super) fn heads(name: &str, writing: Writing, before: &str) -> [Piece; 2] {
         head.push(':');
     }
     head.push_str(before);
-    [Piece::new(head.as_str()), Piece::new(head.part(1..head.len()))]
+    [Piece::new(head.as_bytes()), Piece::new(&head.as_bytes()[1..])]
 }
 
 #[cfg(test)]

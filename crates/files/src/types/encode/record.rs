@@ -5,7 +5,7 @@
 
 use super::cells::{Cells, Form, Writing, csv_text, quoted};
 use super::ready::{Ready, heads};
-use super::text::{Piece, TextBuffer};
+use super::text::TextBuffer;
 use crate::format::Format;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::fingerprint::Fingerprints;
+use whimbrel_model::piece::Piece;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
 

@@ -3,31 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 use std::str::from_utf8;
-
-/// So many bytes are copied where a text has no more: to copy a number that is known to the compiler, and to take off what
-/// was too much, costs less than to copy as many as there are.
-pub(super) const SHORT_BYTES: usize = 32;
+use whimbrel_model::piece::{Piece, SHORT_BYTES, append_first, append_within};
 
 /// Text, in UTF-8: so is all that is appended.
 #[derive(Debug, Default)]
 pub(crate) struct TextBuffer {
     bytes: Vec<u8>,
-}
-
-/// A text that is appended again and again.
-#[derive(Debug)]
-pub(super) struct Piece {
-    /// The text, and zeros where it is short.
-    bytes: Vec<u8>,
-    length: usize,
-}
-
-impl Piece {
-    pub(super) fn new(text: &str) -> Self {
-        let mut bytes = text.as_bytes().to_vec();
-        bytes.resize(text.len().max(SHORT_BYTES), 0);
-        Self { bytes, length: text.len() }
-    }
 }
 
 impl TextBuffer {
@@ -68,36 +49,22 @@ impl TextBuffer {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
+    /// Appends a piece that is a text.
     #[inline]
     pub(super) fn push_piece(&mut self, piece: &Piece) {
-        match piece.bytes.first_chunk::<SHORT_BYTES>() {
-            Some(short) if piece.length <= SHORT_BYTES => self.push_short(short, piece.length),
-            _ => self.push_long(&piece.bytes, 0..piece.length),
-        }
+        piece.append_to(&mut self.bytes);
     }
 
     /// Appends a text that stands here among others.
     #[inline]
     pub(super) fn push_within(&mut self, texts: &[u8], place: Range<usize>) {
-        match texts.get(place.start..).and_then(|rest| rest.first_chunk()) {
-            Some(short) if place.len() <= SHORT_BYTES => self.push_short(short, place.len()),
-            _ => self.push_long(texts, place),
-        }
-    }
-
-    /// Apart, so that the short way is small enough to be inlined.
-    #[cold]
-    #[inline(never)]
-    fn push_long(&mut self, texts: &[u8], place: Range<usize>) {
-        self.bytes.extend_from_slice(texts.get(place).unwrap_or_default());
+        append_within(&mut self.bytes, texts, place);
     }
 
     /// Appends the first `length` of these bytes, which are a text.
     #[inline]
     pub(super) fn push_short(&mut self, bytes: &[u8; SHORT_BYTES], length: usize) {
-        let end = self.bytes.len() + length;
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.truncate(end);
+        append_first(&mut self.bytes, bytes, length);
     }
 
     /// A part, cut between characters.
