@@ -27,6 +27,7 @@ pub mod migration;
 pub mod needs;
 pub mod ownership;
 pub mod pace;
+mod places;
 pub mod price;
 pub mod progress;
 pub mod provision;

@@ -8,6 +8,7 @@ use crate::error::{EngineError, Result};
 use crate::flow::FlowPlan;
 use crate::journal::{Journal, RunRecord, SliceRecord, TargetRecord};
 use crate::migration::{Migration, Scan};
+use crate::places::{Place, Places};
 use crate::rejects::{self, RejectFile};
 use crate::reporter::Reporter;
 use crate::slice::{FlowWork, Route, SliceContext, SliceStop, SliceWork, run_slice};
@@ -103,15 +104,24 @@ impl Runner {
         let slices = self.journal().slices(&self.run.id)?;
         self.first_pass(&slices, parallel).await?;
         let mut queue = Queue::new(&self.migration, slices);
+        let places = Places::new(parallel);
         let mut working = JoinSet::new();
         let mut failure: Option<EngineError> = None;
         loop {
-            while working.len() < parallel && failure.is_none() && !self.stop().is_cancelled() {
-                let Some(slice) = queue.next() else { break };
-                let runner = Arc::clone(&self);
-                working.spawn(async move { runner.work(&slice).await.map(|()| slice.group) });
-            }
-            let Some(joined) = working.join_next().await else { break };
+            let goes_on = failure.is_none() && !self.stop().is_cancelled();
+            let begins = goes_on && working.len() < places.slices() && queue.has_next();
+            let joined = tokio::select! {
+                biased;
+                Some(joined) = working.join_next() => joined,
+                place = places.take(), if begins => {
+                    if let Some(slice) = queue.next() {
+                        let runner = Arc::clone(&self);
+                        working.spawn(async move { runner.work(&slice, place?).await.map(|()| slice.group) });
+                    }
+                    continue;
+                }
+                else => break,
+            };
             let outcome = joined
                 .unwrap_or_else(|error| Err(EngineError::Internal(format!("a slice ended badly: {error}"))));
             match outcome {
@@ -189,14 +199,15 @@ impl Runner {
     }
 
     /// One slice, again and again from its last checkpoint while a store fails in a way that may pass.
-    async fn work(&self, slice: &Slice) -> Result<()> {
+    async fn work(&self, slice: &Slice, place: Arc<Place>) -> Result<()> {
         let mut patience = Patience::new(self.context.run.retry_for);
         let mut record = self.record(slice).await?;
         let running = self.running(self.scan(&slice.group)?, slice);
         loop {
             let epoch = *self.epoch.lock().await;
             let before = position(&record);
-            let stopped = match self.slice_work(&record, epoch, &running).await {
+            place.take().await?;
+            let stopped = match self.slice_work(&record, epoch, &running, &place).await {
                 Ok(work) => run_slice(work, &self.context).await,
                 // Nothing is written yet: a store that cannot be asked now may answer later.
                 Err(EngineError::Store(error)) if error.kind().is_retryable() => Err(SliceStop::Read(error)),
@@ -259,6 +270,7 @@ impl Runner {
         record: &SliceRecord,
         epoch: u64,
         running: &Arc<Running>,
+        place: &Arc<Place>,
     ) -> Result<SliceWork> {
         let scan = self.scan(&record.slice.group)?;
         let mut flows = Vec::new();
@@ -301,6 +313,7 @@ impl Runner {
             uncommitted: false,
             kinds: scan.kinds(),
             running: Arc::clone(running),
+            place: Arc::clone(place),
         })
     }
 
@@ -431,6 +444,11 @@ impl Patience {
     }
 }
 
+/// Whether every slice of what a scan waits for has its receipt.
+fn is_free(open: &BTreeMap<GroupName, usize>, after: &BTreeSet<GroupName>) -> bool {
+    !after.iter().any(|name| open.contains_key(name))
+}
+
 /// Slices waiting to be worked on, scan by scan.
 struct Queue {
     scans: Vec<(GroupName, BTreeSet<GroupName>, VecDeque<Slice>)>,
@@ -455,11 +473,13 @@ impl Queue {
     /// The next slice of the first scan that need not wait.
     fn next(&mut self) -> Option<Slice> {
         let open = &self.open;
-        let free = |after: &BTreeSet<GroupName>| !after.iter().any(|name| open.contains_key(name));
-        self.scans
-            .iter_mut()
-            .filter(|(_, after, _)| free(after))
-            .find_map(|(_, _, slices)| slices.pop_front())
+        let mut free = self.scans.iter_mut().filter(|(_, after, _)| is_free(open, after));
+        free.find_map(|(_, _, slices)| slices.pop_front())
+    }
+
+    fn has_next(&self) -> bool {
+        let mut free = self.scans.iter().filter(|(_, after, _)| is_free(&self.open, after));
+        free.any(|(_, _, slices)| !slices.is_empty())
     }
 
     fn done(&mut self, group: &GroupName) {

@@ -11,6 +11,7 @@ use crate::duplicates::Claims;
 use crate::error::{EngineError, Result};
 use crate::flow::{FlowPlan, Reached};
 use crate::kinds;
+use crate::places::Place;
 use crate::rejects::RejectFile;
 use crate::reporter::Reporter;
 use crate::spill::SpillFile;
@@ -79,6 +80,8 @@ pub struct SliceWork {
     pub kinds: Option<Vec<String>>,
     /// The slice as those who watch see it.
     pub running: Arc<Running>,
+    /// Given to another slice once this one is read to its end.
+    pub place: Arc<Place>,
 }
 
 /// What a process lends to all its slices.
@@ -179,6 +182,7 @@ pub async fn run_slice(mut work: SliceWork, context: &SliceContext) -> std::resu
         memory: Arc::clone(&context.memory),
         memory_permits: context.memory_permits,
         running: Arc::clone(&work.running),
+        place: Arc::clone(&work.place),
     };
     let opening = work.running.reads();
     let batches =
@@ -471,6 +475,7 @@ struct Reader {
     memory: Arc<Semaphore>,
     memory_permits: u32,
     running: Arc<Running>,
+    place: Arc<Place>,
 }
 
 impl Reader {
@@ -495,6 +500,8 @@ impl Reader {
                 return Err(EngineError::Interrupted.into());
             }
         }
+        drop(batches);
+        self.place.leave();
         Ok(())
     }
 
