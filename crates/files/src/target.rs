@@ -288,11 +288,7 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        let mut text = TextBuffer::default();
-        encoder.all(|encoder, row, fingerprints| {
-            text.clear();
-            encoder.append_later(row, &mut text, fingerprints)
-        })
+        encoder.all(&mut TextBuffer::default(), "")
     }
 
     fn compares_without_key(&self) -> bool {

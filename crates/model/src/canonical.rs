@@ -8,7 +8,8 @@
 //! [`VERSION`] is stored beside every fingerprint; it changes when an encoding or the way in which it is hashed does.
 
 use crate::decimal::Decimal;
-use crate::piece::{Piece, append_within};
+use crate::piece::{self, Piece, Room, append_within};
+use crate::texts::Texts;
 use serde_json::Value;
 use std::ops::Range;
 
@@ -50,6 +51,90 @@ impl Name {
         canonical.key(key);
         Self(Piece::new(canonical.bytes()))
     }
+
+    /// It, and behind it the kind of its value.
+    fn lead(name: Option<&Self>, tag: &[u8]) -> Piece {
+        Piece::new(&[name.map_or(&[][..], |name| name.0.bytes()), tag].concat())
+    }
+}
+
+/// How many bytes stand in front of a list's or a map's values.
+pub const HEAD_BYTES: usize = 5;
+
+/// The values of a column in canonical form, each of which can be put anywhere: with the column's name, where they are
+/// those of maps.
+#[derive(Debug)]
+pub struct Values {
+    lead: Piece,
+    null: Piece,
+    /// Whether the lead says what kind of value follows, of which there are only the bytes.
+    has_length: bool,
+    texts: Texts,
+}
+
+impl Values {
+    /// Of texts.
+    #[must_use]
+    pub fn texts(name: Option<&Name>, texts: Texts) -> Self {
+        Self::led(name, &[tag::TEXT], texts)
+    }
+
+    /// Of numbers, by digits that are their normal form already.
+    #[must_use]
+    pub fn digits(name: Option<&Name>, texts: Texts) -> Self {
+        Self::led(name, &[tag::NUMBER], texts)
+    }
+
+    /// Of values whose form lies here whole.
+    #[must_use]
+    pub fn forms(name: Option<&Name>, forms: Texts) -> Self {
+        Self::led(name, &[], forms)
+    }
+
+    fn led(name: Option<&Name>, tag: &[u8], texts: Texts) -> Self {
+        let (lead, null) = (Name::lead(name, tag), Name::lead(name, &[tag::NULL]));
+        Self { lead, null, has_length: !tag.is_empty(), texts }
+    }
+
+    /// How many bytes those of these rows take at most.
+    #[must_use]
+    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
+        rows.len() * (self.lead.len() + HEAD_BYTES) + self.texts.bytes_of(rows)
+    }
+
+    /// Puts the value of a row.
+    #[inline]
+    pub fn put(&self, row: usize, room: &mut Room<'_>) {
+        room.piece(&self.lead);
+        if self.has_length {
+            room.first(&length(self.texts.length(row)), 4);
+        }
+        self.texts.put(row, room);
+    }
+
+    /// Puts NULL.
+    #[inline]
+    pub fn put_null(&self, room: &mut Room<'_>) {
+        room.piece(&self.null);
+    }
+}
+
+/// Puts the head of a list, as [`Canonical::list`] appends it.
+#[inline]
+pub fn put_list(len: usize, room: &mut Room<'_>) {
+    put_head(tag::LIST, len, room);
+}
+
+/// Puts the head of a map, as [`Canonical::map`] appends it.
+#[inline]
+pub fn put_map(len: usize, room: &mut Room<'_>) {
+    put_head(tag::MAP, len, room);
+}
+
+#[inline]
+fn put_head(tag: u8, len: usize, room: &mut Room<'_>) {
+    room.first(&[tag], 1);
+    room.first(&length(len), 4);
 }
 
 impl Canonical {
@@ -60,15 +145,16 @@ impl Canonical {
         &self.buffer
     }
 
+    /// What has been appended, by itself.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.buffer
+    }
+
     /// Empties the buffer and keeps its memory.
     #[inline]
     pub fn clear(&mut self) {
         self.buffer.clear();
-    }
-
-    /// Takes off what is behind so many bytes.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.buffer.truncate(len);
     }
 
     /// Appends what is no value: what fills a form up.
@@ -167,6 +253,12 @@ impl Canonical {
     #[inline]
     pub fn form_within(&mut self, bytes: &[u8], place: Range<usize>) {
         append_within(&mut self.buffer, bytes, place);
+    }
+
+    /// What `put` puts together, which takes `most` bytes at the most.
+    #[inline]
+    pub(crate) fn put_together(&mut self, most: usize, put: impl FnOnce(&mut Room<'_>)) {
+        piece::fill(&mut self.buffer, most, put);
     }
 
     /// Bytes.

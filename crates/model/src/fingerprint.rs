@@ -45,15 +45,15 @@ impl FingerprintKey {
 }
 
 const BLOCK_BYTES: usize = 64;
+static PADDING: [u8; BLOCK_BYTES] = {
+    let mut padding = [0; BLOCK_BYTES];
+    padding[0] = 0x80;
+    padding
+};
 
 /// What is hashed behind a form of so many bytes: a byte that ends it, and zeros up to a whole number of blocks. With
 /// whole blocks alone, many forms are hashed at a time; and two forms never become one.
 fn padding(length: usize) -> &'static [u8] {
-    static PADDING: [u8; BLOCK_BYTES] = {
-        let mut padding = [0; BLOCK_BYTES];
-        padding[0] = 0x80;
-        padding
-    };
     &PADDING[..BLOCK_BYTES - length % BLOCK_BYTES]
 }
 

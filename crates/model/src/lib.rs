@@ -22,6 +22,7 @@ pub mod place;
 pub mod record;
 pub mod reject;
 pub mod slice;
+pub mod texts;
 
 pub use capacity::Capacity;
 pub use counts::Counts;

@@ -1,7 +1,8 @@
 //! Short pieces of bytes, appended without a call for each.
 //!
 //! To copy a number of bytes that is known to the compiler, and to take off what was too much, costs less than to copy as
-//! many as there are.
+//! many as there are. Where many are put together, that is done in a [`Room`]: each append to a buffer has to look up in
+//! memory where the one before it ended, and a room's place stays in a register.
 
 use std::ops::Range;
 
@@ -11,24 +12,50 @@ pub const SHORT_BYTES: usize = 32;
 /// Bytes that are appended again and again.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// The bytes, and zeros where they are few.
-    padded: Vec<u8>,
+    /// The first bytes, and zeros where there are fewer.
+    short: [u8; SHORT_BYTES],
     length: usize,
+    /// All of them, where they are more.
+    long: Vec<u8>,
 }
 
 impl Piece {
     /// A piece of these bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        let mut padded = bytes.to_vec();
-        padded.resize(bytes.len().max(SHORT_BYTES), 0);
-        Self { padded, length: bytes.len() }
+        let mut short = [0; SHORT_BYTES];
+        let count = bytes.len().min(SHORT_BYTES);
+        short[..count].copy_from_slice(&bytes[..count]);
+        let long = if bytes.len() > SHORT_BYTES { bytes.to_vec() } else { Vec::new() };
+        Self { short, length: bytes.len(), long }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        if self.length <= SHORT_BYTES { &self.short[..self.length] } else { &self.long }
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
     }
 
     /// Appends it.
     #[inline]
     pub fn append_to(&self, buffer: &mut Vec<u8>) {
-        append_within(buffer, &self.padded, 0..self.length);
+        if self.length <= SHORT_BYTES {
+            append_first(buffer, &self.short, self.length);
+        } else {
+            append_long(buffer, &self.long, 0..self.length);
+        }
     }
 }
 
@@ -57,9 +84,106 @@ fn append_long(buffer: &mut Vec<u8>, bytes: &[u8], place: Range<usize>) {
     buffer.extend_from_slice(&bytes[place]);
 }
 
+/// Room behind a buffer's end, put full from its start on.
+#[derive(Debug)]
+pub struct Room<'a> {
+    bytes: &'a mut [u8],
+    filled: usize,
+}
+
+/// Appends what `put` puts, which is `most` bytes at the most: more is a fault of the program, and ends it.
+#[inline]
+pub fn fill(buffer: &mut Vec<u8>, most: usize, put: impl FnOnce(&mut Room<'_>)) {
+    let start = buffer.len();
+    // What is too much of the last short piece has room, too.
+    buffer.resize(start + most + SHORT_BYTES, 0);
+    let mut room = Room::over(&mut buffer[start..]);
+    put(&mut room);
+    let end = start + room.filled;
+    buffer.truncate(end);
+}
+
+impl<'a> Room<'a> {
+    /// The room of these bytes; a short piece needs [`SHORT_BYTES`] of it, however short it is.
+    #[inline]
+    pub fn over(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, filled: 0 }
+    }
+
+    /// How many bytes have been put.
+    #[inline]
+    #[must_use]
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Puts a piece.
+    #[inline]
+    pub fn piece(&mut self, piece: &Piece) {
+        if piece.length <= SHORT_BYTES {
+            self.first(&piece.short, piece.length);
+        } else {
+            self.long(&piece.long);
+        }
+    }
+
+    /// Puts what stands in these bytes from a place on.
+    #[inline]
+    pub fn within(&mut self, bytes: &[u8], start: usize, length: usize) {
+        match bytes.get(start..start + SHORT_BYTES).and_then(|rest| rest.first_chunk::<SHORT_BYTES>()) {
+            Some(first) if length <= SHORT_BYTES => self.first(first, length),
+            _ => self.long(&bytes[start..start + length]),
+        }
+    }
+
+    /// Puts the first `length` of these bytes.
+    #[inline]
+    pub fn first<const COUNT: usize>(&mut self, bytes: &[u8; COUNT], length: usize) {
+        self.bytes[self.filled..self.filled + COUNT].copy_from_slice(bytes);
+        self.filled += length;
+    }
+
+    #[inline]
+    fn long(&mut self, bytes: &[u8]) {
+        put_long(self.bytes, self.filled, bytes);
+        self.filled += bytes.len();
+    }
+}
+
+/// Apart, so that the short way is small enough to be inlined.
+#[inline(never)]
+fn put_long(into: &mut [u8], at: usize, bytes: &[u8]) {
+    into[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_room_is_filled_with_pieces_of_every_length() {
+        let bytes: Vec<u8> = (0..200).collect();
+        for length in 0..80 {
+            for from in [0, 3, bytes.len() - length] {
+                let (place, mut buffer) = (from..from + length, b"before".to_vec());
+                let piece = Piece::new(&bytes[place.clone()]);
+                assert_eq!((piece.bytes(), piece.is_empty()), (&bytes[place.clone()], length == 0));
+                fill(&mut buffer, 2 * length + 5, |room| {
+                    room.within(&bytes, from, length);
+                    room.first(b"eight by", 5);
+                    room.piece(&piece);
+                });
+                let expected = [b"before", &bytes[place.clone()], b"eight", &bytes[place]].concat();
+                assert_eq!(buffer, expected);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn what_has_no_room_is_not_left_out() {
+        fill(&mut Vec::new(), 10, |room| room.within(&[1; 100], 0, 100));
+    }
 
     #[test]
     fn pieces_of_every_length_are_appended_whole() {

@@ -7,6 +7,7 @@ mod meaning;
 mod moment;
 mod numeric;
 mod vectors;
+mod whole;
 mod wire;
 mod within;
 
@@ -28,6 +29,7 @@ use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage};
 use whimbrel_store::Refusal;
+use whole::Whole;
 
 /// A column that records are written into.
 #[derive(Clone, Debug)]
@@ -274,6 +276,14 @@ impl Encoder {
         let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
         copy.clear();
         copy.reserve(records.get_array_memory_size().min(64 << 20));
+        match Whole::new(self, &cells, count) {
+            Some(whole) => whole.rows(count, copy, key),
+            None => self.singly(&cells, count, copy, key),
+        }
+    }
+
+    /// Row by row, each of which may be refused.
+    fn singly(&self, cells: &[Cells<'_>], count: usize, mut copy: BytesMut, key: &FingerprintKey) -> Rows {
         copy.put_slice(HEADER);
         let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX);
         let mut ranges = Vec::with_capacity(count);
@@ -282,7 +292,7 @@ impl Encoder {
             let head = copy.len();
             copy.put_i16(fields);
             let start = copy.len();
-            ranges.push(match self.row(&cells, row, &mut copy, &mut scratch) {
+            ranges.push(match self.row(cells, row, &mut copy, &mut scratch) {
                 Ok(()) => {
                     prints.push(&scratch.key, &scratch.record);
                     Ok(start..copy.len())

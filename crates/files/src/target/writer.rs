@@ -101,26 +101,23 @@ fn text(table: &Table, encoder: &mut Encoder, is_begun: bool, memory: Vec<u8>) -
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
     let mut text = TextBuffer::within(memory);
     text.reserve((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
-    let mut records = 0;
+    let between = if table.format == Format::Json { ",\n" } else { "\n" };
     let is_array = table.format == Format::Json;
-    let written = encoder.all(|encoder, row, fingerprints| {
-        let started = text.len();
-        if is_array && (is_begun || records > 0) {
-            text.push_str(",\n");
-        }
-        let appended = encoder.append_later(row, &mut text, fingerprints);
-        match appended {
-            Ok(()) => {
-                records += 1;
-                text.push_str(if is_array { "" } else { "\n" });
-            }
-            Err(_) => text.truncate(started),
-        }
-        appended
-    });
+    if is_array && is_begun {
+        text.push_str(between);
+    }
+    let written = encoder.all(&mut text, between);
+    let records = written.iter().filter(|row| row.is_ok()).count();
+    if records == 0 {
+        text.clear();
+    } else if is_array {
+        // Nothing stands behind the last one yet.
+        text.truncate(text.len() - between.len());
+    }
     table.row_bytes.store(text.len() / encoder.rows().max(1), Ordering::Relaxed);
     let outcomes = outcomes(written);
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    let records = u64::try_from(records).unwrap_or(u64::MAX);
     Ok(Written { bytes: packed(table.compression, text.into_bytes())?, outcomes, records, length })
 }
 
@@ -130,11 +127,8 @@ fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outc
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
 fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
-    let mut unused = TextBuffer::default();
-    let outcomes = outcomes(encoder.all(|encoder, row, fingerprints| {
-        unused.clear();
-        encoder.append_later(row, &mut unused, fingerprints)
-    }));
+    // There is no text in these formats.
+    let outcomes = outcomes(encoder.all(&mut TextBuffer::default(), ""));
     let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
     let kept: arrow::array::BooleanArray = kept.map(Some).collect();
     let batch = arrow::compute::filter_record_batch(batch, &kept)?;

@@ -20,6 +20,7 @@ mod moments;
 mod ready;
 mod record;
 mod text;
+mod whole;
 
 pub(crate) use cells::{Cells, Writing, quoted};
 pub(crate) use record::{Compared, Encoder, canonical_attribute, csv_header, is_null, joined};

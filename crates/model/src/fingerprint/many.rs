@@ -4,8 +4,9 @@
 //! are hashed at a time as the processor has lanes. The crate hashes so below its public interface; which is why its
 //! version is pinned, and why every length that goes this way is compared with the public function in a test.
 
-use super::{BLOCK_BYTES, Fingerprint, FingerprintKey, cut, padding};
+use super::{BLOCK_BYTES, Fingerprint, FingerprintKey, PADDING, cut, padding};
 use crate::canonical::Canonical;
+use crate::piece::Room;
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
 use std::array;
@@ -17,6 +18,8 @@ const CHUNK_BYTES: usize = 1024;
 const LANES: usize = 16;
 /// Of so many records fingerprints are taken together.
 const TOGETHER: usize = 512;
+/// So many bytes of forms wait at most, but for one record's.
+const MOST_WAITING: usize = 256 << 10;
 const HASH_BYTES: usize = 32;
 
 /// The flags of a block, from BLAKE3's specification.
@@ -58,35 +61,55 @@ impl Fingerprints {
     /// nothing else is done with that.
     #[inline]
     pub fn push_made(&mut self, key: impl FnOnce(&mut Canonical), record: impl FnOnce(&mut Canonical)) {
-        let key = self.make(key);
-        let record = self.make(record);
-        if key.len() >= CHUNK_BYTES || record.len() >= CHUNK_BYTES {
-            return self.take_alone(key, record);
-        }
-        self.ends.extend([record.start, self.waiting.len()]);
-        if self.ends.len() == 2 * TOGETHER {
+        self.make(key);
+        self.make(record);
+        if self.ends.len() >= 2 * TOGETHER || self.waiting.len() >= MOST_WAITING {
             self.take();
         }
     }
 
-    /// Where a form stands, which is filled up behind that.
+    /// Makes a form, and fills it up.
     #[inline]
-    fn make(&mut self, append: impl FnOnce(&mut Canonical)) -> Range<usize> {
+    fn make(&mut self, append: impl FnOnce(&mut Canonical)) {
         let start = self.waiting.len();
         append(&mut self.waiting);
-        let end = self.waiting.len();
-        self.waiting.fill(padding(end - start));
-        start..end
+        self.waiting.fill(padding(self.waiting.len() - start));
+        self.ends.push(self.waiting.len());
     }
 
-    /// Takes the fingerprint of the last record, of which a form is long.
-    #[cold]
-    fn take_alone(&mut self, key: Range<usize>, record: Range<usize>) {
-        let of = |form: &Range<usize>| self.key.hash(&self.waiting.bytes()[form.clone()]);
-        let alone = Fingerprint { key: of(&key), record: of(&record) };
-        self.waiting.truncate(key.start);
-        self.take();
-        self.done.push(alone);
+    /// Takes as many records as there are rows, their forms put where there is room for them: `most` tells how many
+    /// bytes those of some rows take at most, `key` and `record` put that of one.
+    #[inline]
+    pub fn push_rows(
+        &mut self,
+        rows: usize,
+        most: impl Fn(Range<usize>) -> usize,
+        mut key: impl FnMut(usize, &mut Room<'_>),
+        mut record: impl FnMut(usize, &mut Room<'_>),
+    ) {
+        let mut start = 0;
+        while start < rows {
+            let mut block = start..rows.min(start + TOGETHER);
+            while block.len() > 1 && most(block.clone()) > MOST_WAITING {
+                block.end -= block.len() / 2;
+            }
+            start = block.end;
+            // Each of the two forms of a record is filled up to whole blocks.
+            let most = most(block.clone()) + 2 * BLOCK_BYTES * block.len();
+            let (ends, before) = (&mut self.ends, self.waiting.len());
+            self.waiting.put_together(most, |room| {
+                for row in block {
+                    let begun = room.filled();
+                    key(row, room);
+                    fill_up(begun, room);
+                    let middle = room.filled();
+                    record(row, room);
+                    fill_up(middle, room);
+                    ends.extend([before + middle, before + room.filled()]);
+                }
+            });
+            self.take();
+        }
     }
 
     /// The fingerprints, in the order of the records.
@@ -110,22 +133,31 @@ impl Fingerprints {
     }
 }
 
-/// The hashes of forms of 1 to 16 whole blocks, in their order.
+/// Fills a form up that begins here.
+#[inline]
+fn fill_up(begun: usize, room: &mut Room<'_>) {
+    room.first(&PADDING, BLOCK_BYTES - (room.filled() - begun) % BLOCK_BYTES);
+}
+
+/// The hashes of forms of whole blocks, in their order.
 fn hashes(key: &[u8; 32], forms: &[&[u8]]) -> Vec<[u8; HASH_BYTES]> {
     const MOST: usize = CHUNK_BYTES / BLOCK_BYTES;
-    let (platform, key) = (Platform::detect(), words_from_le_bytes_32(key));
+    let (platform, words) = (Platform::detect(), words_from_le_bytes_32(key));
     let mut hashes = vec![[0; HASH_BYTES]; forms.len()];
     // Those of as many blocks go together.
     let mut alike: [Vec<usize>; MOST] = Default::default();
     for (place, form) in forms.iter().enumerate() {
-        alike[form.len() / BLOCK_BYTES - 1].push(place);
+        match alike.get_mut(form.len() / BLOCK_BYTES - 1) {
+            Some(alike) => alike.push(place),
+            None => hashes[place] = *blake3::keyed_hash(key, form).as_bytes(),
+        }
     }
     for (fewer, places) in alike.iter().enumerate() {
         for places in places.chunks(LANES) {
             let group: [&[u8]; LANES] =
                 array::from_fn(|lane| places.get(lane).map_or(&[][..], |at| forms[*at]));
             let mut values = [[0; HASH_BYTES]; LANES];
-            whole(fewer + 1)(platform, &key, &group[..places.len()], values.as_flattened_mut());
+            whole(fewer + 1)(platform, &words, &group[..places.len()], values.as_flattened_mut());
             places.iter().zip(values).for_each(|(place, hash)| hashes[*place] = hash);
         }
     }
@@ -182,12 +214,22 @@ mod tests {
         let mut lengths: Vec<usize> = (0..=1100).collect();
         lengths.extend((0..900).map(|at| 200 + at * 7 % 130));
         let (mut many, mut expected) = (Fingerprints::new(&secret, 10), Vec::new());
+        let mut all = Vec::new();
         for (number, length) in lengths.into_iter().enumerate() {
             let key = if number % 100 == 0 { text(length) } else { text(number % 20) };
             many.push(&key, &text(length));
             expected.push(secret.fingerprint(&key, &text(length)));
+            all.push((key, text(length)));
         }
         assert_eq!(many.finish(), expected);
+        let mut at_once = Fingerprints::new(&secret, 10);
+        at_once.push_rows(
+            all.len(),
+            |rows| all[rows].iter().map(|(key, record)| key.len() + record.len()).sum(),
+            |row, room| room.within(all[row].0.bytes(), 0, all[row].0.len()),
+            |row, room| room.within(all[row].1.bytes(), 0, all[row].1.len()),
+        );
+        assert_eq!(at_once.finish(), expected);
         assert!(Fingerprints::new(&secret, 0).finish().is_empty());
     }
 }

@@ -183,11 +183,7 @@ impl Cells {
     ) -> Result<(), Misfit> {
         if self.is_null(row) {
             canonical.null();
-            into.push_str(match writing {
-                Writing::Json => "null",
-                Writing::DynamoDb => r#"{"NULL":true}"#,
-                Writing::Csv | Writing::Typed => "",
-            });
+            into.push_str(null_text(writing));
             return Ok(());
         }
         self.append_value(row, writing, into, canonical)
@@ -245,6 +241,15 @@ impl Cells {
             }
             Err(reason) => Value::String(reason),
         }
+    }
+}
+
+/// How NULL is written.
+pub(super) fn null_text(writing: Writing) -> &'static str {
+    match writing {
+        Writing::Json => "null",
+        Writing::DynamoDb => r#"{"NULL":true}"#,
+        Writing::Csv | Writing::Typed => "",
     }
 }
 

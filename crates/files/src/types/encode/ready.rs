@@ -7,22 +7,20 @@
 use super::cells::{Cells, Writing, csv_text, escaped, is_plain_csv, is_plain_float, is_plain_text, quoted};
 use super::text::TextBuffer;
 use arrow::array::{Array as _, BooleanArray, StringArray};
-use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
-use std::ops::Range;
-use whimbrel_model::canonical::Canonical;
+use arrow::buffer::NullBuffer;
+use whimbrel_model::canonical::{Canonical, Name, Values};
 use whimbrel_model::decimal::Decimal;
 use whimbrel_model::float::{self, Float};
-use whimbrel_model::piece::{Piece, SHORT_BYTES};
+use whimbrel_model::piece::Piece;
+use whimbrel_model::texts::Texts;
 
 /// A column that is ready.
 #[derive(Debug)]
 pub(super) struct Ready {
-    nulls: Option<NullBuffer>,
-    /// What stands in front of a value: behind another one, and as the first.
-    heads: [Piece; 2],
-    texts: Texts,
-    /// What stands behind a value.
-    tail: Piece,
+    pub(super) nulls: Option<NullBuffer>,
+    /// What stands in front of a value, behind the column's name, and behind the value.
+    pub(super) around: (&'static str, &'static str),
+    pub(super) texts: Texts,
     counts: Counts,
 }
 
@@ -37,59 +35,16 @@ enum Counts {
     Form(Texts),
 }
 
-/// A text for each row, among others.
-#[derive(Clone, Debug)]
-struct Texts {
-    bytes: Buffer,
-    starts: ScalarBuffer<i32>,
-    ends: ScalarBuffer<i32>,
-}
-
-impl Texts {
-    fn of(array: &StringArray) -> Self {
-        let (offsets, rows) = (array.offsets().inner(), array.len());
-        Self { bytes: array.values().clone(), starts: offsets.slice(0, rows), ends: offsets.slice(1, rows) }
-    }
-
-    /// Texts that `put` appends, which is called for each row that is not NULL. `None`: they are too long together.
-    fn made(
-        rows: usize,
-        nulls: Option<&NullBuffer>,
-        mut put: impl FnMut(usize, &mut TextBuffer),
-    ) -> Option<Self> {
-        let mut text = TextBuffer::default();
-        let mut bounds = Vec::with_capacity(rows + 1);
-        bounds.push(0);
-        for row in 0..rows {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                put(row, &mut text);
-            }
-            bounds.push(i32::try_from(text.len()).ok()?);
-        }
-        // Then the last ones are copied as quickly as the others.
-        text.push_short(&[0; SHORT_BYTES], SHORT_BYTES);
-        let bounds = ScalarBuffer::from(bounds);
-        let (starts, ends) = (bounds.slice(0, rows), bounds.slice(1, rows));
-        Some(Self { bytes: Buffer::from_vec(text.into_bytes()), starts, ends })
-    }
-
-    #[inline]
-    fn place(&self, row: usize) -> Range<usize> {
-        let at = |bound: i32| usize::try_from(bound).unwrap_or(0);
-        at(self.starts[row])..at(self.ends[row])
-    }
-}
-
 impl Ready {
     /// `None`: the column is to be written value by value.
-    pub(super) fn new(name: &str, cells: &Cells, writing: Writing) -> Option<Self> {
+    pub(super) fn new(cells: &Cells, writing: Writing) -> Option<Self> {
         let (nulls, texts, counts, kind) = match cells {
             Cells::Text(array) | Cells::Printed { texts: array, is_number: false } => {
-                (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)), "S")
+                (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)?), "S")
             }
             Cells::Number(array) | Cells::Printed { texts: array, is_number: true } => {
                 let counts = match writing {
-                    Writing::Csv => Counts::Words(Texts::of(array)),
+                    Writing::Csv => Counts::Words(Texts::of(array)?),
                     _ => Counts::Digits(digits_of(array)?),
                 };
                 (array.nulls().cloned(), written(array, writing)?, counts, "N")
@@ -98,20 +53,20 @@ impl Ready {
                 let put = |row: usize, into: &mut TextBuffer| {
                     into.push_str(itoa::Buffer::new().format(values.values()[row]));
                 };
-                let texts = Texts::made(values.len(), values.nulls(), put)?;
+                let texts = made(values.len(), values.nulls(), put)?;
                 (values.nulls().cloned(), texts.clone(), number(texts, writing), "N")
             }
             Cells::Float32(values) => floats(values.values(), values.nulls(), writing)?,
             Cells::Float64(values) => floats(values.values(), values.nulls(), writing)?,
             Cells::Moment(moments) => {
                 let put = |row: usize, into: &mut TextBuffer| moments.append(row, into);
-                let texts = Texts::made(moments.len(), moments.nulls(), put)?;
+                let texts = made(moments.len(), moments.nulls(), put)?;
                 (moments.nulls().cloned(), texts.clone(), Counts::Words(texts), "S")
             }
             Cells::Bool(values) => {
                 let word = |row: usize| if values.value(row) { "true" } else { "false" };
                 let put = |row: usize, into: &mut TextBuffer| into.push_str(word(row));
-                let texts = Texts::made(values.len(), values.nulls(), put)?;
+                let texts = made(values.len(), values.nulls(), put)?;
                 let counts = match writing {
                     Writing::Csv => Counts::Words(texts.clone()),
                     _ => truths(values)?,
@@ -122,9 +77,8 @@ impl Ready {
                 return None;
             }
         };
-        let (before, behind) = around(kind, writing);
-        let heads = heads(name, writing, &before);
-        Some(Self { nulls, heads, texts, tail: Piece::new(behind.as_bytes()), counts })
+        let around = around(kind, writing);
+        Some(Self { nulls, around, texts, counts })
     }
 
     #[inline]
@@ -132,23 +86,59 @@ impl Ready {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// Appends a value that is not NULL with what stands around it.
+    /// Appends a value that is not NULL with what stands around it, but for its name.
     #[inline]
-    pub(super) fn append(&self, row: usize, is_first: bool, into: &mut TextBuffer) {
-        into.push_piece(&self.heads[usize::from(is_first)]);
-        into.push_within(&self.texts.bytes, self.texts.place(row));
-        into.push_piece(&self.tail);
+    pub(super) fn append(&self, row: usize, into: &mut TextBuffer) {
+        let (bytes, place) = self.texts.within(row);
+        into.push_str(self.around.0);
+        into.push_within(bytes, place);
+        into.push_str(self.around.1);
     }
 
     /// Appends the canonical form of a value that is not NULL.
     #[inline]
     pub(super) fn append_form(&self, row: usize, canonical: &mut Canonical) {
         match &self.counts {
-            Counts::Words(texts) => canonical.text_within(&texts.bytes, texts.place(row)),
-            Counts::Digits(texts) => canonical.digits_within(&texts.bytes, texts.place(row)),
-            Counts::Form(texts) => canonical.form_within(&texts.bytes, texts.place(row)),
+            Counts::Words(texts) => {
+                let (bytes, place) = texts.within(row);
+                canonical.text_within(bytes, place);
+            }
+            Counts::Digits(texts) => {
+                let (bytes, place) = texts.within(row);
+                canonical.digits_within(bytes, place);
+            }
+            Counts::Form(texts) => {
+                let (bytes, place) = texts.within(row);
+                canonical.form_within(bytes, place);
+            }
         }
     }
+
+    /// The canonical forms of the values that are not NULL, with the column's name.
+    pub(super) fn values(&self, name: &Name) -> Values {
+        match &self.counts {
+            Counts::Words(texts) => Values::texts(Some(name), texts.clone()),
+            Counts::Digits(texts) => Values::digits(Some(name), texts.clone()),
+            Counts::Form(forms) => Values::forms(Some(name), forms.clone()),
+        }
+    }
+}
+
+/// Texts that `put` appends, which is called for each row that is not NULL. `None`: they are too long together.
+fn made(
+    rows: usize,
+    nulls: Option<&NullBuffer>,
+    mut put: impl FnMut(usize, &mut TextBuffer),
+) -> Option<Texts> {
+    let mut text = TextBuffer::default();
+    let mut ends = Vec::with_capacity(rows);
+    for row in 0..rows {
+        if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+            put(row, &mut text);
+        }
+        ends.push(text.len());
+    }
+    Texts::ending(text.into_bytes(), ends)
 }
 
 /// Texts as they are written, without what stands around them: as they are, where that can be told of all at once.
@@ -163,27 +153,21 @@ fn written(array: &StringArray, writing: Writing) -> Option<Texts> {
         Writing::Csv => (is_plain_csv(all) && !(0..array.len()).any(is_empty), csv_text),
     };
     if is_plain {
-        return Some(Texts::of(array));
+        return Texts::of(array);
     }
-    Texts::made(array.len(), array.nulls(), |row, into| put(array.value(row), into))
+    made(array.len(), array.nulls(), |row, into| put(array.value(row), into))
 }
 
 /// The digits of numbers, where each is one of JSON and begins with its normal form.
 fn digits_of(array: &StringArray) -> Option<Texts> {
-    let mut texts = Texts::of(array);
-    let mut ends = Vec::with_capacity(array.len());
-    for row in 0..array.len() {
-        let start = texts.starts[row];
+    Texts::of(array)?.cut(|row| {
         if array.is_null(row) {
-            ends.push(start);
-            continue;
+            return Some(0);
         }
         // What begins with its normal form is a number of JSON, but for one that ends with its point.
         let plain = Decimal::plain(array.value(row)).filter(|_| !array.value(row).ends_with('.'))?;
-        ends.push(start + i32::try_from(plain.len()).ok()?);
-    }
-    texts.ends = ScalarBuffer::from(ends);
-    Some(texts)
+        Some(plain.len())
+    })
 }
 
 /// How numbers count that stand in their normal form.
@@ -202,44 +186,40 @@ fn floats<F: Float>(values: &[F], nulls: Option<&NullBuffer>, writing: Writing) 
         return None;
     }
     let put = |row: usize, into: &mut TextBuffer| float::shortest(values[row], |text| into.push_str(text));
-    let texts = Texts::made(values.len(), nulls, put)?;
+    let texts = made(values.len(), nulls, put)?;
     Some((nulls.cloned(), texts.clone(), number(texts, writing), "N"))
 }
 
 /// The canonical forms of truth values.
 fn truths(values: &BooleanArray) -> Option<Counts> {
-    let (mut forms, mut bounds) = (Canonical::default(), vec![0]);
+    let (mut forms, mut ends) = (Canonical::default(), Vec::new());
     for value in [false, true] {
         forms.bool(value);
-        bounds.push(i32::try_from(forms.len()).ok()?);
+        ends.push(forms.len());
     }
-    let mut bytes = forms.bytes().to_vec();
-    bytes.resize(bytes.len() + SHORT_BYTES, 0);
-    let bound = |row: usize, by: usize| bounds[usize::from(values.value(row)) + by];
-    let starts = (0..values.len()).map(|row| bound(row, 0)).collect();
-    let ends = (0..values.len()).map(|row| bound(row, 1)).collect();
-    Some(Counts::Form(Texts { bytes: Buffer::from_vec(bytes), starts, ends }))
+    let two = Texts::ending(forms.into_bytes(), ends)?;
+    Some(Counts::Form(two.chosen(values.len(), |row| usize::from(values.value(row)))))
 }
 
 /// What stands around a value of this kind, as DynamoDB JSON names kinds.
-fn around(kind: &str, writing: Writing) -> (String, &'static str) {
+fn around(kind: &str, writing: Writing) -> (&'static str, &'static str) {
     match (writing, kind) {
-        (Writing::Json, "S") => ("\"".to_owned(), "\""),
-        (Writing::DynamoDb, "BOOL") => ("{\"BOOL\":".to_owned(), "}"),
-        (Writing::DynamoDb, kind) => (format!("{{\"{kind}\":\""), "\"}"),
-        (Writing::Json | Writing::Csv | Writing::Typed, _) => (String::new(), ""),
+        (Writing::Json, "S") => ("\"", "\""),
+        (Writing::DynamoDb, "BOOL") => ("{\"BOOL\":", "}"),
+        (Writing::DynamoDb, "S") => ("{\"S\":\"", "\"}"),
+        (Writing::DynamoDb, _) => ("{\"N\":\"", "\"}"),
+        (Writing::Json | Writing::Csv | Writing::Typed, _) => ("", ""),
     }
 }
 
-/// A column's name in front of a value, behind another value and as the first; `before` stands behind the name.
-pub(super) fn heads(name: &str, writing: Writing, before: &str) -> [Piece; 2] {
+/// A column's name in front of a value: behind another value, and as the first.
+pub(super) fn heads(name: &str, writing: Writing) -> [Piece; 2] {
     let mut head = TextBuffer::default();
     head.push(',');
     if matches!(writing, Writing::Json | Writing::DynamoDb) {
         quoted(name, &mut head);
         head.push(':');
     }
-    head.push_str(before);
     [Piece::new(head.as_bytes()), Piece::new(&head.as_bytes()[1..])]
 }
 
@@ -252,6 +232,7 @@ mod tests {
         ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array,
         ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
     };
+    use arrow::compute::concat_batches;
     use arrow::datatypes::{Field, Int32Type, Schema};
     use std::sync::Arc;
     use whimbrel_model::{FingerprintKey, Logical};
@@ -338,14 +319,22 @@ mod tests {
         for (format, nulls) in
             FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)])
         {
-            for batch in [batch(false), batch(true), batch(false).slice(1, 3), batch(true).slice(2, 0)] {
+            let behind = if format == Format::Parquet { "" } else { "\n" };
+            let all_ready = batch(false).project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
+            let some_odd = batch(true).project(&[9, 0, 2]).unwrap();
+            for batch in [
+                batch(false),
+                batch(true),
+                batch(false).slice(1, 3),
+                batch(true).slice(2, 0),
+                all_ready.slice(1, 4),
+                concat_batches(all_ready.schema_ref(), &vec![all_ready.clone(); 120]).unwrap(),
+                all_ready,
+                some_odd,
+            ] {
                 let encoder = || Encoder::new(format, nulls, &compared, &batch, &secret).unwrap();
                 let (mut at_once, mut singly) = (TextBuffer::default(), TextBuffer::default());
-                let prints = encoder().all(|encoder, row, prints| {
-                    let appended = encoder.append_later(row, &mut at_once, prints);
-                    at_once.push('\n');
-                    appended
-                });
+                let prints = encoder().all(&mut at_once, behind);
                 let mut one = encoder();
                 for (row, print) in prints.into_iter().enumerate() {
                     assert_eq!(
@@ -353,7 +342,7 @@ mod tests {
                         one.append(row, &mut singly).unwrap(),
                         "{format:?} {nulls:?} {row}"
                     );
-                    singly.push('\n');
+                    singly.push_str(behind);
                 }
                 assert_eq!(at_once.as_str(), singly.as_str(), "{format:?} {nulls:?}");
             }
@@ -367,7 +356,7 @@ mod tests {
             for name in ["text", "number", "int", "small", "wide", "narrow", "truth", "day", "moment"] {
                 let place = batch.schema_ref().index_of(name).unwrap();
                 let cells = super::Cells::new(batch.schema_ref().field(place), batch.column(place)).unwrap();
-                let ready = super::Ready::new(name, &cells, super::Writing::Json);
+                let ready = super::Ready::new(&cells, super::Writing::Json);
                 assert_eq!(ready.is_some(), !without.contains(&name), "{name}");
             }
         }

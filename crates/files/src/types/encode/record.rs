@@ -6,6 +6,7 @@
 use super::cells::{Cells, Form, Writing, csv_text, quoted};
 use super::ready::{Ready, heads};
 use super::text::TextBuffer;
+use super::whole::Whole;
 use crate::format::Format;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -78,7 +79,7 @@ impl Encoder {
             Format::Parquet | Format::Arrow => Writing::Typed,
         };
         let names = columns.iter().map(|(name, _)| Name::new(name)).collect();
-        let heads = columns.iter().map(|(name, _)| heads(name, writing, "")).collect();
+        let heads = columns.iter().map(|(name, _)| heads(name, writing)).collect();
         let place = |name: &String| columns.iter().position(|(column, _)| column == name);
         let mut places: Vec<usize> = (0..columns.len()).collect();
         places.retain(|place| !compared.ignore.contains(&columns[*place].0));
@@ -103,17 +104,29 @@ impl Encoder {
 
     /// Makes the texts of all columns of which that can be done at once.
     fn make_ready(&mut self) {
-        if self.columns.iter().all(|(name, _)| name != ITEM) {
-            let apart = self.apart.map(|(place, _)| place);
-            let columns = self.columns.iter().enumerate();
-            let ready =
-                columns.map(
-                    |(place, (name, cells))| {
-                        if apart == Some(place) { None } else { Ready::new(name, cells, self.writing) }
-                    },
-                );
-            self.ready = ready.collect();
+        if self.columns.iter().any(|(name, _)| name == ITEM) {
+            return;
         }
+        let apart = self.apart.map(|(place, _)| place);
+        let made = self.columns.iter().enumerate().map(|(place, (_, cells))| {
+            if apart == Some(place) { None } else { Ready::new(cells, self.writing) }
+        });
+        self.ready = made.collect();
+    }
+
+    /// What puts the records together, where all columns are ready; they are taken then.
+    fn whole(&mut self) -> Option<Whole> {
+        if !self.ready.iter().all(Option::is_some) {
+            return None;
+        }
+        let ready: Vec<_> = std::mem::take(&mut self.ready).into_iter().flatten().collect();
+        let shows_null = self.nulls == Nulls::Null || self.writing == Writing::Csv;
+        let named = |places: &[usize]| {
+            places.iter().map(|place| (*place, ready[*place].values(&self.names[*place]))).collect()
+        };
+        let key = if self.key.is_empty() { &self.compared } else { &self.key };
+        let (key, compared) = (named(key), named(&self.compared));
+        Some(Whole::new(self.writing, shows_null, &self.heads, ready, key, compared))
     }
 
     /// Leaves a column out of the records' text, which [`Encoder::append_apart`] writes: as the string that is its
@@ -170,17 +183,19 @@ impl Encoder {
         fingerprints.finish().pop().ok_or_else(lost)
     }
 
-    /// Every record: `write` is given each row, and calls [`Encoder::append_later`] or refuses it.
-    pub(crate) fn all(
-        &mut self,
-        mut write: impl FnMut(&mut Self, usize, &mut Fingerprints) -> Result<(), Refusal>,
-    ) -> Vec<Result<Fingerprint, Refusal>> {
+    /// Appends every record, and `behind` each that has a place in the format.
+    pub(crate) fn all(&mut self, into: &mut TextBuffer, behind: &str) -> Vec<Result<Fingerprint, Refusal>> {
         self.make_ready();
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
+        if let Some(whole) = self.whole() {
+            whole.append(self.rows, behind, into).push(self.rows, &mut fingerprints);
+            return fingerprints.finish().into_iter().map(Ok).collect();
+        }
         let mut refused = Vec::new();
         for row in 0..self.rows {
-            if let Err(refusal) = write(self, row, &mut fingerprints) {
-                refused.push((row, refusal));
+            match self.append_later(row, into, &mut fingerprints) {
+                Ok(()) => into.push_str(behind),
+                Err(refusal) => refused.push((row, refusal)),
             }
         }
         let mut fingerprints = fingerprints.finish().into_iter();
@@ -196,7 +211,7 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Encoder::append`].
-    pub(crate) fn append_later(
+    fn append_later(
         &mut self,
         row: usize,
         into: &mut TextBuffer,
@@ -284,11 +299,8 @@ impl Encoder {
     }
 
     fn append_columns(&self, row: usize, into: &mut TextBuffer, scratch: &mut Scratch) -> Result<(), String> {
-        into.push_str(match self.writing {
-            Writing::Json => "{",
-            Writing::DynamoDb => "{\"Item\":{",
-            Writing::Csv | Writing::Typed => "",
-        });
+        let [opening, closing] = around_record(self.writing);
+        into.push_str(opening);
         let Scratch { forms, aside, .. } = scratch;
         aside.clear();
         let mut is_first = true;
@@ -297,7 +309,8 @@ impl Encoder {
                 && !ready.is_null(row)
             {
                 if self.writing != Writing::Typed {
-                    ready.append(row, is_first, into);
+                    self.begin_column(place, is_first, into);
+                    ready.append(row, into);
                 }
                 is_first = false;
                 continue;
@@ -324,11 +337,7 @@ impl Encoder {
             };
             forms[place] = written.map_err(|reason| format!("`{name}` {reason}"))?;
         }
-        into.push_str(match self.writing {
-            Writing::Json => "}",
-            Writing::DynamoDb => "}}",
-            Writing::Csv | Writing::Typed => "",
-        });
+        into.push_str(closing);
         Ok(())
     }
 
@@ -366,6 +375,15 @@ impl Encoder {
         let shows_null = self.nulls == Nulls::Null || has_columns;
         let there = self.columns.iter().filter(|(_, cells)| shows_null || !cells.is_null(row));
         there.map(|(name, cells)| (name.clone(), cells.preview(row, self.writing))).collect()
+    }
+}
+
+/// What stands in front of a record's columns, and behind them.
+pub(super) fn around_record(writing: Writing) -> [&'static str; 2] {
+    match writing {
+        Writing::Json => ["{", "}"],
+        Writing::DynamoDb => ["{\"Item\":{", "}}"],
+        Writing::Csv | Writing::Typed => ["", ""],
     }
 }
 

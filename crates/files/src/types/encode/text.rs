@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::str::from_utf8;
-use whimbrel_model::piece::{Piece, SHORT_BYTES, append_first, append_within};
+use whimbrel_model::piece::{Piece, Room, SHORT_BYTES, append_first, append_within, fill};
 
 /// Text, in UTF-8: so is all that is appended.
 #[derive(Debug, Default)]
@@ -65,6 +65,12 @@ impl TextBuffer {
     #[inline]
     pub(super) fn push_short(&mut self, bytes: &[u8; SHORT_BYTES], length: usize) {
         append_first(&mut self.bytes, bytes, length);
+    }
+
+    /// Appends the texts that `put` puts, of `most` bytes at the most.
+    #[inline]
+    pub(super) fn put_together(&mut self, most: usize, put: impl FnOnce(&mut Room<'_>)) {
+        fill(&mut self.bytes, most, put);
     }
 
     /// A part, cut between characters.

@@ -1,0 +1,357 @@
+//! Batches in which every value fits: each column is made by itself, then each row is put together out of what lies
+//! ready, and so is its canonical form.
+//!
+//! A batch in which one value is refused goes row by row, which tells what becomes of each; so does one with columns
+//! whose values are large, or are looked at together with others.
+
+use super::cells::Cells;
+use super::{Encoder, Filled, From, HEADER, Rows, TRAILER, Wire};
+use arrow::array::Array as _;
+use arrow::buffer::NullBuffer;
+use bytes::{BufMut as _, BytesMut};
+use std::ops::Range;
+use whimbrel_model::FingerprintKey;
+use whimbrel_model::canonical::{Canonical, HEAD_BYTES, Name, Values, put_list, put_map};
+use whimbrel_model::cell::Cell;
+use whimbrel_model::fingerprint::Fingerprints;
+use whimbrel_model::piece::{Room, SHORT_BYTES};
+use whimbrel_model::texts::Texts;
+
+/// Of so many rows the fields are put together at a time.
+const TOGETHER: usize = 256;
+
+/// In front of a field stands how many bytes it has.
+const LENGTH_BYTES: usize = 4;
+/// In front of a row's fields stands how many they are.
+const COUNT_BYTES: usize = 2;
+
+/// The columns of a batch.
+pub(super) struct Whole {
+    columns: Vec<Column>,
+    /// The columns that count in a fingerprint, with their names, and those of the key.
+    compared: Vec<Counted>,
+    key: Vec<Counted>,
+}
+
+enum Column {
+    /// Texts that go as they are.
+    Texts(Texts, Option<NullBuffer>),
+    /// Fields with their lengths, and the canonical forms of what they hold; NULL among them.
+    Made { fields: Texts, forms: Texts },
+}
+
+/// A column's values in canonical form; where it tells of NULL, they do not.
+struct Counted(Values, Option<NullBuffer>);
+
+impl Whole {
+    /// `None`: the batch is to be encoded row by row.
+    pub(super) fn new(encoder: &Encoder, cells: &[Cells<'_>], rows: usize) -> Option<Self> {
+        if !encoder.fixed.is_empty() || !encoder.members.is_empty() {
+            return None;
+        }
+        let columns = encoder.columns.iter().zip(cells).enumerate().map(|(place, (column, cells))| {
+            let is_key = encoder.key.contains(&place);
+            Column::new(column, is_key, cells, rows)
+        });
+        let columns = columns.collect::<Option<Vec<_>>>()?;
+        let named = columns.iter().zip(&encoder.names).zip(&encoder.columns);
+        let compared = named.filter(|(_, filled)| !filled.is_ignored);
+        let compared = compared.map(|((column, name), _)| column.counted(Some(name))).collect();
+        let key = encoder.key.iter().map(|place| columns[*place].counted(None)).collect();
+        Some(Self { columns, compared, key })
+    }
+
+    /// The rows, in memory that was used before.
+    pub(super) fn rows(&self, count: usize, mut copy: BytesMut, key: &FingerprintKey) -> Rows {
+        copy.put_slice(HEADER);
+        let mut ranges = Vec::with_capacity(count);
+        for start in (0..count).step_by(TOGETHER) {
+            self.append(start..count.min(start + TOGETHER), &mut copy, &mut ranges);
+        }
+        copy.put_i16(TRAILER);
+        let mut prints = Fingerprints::new(key, count);
+        self.push(count, &mut prints);
+        let rows = ranges.into_iter().zip(prints.finish()).map(Ok).collect();
+        Rows { copy: copy.freeze(), rows }
+    }
+
+    /// Appends rows, and notes where the fields of each stand.
+    fn append(&self, rows: Range<usize>, copy: &mut BytesMut, ranges: &mut Vec<Range<usize>>) {
+        let start = copy.len();
+        let most = |column: &Column| match column {
+            Column::Texts(texts, _) => LENGTH_BYTES * rows.len() + texts.bytes_of(rows.clone()),
+            Column::Made { fields, .. } => fields.bytes_of(rows.clone()),
+        };
+        let most = COUNT_BYTES * rows.len() + self.columns.iter().map(most).sum::<usize>();
+        copy.resize(start + most + SHORT_BYTES, 0);
+        let count = i16::try_from(self.columns.len()).unwrap_or(i16::MAX).to_be_bytes();
+        let mut room = Room::over(&mut copy[start..]);
+        for row in rows {
+            room.first(&count, COUNT_BYTES);
+            let fields = start + room.filled();
+            self.columns.iter().for_each(|column| column.put(row, &mut room));
+            ranges.push(fields..start + room.filled());
+        }
+        let end = start + room.filled();
+        copy.truncate(end);
+    }
+
+    /// Hands on the keys and the whole of so many rows in canonical form.
+    fn push(&self, rows: usize, fingerprints: &mut Fingerprints) {
+        let bytes_of = |columns: &[Counted], rows: &Range<usize>| {
+            let values = columns.iter().map(|column| column.0.bytes_of(rows.clone()));
+            HEAD_BYTES * rows.len() + values.sum::<usize>()
+        };
+        let put_record = |row: usize, room: &mut Room<'_>| {
+            put_map(self.compared.len(), room);
+            self.compared.iter().for_each(|column| column.put(row, room));
+        };
+        let whole = |rows: &Range<usize>| bytes_of(&self.compared, rows);
+        if self.key.is_empty() {
+            // Where nothing tells records apart, each is told by all that it holds.
+            let put_key = |row: usize, room: &mut Room<'_>| {
+                put_list(0, room);
+                put_record(row, room);
+            };
+            let most = |rows: Range<usize>| HEAD_BYTES * rows.len() + 2 * whole(&rows);
+            return fingerprints.push_rows(rows, most, put_key, put_record);
+        }
+        let put_key = |row: usize, room: &mut Room<'_>| {
+            put_list(self.key.len(), room);
+            self.key.iter().for_each(|column| column.put(row, room));
+        };
+        let most = |rows: Range<usize>| bytes_of(&self.key, &rows) + whole(&rows);
+        fingerprints.push_rows(rows, most, put_key, put_record);
+    }
+}
+
+impl Column {
+    /// `None`: a value does not fit, or the column is none that is made by itself.
+    fn new(filled: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option<Self> {
+        let is_large = matches!(
+            filled.wire,
+            Wire::Vector(_)
+                | Wire::HalfVector(_)
+                | Wire::SparseVector(_)
+                | Wire::Bits(_)
+                | Wire::Bytea
+                | Wire::Array(..)
+        );
+        if is_large || !filled.without.is_empty() {
+            return None;
+        }
+        if matches!(filled.from, From::Constant(_)) {
+            let (fields, forms) = made(filled, is_key, cells, 1)?;
+            return Some(Self::Made { fields: fields.chosen(rows, |_| 0), forms: forms.chosen(rows, |_| 0) });
+        }
+        texts(filled, is_key, cells).or_else(|| {
+            let (fields, forms) = made(filled, is_key, cells, rows)?;
+            Some(Self::Made { fields, forms })
+        })
+    }
+
+    /// How its values count, where they have this name.
+    fn counted(&self, name: Option<&Name>) -> Counted {
+        match self {
+            Self::Texts(texts, nulls) => Counted(Values::texts(name, texts.clone()), nulls.clone()),
+            Self::Made { forms, .. } => Counted(Values::forms(name, forms.clone()), None),
+        }
+    }
+
+    #[inline]
+    fn put(&self, row: usize, room: &mut Room<'_>) {
+        match self {
+            Self::Texts(_, Some(nulls)) if nulls.is_null(row) => {
+                room.first(&(-1_i32).to_be_bytes(), LENGTH_BYTES);
+            }
+            Self::Texts(texts, _) => {
+                // Arrow's own texts are no longer than that.
+                let length = i32::try_from(texts.length(row)).unwrap_or(i32::MAX);
+                room.first(&length.to_be_bytes(), LENGTH_BYTES);
+                texts.put(row, room);
+            }
+            Self::Made { fields, .. } => fields.put(row, room),
+        }
+    }
+}
+
+impl Counted {
+    #[inline]
+    fn put(&self, row: usize, room: &mut Room<'_>) {
+        match &self.1 {
+            Some(nulls) if nulls.is_null(row) => self.0.put_null(room),
+            _ => self.0.put(row, room),
+        }
+    }
+}
+
+/// A column that takes each text as it is.
+fn texts(column: &Filled, is_key: bool, cells: &Cells<'_>) -> Option<Column> {
+    let (Cells::Text(array, nulls), Wire::Text { limit, is_padded: false }) = (cells, &column.wire) else {
+        return None;
+    };
+    let bounds = array.value_offsets();
+    let at = |bound: Option<&i32>| bound.and_then(|bound| usize::try_from(*bound).ok());
+    let bytes = array.value_data().get(at(bounds.first())?..at(bounds.last())?)?;
+    let texts = Texts::of(array)?;
+    let is_long = |limit: usize| (0..array.len()).any(|row| texts.length(row) > limit);
+    let refuses_null = column.is_not_null || is_key;
+    let fits = !(refuses_null && nulls.is_some())
+        && !column.refuses_blanks
+        && !bytes.contains(&0)
+        && !limit.is_some_and(is_long);
+    fits.then(|| Column::Texts(texts, nulls.cloned()))
+}
+
+/// The fields of a column with their lengths, and the canonical forms of what they hold; `None`: a value does not fit.
+fn made(column: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option<(Texts, Texts)> {
+    let (mut fields, mut forms) = (BytesMut::with_capacity(12 * rows), Canonical::default());
+    let (mut field_ends, mut form_ends) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    let refuses_null = column.is_not_null || is_key;
+    for row in 0..rows {
+        let value = cells.cell(row);
+        if column.refuses_blanks && matches!(value, Cell::Text(text) if text.ends_with(' ')) {
+            return None;
+        }
+        let at = fields.len();
+        fields.put_i32(-1);
+        if column.wire.put(value, column.form, &mut fields, &mut forms).ok()? {
+            let length = i32::try_from(fields.len() - at - LENGTH_BYTES).ok()?;
+            fields[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+        } else if refuses_null {
+            return None;
+        }
+        field_ends.push(fields.len());
+        form_ends.push(forms.len());
+    }
+    Some((Texts::ending(fields.into(), field_ends)?, Texts::ending(forms.into_bytes(), form_ends)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        ArrayRef, BooleanArray, Date32Array, Float32Array, Float64Array, Int64Array, RecordBatch,
+        StringArray, TimestampMicrosecondArray, UInt64Array,
+    };
+    use std::sync::Arc;
+
+    fn column(name: &str, from: From, wire: Wire) -> Filled {
+        Filled {
+            name: name.to_owned(),
+            from,
+            wire,
+            form: None,
+            is_not_null: false,
+            is_ignored: name == "ignored",
+            without: super::super::Within::default(),
+            refuses_blanks: name == "char",
+        }
+    }
+
+    /// Columns of many types with a NULL in each but the first; where `odd`, one of the texts does not fit.
+    fn batch(odd: bool) -> RecordBatch {
+        let long = "long ".repeat(20) + "end";
+        let texts = |third| {
+            Arc::new(StringArray::from(vec![Some("a"), None, Some(""), third, Some(&long)])) as ArrayRef
+        };
+        let numbers = vec![Some("1.50"), None, Some("NaN"), Some("-7"), Some("1e30")];
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(Int64Array::from(vec![1, -2, 3, i64::MAX, i64::MIN]))),
+            ("text", texts(Some(if odd { "a\0b" } else { "thirty-two characters, about it!" }))),
+            ("ignored", texts(Some("b"))),
+            ("char", texts(Some("b"))),
+            ("number", Arc::new(StringArray::from(numbers))),
+            ("small", Arc::new(Int64Array::from(vec![Some(1), None, Some(-5), Some(32_767), Some(0)]))),
+            ("large", Arc::new(UInt64Array::from(vec![Some(1), None, Some(u64::MAX), Some(3), Some(0)]))),
+            (
+                "wide",
+                Arc::new(Float64Array::from(vec![Some(-0.0), None, Some(f64::NAN), Some(1e15), Some(0.1)])),
+            ),
+            ("narrow", Arc::new(Float32Array::from(vec![Some(0.1), None, Some(-2.5), Some(1e10), None]))),
+            ("truth", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true), None]))),
+            ("day", Arc::new(Date32Array::from(vec![Some(0), None, Some(-1), Some(i32::MAX), Some(20_000)]))),
+            (
+                "moment",
+                Arc::new(TimestampMicrosecondArray::from(vec![
+                    Some(0),
+                    Some(i64::MIN),
+                    None,
+                    Some(1),
+                    Some(1_600_000_000_120_000),
+                ])),
+            ),
+            ("json", Arc::new(StringArray::from(vec![Some("{\"b\": 1.0, \"a\": null}"); 5]))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, column)| (name, column, true)),
+        )
+        .unwrap()
+    }
+
+    fn encoder(batch: &RecordBatch, key: &[&str]) -> Encoder {
+        let text = |limit| Wire::Text { limit, is_padded: false };
+        let wire = |name: &str| match name {
+            "id" => Wire::Int8,
+            "number" => Wire::Numeric(None),
+            "small" => Wire::Int2,
+            "large" => Wire::Numeric(Some((20, 0))),
+            "wide" => Wire::Float8,
+            "narrow" => Wire::Float4,
+            "truth" => Wire::Bool,
+            "day" => Wire::Date,
+            "moment" => Wire::Timestamp(6),
+            "json" => Wire::Jsonb,
+            "char" => text(Some(200)),
+            _ => text(None),
+        };
+        let names = batch.schema_ref().fields().iter().map(|field| field.name().clone());
+        let mut columns: Vec<_> =
+            names.enumerate().map(|(place, name)| column(&name, From::Column(place), wire(&name))).collect();
+        let constant = From::Constant(Arc::new(StringArray::from(vec!["one for all"])) as ArrayRef);
+        columns.push(column("constant", constant, text(None)));
+        let key: Vec<String> = key.iter().map(|&name| name.to_owned()).collect();
+        Encoder::new(columns, &key, []).unwrap()
+    }
+
+    #[test]
+    fn rows_are_those_that_are_encoded_singly() {
+        let secret = FingerprintKey::new([5; 32]);
+        for (key, is_whole) in [(&["id", "constant"][..], true), (&[], true), (&["text"], false)] {
+            for batch in [batch(false), batch(false).slice(2, 3), batch(true), batch(true).slice(1, 2)] {
+                let encoder = encoder(&batch, key);
+                let arrays = encoder.arrays(&batch).unwrap();
+                let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
+                let singly = encoder.singly(&cells, batch.num_rows(), BytesMut::new(), &secret);
+                let has_odd = (0..batch.num_rows()).any(|row| singly.fields(row).is_err());
+                let whole = Whole::new(&encoder, &cells, batch.num_rows());
+                if is_whole {
+                    assert_eq!(whole.is_some(), !has_odd);
+                }
+                let rows = encoder.encode(&batch, &secret);
+                for row in 0..batch.num_rows() {
+                    assert_eq!(rows.fields(row).ok(), singly.fields(row).ok(), "{key:?} {row}");
+                    assert_eq!(rows.fingerprint(row), singly.fingerprint(row), "{key:?} {row}");
+                }
+                assert_eq!(rows.copy, singly.copy);
+            }
+        }
+    }
+
+    #[test]
+    fn what_one_row_refuses_goes_row_by_row() {
+        let batch = batch(false);
+        let with = |change: &dyn Fn(&mut Filled)| {
+            let mut encoder = encoder(&batch, &["id"]);
+            encoder.columns.iter_mut().filter(|column| column.name == "text").for_each(change);
+            let arrays = encoder.arrays(&batch).unwrap();
+            let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
+            Whole::new(&encoder, &cells, batch.num_rows()).is_some()
+        };
+        assert!(with(&|_| ()));
+        assert!(!with(&|column| column.is_not_null = true));
+        assert!(!with(&|column| column.wire = Wire::Text { limit: Some(50), is_padded: false }));
+        assert!(!with(&|column| column.wire = Wire::Int4));
+        assert!(!with(&|column| column.wire = Wire::Bytea));
+    }
+}
