@@ -46,7 +46,7 @@ pub struct Runner {
 
 /// How a run is to be worked on.
 pub struct RunnerSettings {
-    /// Slices at a time.
+    /// Slices that are read at a time.
     pub parallel: usize,
     /// Bytes of batches in memory.
     pub memory_bytes: u64,

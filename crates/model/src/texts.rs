@@ -118,7 +118,6 @@ impl Texts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::Array as _;
 
     fn all(texts: &Texts, rows: usize) -> Vec<&str> {
         (0..rows).map(|row| std::str::from_utf8(texts.get(row)).unwrap()).collect()

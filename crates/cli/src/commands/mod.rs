@@ -33,7 +33,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Slices at a time: what the flag says, else four, or one for each processor if there are more.
+    /// Slices that are read at a time: what the flag says, else four, or one for each processor if there are more.
     #[must_use]
     pub fn parallel(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

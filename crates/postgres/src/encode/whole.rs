@@ -195,12 +195,10 @@ fn texts(column: &Filled, is_key: bool, cells: &Cells<'_>) -> Option<Column> {
     let bytes = array.value_data().get(at(bounds.first())?..at(bounds.last())?)?;
     let texts = Texts::of(array)?;
     let is_long = |limit: usize| (0..array.len()).any(|row| texts.length(row) > limit);
-    let refuses_null = column.is_not_null || is_key;
-    let fits = !(refuses_null && nulls.is_some())
-        && !column.refuses_blanks
-        && !bytes.contains(&0)
-        && !limit.is_some_and(is_long);
-    fits.then(|| Column::Texts(texts, nulls.cloned()))
+    let is_missing = (column.is_not_null || is_key) && nulls.is_some();
+    let may_be_refused =
+        is_missing || column.refuses_blanks || bytes.contains(&0) || limit.is_some_and(is_long);
+    (!may_be_refused).then(|| Column::Texts(texts, nulls.cloned()))
 }
 
 /// The fields of a column with their lengths, and the canonical forms of what they hold; `None`: a value does not fit.
