@@ -46,7 +46,8 @@ struct Counted(Values, Option<NullBuffer>);
 impl Whole {
     /// `None`: the batch is to be encoded row by row.
     pub(super) fn new(encoder: &Encoder, cells: &[Cells<'_>], rows: usize) -> Option<Self> {
-        if !encoder.fixed.is_empty() || !encoder.members.is_empty() {
+        let has_checks = !encoder.fixed.is_empty() || !encoder.members.is_empty();
+        if has_checks || encoder.columns.iter().any(goes_by_row) {
             return None;
         }
         let columns = encoder.columns.iter().zip(cells).enumerate().map(|(place, (column, cells))| {
@@ -126,20 +127,8 @@ impl Whole {
 }
 
 impl Column {
-    /// `None`: a value does not fit, or the column is none that is made by itself.
+    /// `None`: a value does not fit.
     fn new(filled: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option<Self> {
-        let is_large = matches!(
-            filled.wire,
-            Wire::Vector(_)
-                | Wire::HalfVector(_)
-                | Wire::SparseVector(_)
-                | Wire::Bits(_)
-                | Wire::Bytea
-                | Wire::Array(..)
-        );
-        if is_large || !filled.without.is_empty() {
-            return None;
-        }
         if matches!(filled.from, From::Constant(_)) {
             let (fields, forms) = made(filled, is_key, cells, 1)?;
             return Some(Self::Made { fields: fields.chosen(rows, |_| 0), forms: forms.chosen(rows, |_| 0) });
@@ -183,6 +172,20 @@ impl Counted {
             _ => self.0.put(row, room),
         }
     }
+}
+
+/// Whether a column's values are large, so that they are not to be copied twice, or are looked at together with others.
+fn goes_by_row(filled: &Filled) -> bool {
+    let is_large = matches!(
+        filled.wire,
+        Wire::Vector(_)
+            | Wire::HalfVector(_)
+            | Wire::SparseVector(_)
+            | Wire::Bits(_)
+            | Wire::Bytea
+            | Wire::Array(..)
+    );
+    is_large || !filled.without.is_empty()
 }
 
 /// A column that takes each text as it is.

@@ -18,10 +18,34 @@ use whimbrel_model::texts::Texts;
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) nulls: Option<NullBuffer>,
-    /// What stands in front of a value, behind the column's name, and behind the value.
-    pub(super) around: (&'static str, &'static str),
+    /// What stands in front of a value, behind the column's name.
+    pub(super) before: &'static str,
+    pub(super) behind: Behind,
     pub(super) texts: Texts,
     counts: Counts,
+}
+
+/// What stands behind a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Nothing,
+    Quote,
+    QuoteAndBrace,
+    Brace,
+}
+
+impl Behind {
+    /// All that there are.
+    pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::Quote, Self::QuoteAndBrace, Self::Brace];
+
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Quote => "\"",
+            Self::QuoteAndBrace => "\"}",
+            Self::Brace => "}",
+        }
+    }
 }
 
 /// Where a value's canonical form comes from.
@@ -77,8 +101,8 @@ impl Ready {
                 return None;
             }
         };
-        let around = around(kind, writing);
-        Some(Self { nulls, around, texts, counts })
+        let (before, behind) = around(kind, writing);
+        Some(Self { nulls, before, behind, texts, counts })
     }
 
     #[inline]
@@ -90,9 +114,9 @@ impl Ready {
     #[inline]
     pub(super) fn append(&self, row: usize, into: &mut TextBuffer) {
         let (bytes, place) = self.texts.within(row);
-        into.push_str(self.around.0);
+        into.push_str(self.before);
         into.push_within(bytes, place);
-        into.push_str(self.around.1);
+        into.push_str(self.behind.text());
     }
 
     /// Appends the canonical form of a value that is not NULL.
@@ -202,13 +226,13 @@ fn truths(values: &BooleanArray) -> Option<Counts> {
 }
 
 /// What stands around a value of this kind, as DynamoDB JSON names kinds.
-fn around(kind: &str, writing: Writing) -> (&'static str, &'static str) {
+fn around(kind: &str, writing: Writing) -> (&'static str, Behind) {
     match (writing, kind) {
-        (Writing::Json, "S") => ("\"", "\""),
-        (Writing::DynamoDb, "BOOL") => ("{\"BOOL\":", "}"),
-        (Writing::DynamoDb, "S") => ("{\"S\":\"", "\"}"),
-        (Writing::DynamoDb, _) => ("{\"N\":\"", "\"}"),
-        (Writing::Json | Writing::Csv | Writing::Typed, _) => ("", ""),
+        (Writing::Json, "S") => ("\"", Behind::Quote),
+        (Writing::DynamoDb, "BOOL") => ("{\"BOOL\":", Behind::Brace),
+        (Writing::DynamoDb, "S") => ("{\"S\":\"", Behind::QuoteAndBrace),
+        (Writing::DynamoDb, _) => ("{\"N\":\"", Behind::QuoteAndBrace),
+        (Writing::Json | Writing::Csv | Writing::Typed, _) => ("", Behind::Nothing),
     }
 }
 

@@ -115,7 +115,7 @@ impl Encoder {
     }
 
     /// What puts the records together, where all columns are ready; they are taken then.
-    fn whole(&mut self) -> Option<Whole> {
+    fn whole(&mut self, behind: &str) -> Option<Whole> {
         if !self.ready.iter().all(Option::is_some) {
             return None;
         }
@@ -125,8 +125,8 @@ impl Encoder {
             places.iter().map(|place| (*place, ready[*place].values(&self.names[*place]))).collect()
         };
         let key = if self.key.is_empty() { &self.compared } else { &self.key };
-        let (key, compared) = (named(key), named(&self.compared));
-        Some(Whole::new(self.writing, shows_null, &self.heads, ready, key, compared))
+        let counted = [named(key), named(&self.compared)];
+        Some(Whole::new(self.writing, shows_null, &self.heads, ready, behind, counted))
     }
 
     /// Leaves a column out of the records' text, which [`Encoder::append_apart`] writes: as the string that is its
@@ -187,8 +187,9 @@ impl Encoder {
     pub(crate) fn all(&mut self, into: &mut TextBuffer, behind: &str) -> Vec<Result<Fingerprint, Refusal>> {
         self.make_ready();
         let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
-        if let Some(whole) = self.whole() {
-            whole.append(self.rows, behind, into).push(self.rows, &mut fingerprints);
+        if let Some(whole) = self.whole(behind) {
+            whole.append(self.rows, into);
+            whole.push(self.rows, &mut fingerprints);
             return fingerprints.finish().into_iter().map(Ok).collect();
         }
         let mut refused = Vec::new();

@@ -2,7 +2,7 @@
 //! the records' canonical forms. None of them can be refused.
 
 use super::cells::{Writing, null_text};
-use super::ready::Ready;
+use super::ready::{Behind, Ready};
 use super::record::around_record;
 use super::text::TextBuffer;
 use arrow::buffer::NullBuffer;
@@ -15,22 +15,43 @@ use whimbrel_model::texts::Texts;
 /// Of so many records the text is put together at a time.
 const TOGETHER: usize = 256;
 
-/// What can stand behind a value, by which what comes next differs; the first stands for the record's beginning.
-const BEHIND: [&str; 5] = ["", "", "\"", "\"}", "}"];
-/// Where [`BEHIND`] has the record's beginning.
-const FIRST: usize = 0;
-/// Where it has nothing.
-const NOTHING: usize = 1;
+/// What stands in front of a value, or behind the last one: at the record's beginning, and behind each [`Behind`].
+#[derive(Debug)]
+struct Pieces {
+    first: Piece,
+    later: [Piece; Behind::ALL.len()],
+}
 
-/// One piece for each of [`BEHIND`].
-type Pieces = [Piece; BEHIND.len()];
+impl Pieces {
+    /// `of` is given what stands behind the value before; `None`: there is none.
+    fn new(of: impl Fn(Option<&str>) -> Vec<u8>) -> Self {
+        let piece = |behind: Option<Behind>| Piece::new(&of(behind.map(Behind::text)));
+        Self { first: piece(None), later: Behind::ALL.map(|behind| piece(Some(behind))) }
+    }
+
+    #[inline]
+    fn after(&self, last: Option<Behind>) -> &Piece {
+        let [nothing, quote, quote_and_brace, brace] = &self.later;
+        match last {
+            None => &self.first,
+            Some(Behind::Nothing) => nothing,
+            Some(Behind::Quote) => quote,
+            Some(Behind::QuoteAndBrace) => quote_and_brace,
+            Some(Behind::Brace) => brace,
+        }
+    }
+
+    fn longest(&self) -> usize {
+        self.later.iter().map(Piece::len).fold(self.first.len(), usize::max)
+    }
+}
 
 /// Puts the records of a batch together.
 pub(super) struct Whole {
     /// Whether records are text.
     is_text: bool,
     columns: Vec<Column>,
-    /// What ends a record, with what stands behind its last value.
+    /// What ends a record.
     ends: Pieces,
     key: Named,
     compared: Named,
@@ -44,85 +65,78 @@ struct Column {
     /// What stands between the value before this one and this one's text.
     leads: Pieces,
     texts: Texts,
-    /// What stands behind it, as a place in [`BEHIND`].
-    behind: usize,
+    behind: Behind,
     /// The same for NULL as a whole; `None`: it is left out.
     null_leads: Option<Pieces>,
 }
 
 impl Whole {
-    /// `heads`: the columns' names behind a value and as the first. The columns of `key` and those that are `compared`
-    /// are in the order of their names.
+    /// `heads`: the columns' names behind a value and as the first; `behind`: what stands behind each record. The columns
+    /// of `key` and those that are `compared` are in the order of their names.
     pub(super) fn new(
         writing: Writing,
         shows_null: bool,
         heads: &[[Piece; 2]],
         ready: Vec<Ready>,
-        key: Named,
-        compared: Named,
+        behind: &str,
+        [key, compared]: [Named; 2],
     ) -> Self {
         let [opening, closing] = around_record(writing);
-        let columns = ready.into_iter().zip(heads).map(|(ready, heads)| {
+        let columns = ready.into_iter().zip(heads).map(|(ready, [head, first])| {
             let leads = |value: &str| {
-                pieces(|at, behind| match at {
-                    FIRST => [opening.as_bytes(), heads[1].bytes(), value.as_bytes()].concat(),
-                    _ => [behind.as_bytes(), heads[0].bytes(), value.as_bytes()].concat(),
+                Pieces::new(|last| match last {
+                    None => [opening.as_bytes(), first.bytes(), value.as_bytes()].concat(),
+                    Some(last) => [last.as_bytes(), head.bytes(), value.as_bytes()].concat(),
                 })
             };
-            let behind = BEHIND.iter().rposition(|text| *text == ready.around.1).unwrap_or(NOTHING);
             Column {
-                leads: leads(ready.around.0),
+                leads: leads(ready.before),
                 null_leads: shows_null.then(|| leads(null_text(writing))),
                 nulls: ready.nulls.filter(|nulls| nulls.null_count() > 0),
                 texts: ready.texts,
-                behind,
+                behind: ready.behind,
             }
         });
-        let ends = pieces(|at, behind| {
-            let before = if at == FIRST { opening } else { behind };
-            [before.as_bytes(), closing.as_bytes()].concat()
-        });
+        let ends = Pieces::new(|last| [last.unwrap_or(opening), closing, behind].concat().into_bytes());
         Self { is_text: writing != Writing::Typed, columns: columns.collect(), ends, key, compared }
     }
 
-    /// Appends the text of so many records, and `behind` each of them.
-    pub(super) fn append(mut self, rows: usize, behind: &str, into: &mut TextBuffer) -> Self {
+    /// Appends the text of so many records.
+    pub(super) fn append(&self, rows: usize, into: &mut TextBuffer) {
         if !self.is_text {
-            return self;
+            return;
         }
-        self.ends = self.ends.map(|end| Piece::new(&[end.bytes(), behind.as_bytes()].concat()));
         for start in (0..rows).step_by(TOGETHER) {
             let block = start..rows.min(start + TOGETHER);
             into.put_together(self.bytes_of(block.clone()), |room| {
                 block.for_each(|row| self.put(row, room));
             });
         }
-        self
     }
 
     /// How many bytes the text of these records has at most.
     fn bytes_of(&self, rows: Range<usize>) -> usize {
         let columns = self.columns.iter().map(|column| {
-            let null = column.null_leads.as_ref().map_or(0, longest);
-            rows.len() * longest(&column.leads).max(null) + column.texts.bytes_of(rows.clone())
+            let null = column.null_leads.as_ref().map_or(0, Pieces::longest);
+            rows.len() * column.leads.longest().max(null) + column.texts.bytes_of(rows.clone())
         });
-        rows.len() * longest(&self.ends) + columns.sum::<usize>()
+        rows.len() * self.ends.longest() + columns.sum::<usize>()
     }
 
     #[inline]
     fn put(&self, row: usize, room: &mut Room<'_>) {
-        let mut at = FIRST;
+        let mut last = None;
         for column in &self.columns {
             if !is_null(column.nulls.as_ref(), row) {
-                room.piece(&column.leads[at]);
+                room.piece(column.leads.after(last));
                 column.texts.put(row, room);
-                at = column.behind;
+                last = Some(column.behind);
             } else if let Some(leads) = &column.null_leads {
-                room.piece(&leads[at]);
-                at = NOTHING;
+                room.piece(leads.after(last));
+                last = Some(Behind::Nothing);
             }
         }
-        room.piece(&self.ends[at]);
+        room.piece(self.ends.after(last));
     }
 
     /// Hands on the keys and the whole of so many records in canonical form.
@@ -151,14 +165,6 @@ impl Whole {
 #[inline]
 fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
     nulls.is_some_and(|nulls| nulls.is_null(row))
-}
-
-fn pieces(of: impl Fn(usize, &str) -> Vec<u8>) -> Pieces {
-    std::array::from_fn(|at| Piece::new(&of(at, BEHIND[at])))
-}
-
-fn longest(pieces: &Pieces) -> usize {
-    pieces.iter().map(Piece::len).max().unwrap_or(0)
 }
 
 fn form_bytes(columns: &[(usize, Values)], rows: Range<usize>) -> usize {
