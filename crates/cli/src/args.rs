@@ -520,7 +520,7 @@ pub struct Common {
     /// The folder of the journal; each run keeps its log, rejects and summary there
     #[arg(long, global = true, value_name = "DIR", default_value = ".whimbrel", env = "WHIMBREL_JOURNAL")]
     pub journal: PathBuf,
-    /// Slices read at a time, while as many are written to their end [default: 4, or one for each processor if more]
+    /// Slices read at a time [default: 4, or one for each processor if there are more]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub parallel: Option<u16>,
     /// Bytes of records in memory at a time, beyond the engine's own: 64M, 1G
