@@ -1,8 +1,8 @@
 //! The places of slices that are read at a time.
 //!
 //! A slice that is read to its end gives its place to the next one: what is left of it, to encode and to write its last
-//! batches and to wait for the disk or for a commit, leaves the source without work. So up to twice as many slices are
-//! under way as there are places.
+//! batches and to wait for the disk or for a commit, leaves the source without work. So up to half as many more slices are
+//! under way as there are places: each takes memory.
 
 use crate::error::{EngineError, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ impl Places {
 
     /// How many slices may be under way at once, those included that are read to their end.
     pub(crate) fn slices(&self) -> usize {
-        self.count.saturating_mul(2)
+        self.count.saturating_add(self.count.div_ceil(2))
     }
 
     /// A place, once one is free.
