@@ -204,9 +204,10 @@ impl Runner {
         let mut record = self.record(slice).await?;
         let running = self.running(self.scan(&slice.group)?, slice);
         loop {
+            // First: while a slice waits for a place, the epoch may be renewed.
+            place.take().await?;
             let epoch = *self.epoch.lock().await;
             let before = position(&record);
-            place.take().await?;
             let stopped = match self.slice_work(&record, epoch, &running, &place).await {
                 Ok(work) => run_slice(work, &self.context).await,
                 // Nothing is written yet: a store that cannot be asked now may answer later.

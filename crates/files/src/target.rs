@@ -288,7 +288,7 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
-        encoder.all(&mut TextBuffer::default(), "")
+        encoder.fingerprints()
     }
 
     fn compares_without_key(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::piece::{Room, SHORT_BYTES};
 use arrow::array::StringArray;
-use arrow::buffer::{Buffer, NullBuffer};
+use arrow::buffer::Buffer;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,24 +25,6 @@ impl Texts {
         };
         let places = array.value_offsets().windows(2).map(place).collect::<Option<_>>()?;
         Some(Self { bytes: array.values().clone(), places })
-    }
-
-    /// What `put` appends, which is called for each row that is not NULL. `None`: it is too long together.
-    #[must_use]
-    pub fn made(
-        rows: usize,
-        nulls: Option<&NullBuffer>,
-        mut put: impl FnMut(usize, &mut Vec<u8>),
-    ) -> Option<Self> {
-        let mut bytes = Vec::new();
-        let mut ends = Vec::with_capacity(rows);
-        for row in 0..rows {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                put(row, &mut bytes);
-            }
-            ends.push(bytes.len());
-        }
-        Self::ending(bytes, ends)
     }
 
     /// Texts that stand one behind the other and end here. `None`: they are too long together.
@@ -91,14 +73,6 @@ impl Texts {
         self.places[rows].iter().map(|(_, length)| *length as usize).sum()
     }
 
-    /// A row's text.
-    #[inline]
-    #[must_use]
-    pub fn get(&self, row: usize) -> &[u8] {
-        let (start, length) = self.places[row];
-        &self.bytes[start as usize..][..length as usize]
-    }
-
     /// All bytes, and where a row's stand among them.
     #[inline]
     #[must_use]
@@ -120,7 +94,11 @@ mod tests {
     use super::*;
 
     fn all(texts: &Texts, rows: usize) -> Vec<&str> {
-        (0..rows).map(|row| std::str::from_utf8(texts.get(row)).unwrap()).collect()
+        let text = |row| {
+            let (bytes, place) = texts.within(row);
+            std::str::from_utf8(&bytes[place]).unwrap()
+        };
+        (0..rows).map(text).collect()
     }
 
     #[test]
@@ -134,8 +112,6 @@ mod tests {
         assert_eq!(all(&cut, 4), ["on", "", "", "fo"]);
         assert!(texts.cut(|_| Some(1)).is_none());
         assert_eq!(all(&texts.chosen(3, |row| if row == 1 { 0 } else { 3 }), 3), ["four", "one", "four"]);
-        let nulls = NullBuffer::from(vec![true, false, true]);
-        let made = Texts::made(3, Some(&nulls), |row, into| into.push(b'a' + u8::try_from(row).unwrap()));
-        assert_eq!(all(&made.unwrap(), 3), ["a", "", "c"]);
+        assert_eq!(all(&Texts::ending(b"ac".to_vec(), [1, 1, 2]).unwrap(), 3), ["a", "", "c"]);
     }
 }

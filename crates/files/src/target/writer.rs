@@ -101,8 +101,8 @@ fn text(table: &Table, encoder: &mut Encoder, is_begun: bool, memory: Vec<u8>) -
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
     let mut text = TextBuffer::within(memory);
     text.reserve((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
-    let between = if table.format == Format::Json { ",\n" } else { "\n" };
     let is_array = table.format == Format::Json;
+    let between = if is_array { ",\n" } else { "\n" };
     if is_array && is_begun {
         text.push_str(between);
     }
@@ -127,8 +127,7 @@ fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outc
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
 fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
-    // There is no text in these formats.
-    let outcomes = outcomes(encoder.all(&mut TextBuffer::default(), ""));
+    let outcomes = outcomes(encoder.fingerprints());
     let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
     let kept: arrow::array::BooleanArray = kept.map(Some).collect();
     let batch = arrow::compute::filter_record_batch(batch, &kept)?;

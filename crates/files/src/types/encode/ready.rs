@@ -343,7 +343,6 @@ mod tests {
         for (format, nulls) in
             FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)])
         {
-            let behind = if format == Format::Parquet { "" } else { "\n" };
             let all_ready = batch(false).project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
             let some_odd = batch(true).project(&[9, 0, 2]).unwrap();
             for batch in [
@@ -358,7 +357,11 @@ mod tests {
             ] {
                 let encoder = || Encoder::new(format, nulls, &compared, &batch, &secret).unwrap();
                 let (mut at_once, mut singly) = (TextBuffer::default(), TextBuffer::default());
-                let prints = encoder().all(&mut at_once, behind);
+                let prints = if format.is_text() {
+                    encoder().all(&mut at_once, "\n")
+                } else {
+                    encoder().fingerprints()
+                };
                 let mut one = encoder();
                 for (row, print) in prints.into_iter().enumerate() {
                     assert_eq!(
@@ -366,9 +369,9 @@ mod tests {
                         one.append(row, &mut singly).unwrap(),
                         "{format:?} {nulls:?} {row}"
                     );
-                    singly.push_str(behind);
+                    singly.push('\n');
                 }
-                assert_eq!(at_once.as_str(), singly.as_str(), "{format:?} {nulls:?}");
+                assert!(!format.is_text() || at_once.as_str() == singly.as_str(), "{format:?} {nulls:?}");
             }
         }
     }

@@ -183,20 +183,43 @@ impl Encoder {
         fingerprints.finish().pop().ok_or_else(lost)
     }
 
-    /// Appends every record, and `behind` each that has a place in the format.
+    /// Appends every record, and `behind` each that has a place in the format, which is text.
     pub(crate) fn all(&mut self, into: &mut TextBuffer, behind: &str) -> Vec<Result<Fingerprint, Refusal>> {
         self.make_ready();
-        let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
         if let Some(whole) = self.whole(behind) {
             whole.append(self.rows, into);
-            whole.push(self.rows, &mut fingerprints);
-            return fingerprints.finish().into_iter().map(Ok).collect();
+            return whole.fingerprints(self.rows, &self.fingerprint_key);
         }
+        self.singly(|encoder, row, fingerprints| {
+            encoder.append_later(row, into, fingerprints)?;
+            into.push_str(behind);
+            Ok(())
+        })
+    }
+
+    /// The fingerprints of every record alone.
+    pub(crate) fn fingerprints(&mut self) -> Vec<Result<Fingerprint, Refusal>> {
+        self.make_ready();
+        if let Some(whole) = self.whole("") {
+            return whole.fingerprints(self.rows, &self.fingerprint_key);
+        }
+        let mut unused = TextBuffer::default();
+        self.singly(|encoder, row, fingerprints| {
+            unused.clear();
+            encoder.append_later(row, &mut unused, fingerprints)
+        })
+    }
+
+    /// Record by record, each of which may be refused.
+    fn singly(
+        &mut self,
+        mut write: impl FnMut(&mut Self, usize, &mut Fingerprints) -> Result<(), Refusal>,
+    ) -> Vec<Result<Fingerprint, Refusal>> {
+        let mut fingerprints = Fingerprints::new(&self.fingerprint_key, self.rows);
         let mut refused = Vec::new();
         for row in 0..self.rows {
-            match self.append_later(row, into, &mut fingerprints) {
-                Ok(()) => into.push_str(behind),
-                Err(refusal) => refused.push((row, refusal)),
+            if let Err(refusal) = write(self, row, &mut fingerprints) {
+                refused.push((row, refusal));
             }
         }
         let mut fingerprints = fingerprints.finish().into_iter();

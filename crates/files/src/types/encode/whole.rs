@@ -11,6 +11,8 @@ use whimbrel_model::canonical::{HEAD_BYTES, Values, put_map};
 use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::piece::{Piece, Room};
 use whimbrel_model::texts::Texts;
+use whimbrel_model::{Fingerprint, FingerprintKey};
+use whimbrel_store::Refusal;
 
 /// Of so many records the text is put together at a time.
 const TOGETHER: usize = 256;
@@ -48,8 +50,6 @@ impl Pieces {
 
 /// Puts the records of a batch together.
 pub(super) struct Whole {
-    /// Whether records are text.
-    is_text: bool,
     columns: Vec<Column>,
     /// What ends a record.
     ends: Pieces,
@@ -98,14 +98,11 @@ impl Whole {
             }
         });
         let ends = Pieces::new(|last| [last.unwrap_or(opening), closing, behind].concat().into_bytes());
-        Self { is_text: writing != Writing::Typed, columns: columns.collect(), ends, key, compared }
+        Self { columns: columns.collect(), ends, key, compared }
     }
 
     /// Appends the text of so many records.
     pub(super) fn append(&self, rows: usize, into: &mut TextBuffer) {
-        if !self.is_text {
-            return;
-        }
         for start in (0..rows).step_by(TOGETHER) {
             let block = start..rows.min(start + TOGETHER);
             into.put_together(self.bytes_of(block.clone()), |room| {
@@ -139,14 +136,20 @@ impl Whole {
         room.piece(self.ends.after(last));
     }
 
-    /// Hands on the keys and the whole of so many records in canonical form.
-    pub(super) fn push(&self, rows: usize, fingerprints: &mut Fingerprints) {
+    /// The fingerprints of so many records.
+    pub(super) fn fingerprints(
+        &self,
+        rows: usize,
+        key: &FingerprintKey,
+    ) -> Vec<Result<Fingerprint, Refusal>> {
+        let mut fingerprints = Fingerprints::new(key, rows);
         fingerprints.push_rows(
             rows,
             |rows| form_bytes(&self.key, rows.clone()) + form_bytes(&self.compared, rows),
             |row, room| self.put_form(&self.key, row, room),
             |row, room| self.put_form(&self.compared, row, room),
         );
+        fingerprints.finish().into_iter().map(Ok).collect()
     }
 
     /// The values of these columns by name, as one; NULL is none of them.
