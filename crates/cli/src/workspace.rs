@@ -6,6 +6,7 @@ use crate::embedded::{Embedded, PREFIX};
 use crate::failure::{Failure, Result};
 use crate::prompt::Prompt;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_aws::{CdkOutputs, CognitoUsers, CredentialsFile, Parameters, Secrets, Session};
@@ -59,6 +60,8 @@ fn of_run((id, started_ms): (&RunId, i64)) -> Choices {
 pub struct Opened {
     /// The stores.
     pub stores: Stores,
+    /// What the servers among them were opened with.
+    servers: BTreeMap<StoreName, ResolvedStore>,
     secrets: Redactor,
     #[cfg(feature = "embedded")]
     embedded: Embedded,
@@ -137,21 +140,29 @@ impl Workspace {
     pub fn nothing_opened(&self) -> Opened {
         Opened {
             stores: Stores::new(),
+            servers: BTreeMap::new(),
             secrets: self.resolved.secrets.clone(),
             #[cfg(feature = "embedded")]
             embedded: Embedded::default(),
         }
     }
 
-    /// As [`Workspace::open`], beside what is running already.
+    /// As [`Workspace::open`], beside what is running already. A server that is open keeps its connections.
     ///
     /// # Errors
     /// As [`Workspace::open`].
     pub async fn open_into(&self, mut opened: Opened) -> Result<Opened> {
         for (name, store) in &self.resolved.stores {
+            if opened.servers.get(name) == Some(store) {
+                continue;
+            }
             match self.open_store(store, &mut opened).await {
-                Ok(store) => {
-                    opened.stores.insert(name.clone(), store);
+                Ok(handle) => {
+                    opened.stores.insert(name.clone(), handle);
+                    // What a file's handle knows depends on the flows, too.
+                    if matches!(store.kind, StoreKind::Postgres | StoreKind::DynamoDb) {
+                        opened.servers.insert(name.clone(), store.clone());
+                    }
                 }
                 Err(error) => {
                     let failure = self.placed(error, name).hiding(&self.resolved.secrets);

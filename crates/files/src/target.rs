@@ -44,6 +44,8 @@ use writer::FilesWriter;
 const BATCH_RECORDS: usize = 32_768;
 /// The same of text on a disk, which waits for it by bytes: few are quick to be worked on.
 const TEXT_RECORDS: usize = 8_192;
+/// So many records are encoded at a time.
+const BLOCK_RECORDS: usize = 1_024;
 /// The step that gives the file its name.
 const PUBLISH: &str = "publish";
 
@@ -97,6 +99,20 @@ impl Table {
         Ok(match &self.request.shape {
             Some(shape) => encoder.apart(&shape.by, shape.documents == Documents::Members),
             None => encoder,
+        })
+    }
+
+    /// Encoders of a batch, a stretch at a time: what is made of one on the way is still in the processor's caches when it
+    /// is needed, and its memory serves the next one.
+    fn encoders(
+        &self,
+        records: &RecordBatch,
+        key: &FingerprintKey,
+    ) -> impl Iterator<Item = std::result::Result<Encoder, ArrowError>> {
+        let rows = records.num_rows();
+        (0..rows).step_by(BLOCK_RECORDS).map(move |start| {
+            let block = records.slice(start, BLOCK_RECORDS.min(rows - start));
+            self.encoder(&block, key)
         })
     }
 
@@ -284,11 +300,14 @@ impl Target for FilesTarget {
         records: &RecordBatch,
         context: &RunContext,
     ) -> Vec<std::result::Result<Fingerprint, Refusal>> {
-        let mut encoder = match self.table.encoder(records, &context.fingerprint_key) {
-            Ok(encoder) => encoder,
-            Err(error) => return unencodable(records, &error),
-        };
-        encoder.fingerprints()
+        let mut fingerprints = Vec::with_capacity(records.num_rows());
+        for encoder in self.table.encoders(records, &context.fingerprint_key) {
+            match encoder {
+                Ok(mut encoder) => fingerprints.extend(encoder.fingerprints()),
+                Err(error) => return unencodable(records, &error),
+            }
+        }
+        fingerprints
     }
 
     fn compares_without_key(&self) -> bool {

@@ -1,5 +1,7 @@
 //! `COPY … TO STDOUT (FORMAT binary)`: rows out of a byte stream, however it is cut.
 
+use std::ops::Range;
+
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, and the length of the extension area.
 const HEADER_BYTES: usize = SIGNATURE.len() + 8;
@@ -9,66 +11,147 @@ const CRITICAL_FLAGS: u32 = 0xFFFF_0000;
 const MAX_FIELD_BYTES: usize = 1 << 30;
 /// Before a row's fields stands how many they are.
 const COUNT_BYTES: usize = 2;
-/// No row is so short.
-const TRAILER: usize = 0;
+/// Before a field stands its length.
+const LENGTH_BYTES: usize = 4;
+/// The length of a field that is NULL.
+const NULL: i32 = -1;
+/// What stands behind the last row instead of a count.
+const TRAILER: i16 = -1;
+/// With so many fields, rows are handed on: what was found of them still lies in the processor's caches.
+const FIELDS_AT_ONCE: usize = 4_096;
+const TOO_LONG: CopyError = CopyError("rows of more than 4 GB at once");
 
 /// The stream is not what the format says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed COPY data: {0}")]
 pub(crate) struct CopyError(pub(crate) &'static str);
 
-/// A row as it came: its fields, undecoded, each behind its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a field lies in a chunk. A NULL has the length -1.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    length: i32,
+}
+
+/// A row as it came: its fields, undecoded.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
-    fields: &'a [u8],
+    bytes: &'a [u8],
+    spans: &'a [Span],
 }
 
 impl<'a> Row<'a> {
-    /// A row of fields as they stand in it, each behind its length.
-    pub(crate) fn of_fields(fields: &'a [u8]) -> Self {
-        Self { fields }
-    }
-
-    /// The fields as they stand in it.
-    pub(crate) fn as_fields(self) -> &'a [u8] {
-        self.fields
-    }
-
     /// What it took on the wire.
+    #[inline]
     pub(crate) fn len(self) -> usize {
-        COUNT_BYTES + self.fields.len()
+        extent(self.spans)
+    }
+
+    /// A field; `None` for NULL.
+    #[inline]
+    pub(crate) fn field(self, at: usize) -> Option<&'a [u8]> {
+        lying(self.bytes, *self.spans.get(at)?)
     }
 
     /// Its fields in order, `None` for NULL.
-    #[inline]
     pub(crate) fn fields(self) -> impl Iterator<Item = Option<&'a [u8]>> {
-        let mut rest = self.fields;
-        std::iter::from_fn(move || {
-            let (length, after) = rest.split_first_chunk()?;
-            let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
-                rest = after;
-                return Some(None);
-            };
-            let (field, after) = after.split_at_checked(length)?;
-            rest = after;
-            Some(Some(field))
-        })
+        self.spans.iter().map(move |span| lying(self.bytes, *span))
     }
 }
 
-/// Fields that came one by one, `None` for NULL, as they stand in a row.
-pub(crate) fn fields_of<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
-    let mut fields = Vec::new();
-    for value in values {
-        match value.map(|value| (i32::try_from(value.len()).unwrap_or(i32::MAX), value)) {
-            None => fields.extend((-1_i32).to_be_bytes()),
-            Some((length, value)) => {
-                fields.extend(length.to_be_bytes());
-                fields.extend(value);
-            }
-        }
+/// Consecutive rows of as many fields each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    bytes: &'a [u8],
+    /// Row by row.
+    spans: &'a [Span],
+    /// In each row.
+    fields: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// How many they are.
+    pub(crate) fn len(self) -> usize {
+        self.spans.len() / self.fields
     }
-    fields
+
+    /// What they took on the wire.
+    pub(crate) fn bytes(self) -> usize {
+        extent(self.spans)
+    }
+
+    pub(crate) fn row(self, at: usize) -> Row<'a> {
+        let spans = self.spans.get(at * self.fields..(at + 1) * self.fields);
+        Row { bytes: self.bytes, spans: spans.unwrap_or_default() }
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Row<'a>> {
+        self.spans.chunks_exact(self.fields).map(move |spans| Row { bytes: self.bytes, spans })
+    }
+
+    /// Some of them.
+    pub(crate) fn part(self, rows: Range<usize>) -> Self {
+        let spans = self.spans.get(rows.start * self.fields..rows.end * self.fields);
+        Self { spans: spans.unwrap_or_default(), ..self }
+    }
+
+    /// A field of each of them, `None` for NULL.
+    #[inline]
+    pub(crate) fn column(self, at: usize) -> impl ExactSizeIterator<Item = Option<&'a [u8]>> {
+        let spans = self.spans.get(at..).unwrap_or_default();
+        spans.iter().step_by(self.fields).map(move |span| lying(self.bytes, *span))
+    }
+}
+
+/// What the fields of consecutive rows take on the wire, which stand one behind the other.
+#[inline]
+fn extent(spans: &[Span]) -> usize {
+    let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return 0 };
+    let fields = last.start - first.start + u32::try_from(last.length).unwrap_or(0);
+    COUNT_BYTES + LENGTH_BYTES + usize::try_from(fields).unwrap_or(usize::MAX)
+}
+
+#[inline]
+fn lying(bytes: &[u8], span: Span) -> Option<&[u8]> {
+    let (start, length) = (usize::try_from(span.start).ok()?, usize::try_from(span.length).ok()?);
+    bytes.get(start..)?.get(..length)
+}
+
+/// A row of fields that did not come in one.
+#[derive(Debug, Default)]
+pub(crate) struct OwnRow {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl OwnRow {
+    /// Of values one by one, `None` for NULL.
+    pub(crate) fn of_values<'v>(values: impl Iterator<Item = Option<&'v [u8]>>) -> Result<Self, CopyError> {
+        let mut row = Self::default();
+        for value in values {
+            let length = value.map_or(Ok(NULL), |value| i32::try_from(value.len())).map_err(|_| TOO_LONG)?;
+            row.bytes.extend_from_slice(&length.to_be_bytes());
+            let start = u32::try_from(row.bytes.len()).map_err(|_| TOO_LONG)?;
+            row.bytes.extend_from_slice(value.unwrap_or_default());
+            row.spans.push(Span { start, length });
+        }
+        Ok(row)
+    }
+
+    /// Of fields as they stand in a row, each behind its length.
+    pub(crate) fn of_fields(fields: &[u8]) -> Result<Self, CopyError> {
+        let mut row = Self { bytes: fields.to_vec(), spans: Vec::new() };
+        let mut at = 0;
+        while at < fields.len() {
+            at = field_end(fields, at, &mut row.spans)?.ok_or(CopyError("a field is cut short"))?;
+        }
+        if at > fields.len() { Err(CopyError("a field is cut short")) } else { Ok(row) }
+    }
+
+    /// As rows, of which it is the only one.
+    pub(crate) fn as_rows(&self) -> Rows<'_> {
+        Rows { bytes: &self.bytes, spans: &self.spans, fields: self.spans.len().max(1) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,22 +169,24 @@ pub(crate) struct CopyDecoder {
     begun: Vec<u8>,
     state: State,
     fields: usize,
+    /// Of rows that were found and not handed on yet.
+    spans: Vec<Span>,
 }
 
 impl CopyDecoder {
     /// For rows of so many fields.
     pub(crate) fn new(fields: usize) -> Self {
-        Self { begun: Vec::new(), state: State::Header, fields }
+        Self { begun: Vec::new(), state: State::Header, fields, spans: Vec::new() }
     }
 
-    /// Takes the next chunk of the stream, and gives `take` each row that is whole with it.
+    /// Takes the next chunk of the stream, and gives `take` the rows that are whole with it.
     ///
     /// # Errors
     /// The stream is malformed, or `take` failed; the decoder is of no use then.
     pub(crate) fn rows<E: From<CopyError>>(
         &mut self,
         chunk: &[u8],
-        take: impl FnMut(Row<'_>) -> Result<(), E>,
+        take: impl FnMut(Rows<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.begun.is_empty() {
             let used = self.walk(chunk, take)?;
@@ -123,8 +208,9 @@ impl CopyDecoder {
     fn walk<E: From<CopyError>>(
         &mut self,
         bytes: &[u8],
-        mut take: impl FnMut(Row<'_>) -> Result<(), E>,
+        mut take: impl FnMut(Rows<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
+        u32::try_from(bytes.len()).map_err(|_| TOO_LONG)?;
         let mut at = 0;
         loop {
             let front = &bytes[at..];
@@ -143,21 +229,44 @@ impl CopyDecoder {
                     }
                     self.state = State::Rows;
                 }
-                State::Rows => match row_length(front, self.fields)? {
-                    Some(TRAILER) => {
-                        at += COUNT_BYTES;
-                        self.state = State::Ended;
+                State::Rows => {
+                    let found = self.find_rows(bytes, at)?;
+                    if !self.spans.is_empty() {
+                        take(Rows { bytes, spans: &self.spans, fields: self.fields })?;
+                        self.spans.clear();
                     }
-                    Some(length) => {
-                        take(Row { fields: &front[COUNT_BYTES..length] })?;
-                        at += length;
+                    if found == at {
+                        return Ok(at);
                     }
-                    None => return Ok(at),
-                },
+                    at = found;
+                }
                 State::Ended if front.is_empty() => return Ok(at),
                 State::Ended => return Err(CopyError("bytes after the trailer").into()),
             }
         }
+    }
+
+    /// Finds rows from `at` on, some at least where one is whole; answers with where they end. Where the trailer
+    /// stands, the state is another one.
+    fn find_rows(&mut self, bytes: &[u8], mut at: usize) -> Result<usize, CopyError> {
+        while self.spans.len() < FIELDS_AT_ONCE {
+            let Some(count) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else { return Ok(at) };
+            let count = i16::from_be_bytes(*count);
+            if count == TRAILER {
+                self.state = State::Ended;
+                return Ok(at + COUNT_BYTES);
+            }
+            if usize::try_from(count) != Ok(self.fields) {
+                return Err(CopyError("a row has another number of fields than was asked for"));
+            }
+            let found = self.spans.len();
+            let Some(end) = row_end(bytes, at + COUNT_BYTES, self.fields, &mut self.spans)? else {
+                self.spans.truncate(found);
+                return Ok(at);
+            };
+            at = end;
+        }
+        Ok(at)
     }
 
     /// To be called at the end of the stream.
@@ -169,32 +278,34 @@ impl CopyDecoder {
     }
 }
 
-/// The bytes of the row at the front when it is whole; [`TRAILER`] for what stands behind the last.
+/// Where a row ends whose fields begin at `at`; `None`: it is not whole.
 #[inline]
-fn row_length(front: &[u8], fields: usize) -> Result<Option<usize>, CopyError> {
-    let Some(count) = front.first_chunk() else { return Ok(None) };
-    let count = i16::from_be_bytes(*count);
-    if count == -1 {
-        return Ok(Some(TRAILER));
-    }
-    if usize::try_from(count) != Ok(fields) {
-        return Err(CopyError("a row has another number of fields than was asked for"));
-    }
-    let mut end = COUNT_BYTES;
+fn row_end(
+    bytes: &[u8],
+    mut at: usize,
+    fields: usize,
+    spans: &mut Vec<Span>,
+) -> Result<Option<usize>, CopyError> {
+    spans.reserve(fields);
     for _ in 0..fields {
-        let Some(length) = front.get(end..).and_then(|rest| rest.first_chunk()) else {
-            return Ok(None);
-        };
-        end += 4;
-        match i32::from_be_bytes(*length) {
-            -1 => {}
-            length => {
-                let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FIELD_BYTES);
-                end += length.ok_or(CopyError("a field has an impossible length"))?;
-            }
-        }
+        let Some(end) = field_end(bytes, at, spans)? else { return Ok(None) };
+        at = end;
     }
-    Ok((end <= front.len()).then_some(end))
+    Ok((at <= bytes.len()).then_some(at))
+}
+
+/// Where a field ends whose length stands at `at`, which may be behind the last byte; `None`: the length is not whole.
+#[inline]
+fn field_end(bytes: &[u8], at: usize, spans: &mut Vec<Span>) -> Result<Option<usize>, CopyError> {
+    let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
+    let length = i32::from_be_bytes(*length);
+    let start = at + LENGTH_BYTES;
+    spans.push(Span { start: u32::try_from(start).map_err(|_| TOO_LONG)?, length });
+    if length == NULL {
+        return Ok(Some(start));
+    }
+    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FIELD_BYTES);
+    Ok(Some(start + length.ok_or(CopyError("a field has an impossible length"))?))
 }
 
 /// Looks at the header; the answer is the length of the extension area.
@@ -210,14 +321,15 @@ fn header(header: &[u8; HEADER_BYTES]) -> Result<usize, CopyError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     type Fields = Vec<Option<Vec<u8>>>;
 
-    fn encode(rows: &[Fields], extension: &[u8]) -> Vec<u8> {
+    /// A whole stream.
+    pub(crate) fn encode(rows: &[Fields], extension: &[u8]) -> Vec<u8> {
         let mut bytes = SIGNATURE.to_vec();
         bytes.extend(0x0000_0001_u32.to_be_bytes());
         bytes.extend(u32::try_from(extension.len()).unwrap().to_be_bytes());
@@ -242,8 +354,10 @@ mod tests {
         let mut decoder = CopyDecoder::new(fields);
         let mut rows = Vec::new();
         for chunk in chunks {
-            decoder.rows(chunk, |row| {
-                rows.push(row.fields().map(|field| field.map(<[u8]>::to_vec)).collect());
+            decoder.rows(chunk, |come| {
+                rows.extend(
+                    come.iter().map(|row| row.fields().map(|field| field.map(<[u8]>::to_vec)).collect()),
+                );
                 Ok::<(), CopyError>(())
             })?;
         }

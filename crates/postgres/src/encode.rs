@@ -109,6 +109,9 @@ pub(crate) struct Encoder {
 pub(crate) const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What stands behind them.
 pub(crate) const TRAILER: i16 = -1;
+/// So many records are encoded at a time: what is made of them on the way is still in the processor's caches when it is
+/// needed, and its memory serves the next ones.
+const BLOCK_RECORDS: usize = 1_024;
 
 /// Rows as `COPY` takes them.
 #[derive(Debug)]
@@ -273,18 +276,35 @@ impl Encoder {
             Ok(arrays) => arrays,
             Err(refusal) => return Rows { copy: Bytes::new(), rows: vec![Err(refusal); count] },
         };
-        let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
         copy.clear();
         copy.reserve(records.get_array_memory_size().min(64 << 20));
-        match Whole::new(self, &cells, count) {
-            Some(whole) => whole.rows(count, copy, key),
-            None => self.singly(&cells, count, copy, key),
+        copy.put_slice(HEADER);
+        let mut rows = Vec::with_capacity(count);
+        for start in (0..count).step_by(BLOCK_RECORDS) {
+            let block = BLOCK_RECORDS.min(count - start);
+            let arrays = self.columns.iter().zip(&arrays).map(|(column, array)| match column.from {
+                From::Column(_) => array.slice(start, block),
+                From::Constant(_) => Arc::clone(array),
+            });
+            let arrays: Vec<_> = arrays.collect();
+            let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
+            match Whole::new(self, &cells, block) {
+                Some(whole) => rows.extend(whole.rows(block, &mut copy, key).map(Ok)),
+                None => rows.extend(self.singly(&cells, block, &mut copy, key)),
+            }
         }
+        copy.put_i16(TRAILER);
+        Rows { copy: copy.freeze(), rows }
     }
 
     /// Row by row, each of which may be refused.
-    fn singly(&self, cells: &[Cells<'_>], count: usize, mut copy: BytesMut, key: &FingerprintKey) -> Rows {
-        copy.put_slice(HEADER);
+    fn singly(
+        &self,
+        cells: &[Cells<'_>],
+        count: usize,
+        copy: &mut BytesMut,
+        key: &FingerprintKey,
+    ) -> impl Iterator<Item = Result<(Range<usize>, Fingerprint), Refusal>> {
         let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX);
         let mut ranges = Vec::with_capacity(count);
         let (mut prints, mut scratch) = (Fingerprints::new(key, count), Scratch::default());
@@ -292,7 +312,7 @@ impl Encoder {
             let head = copy.len();
             copy.put_i16(fields);
             let start = copy.len();
-            ranges.push(match self.row(cells, row, &mut copy, &mut scratch) {
+            ranges.push(match self.row(cells, row, copy, &mut scratch) {
                 Ok(()) => {
                     prints.push(&scratch.key, &scratch.record);
                     Ok(start..copy.len())
@@ -303,14 +323,12 @@ impl Encoder {
                 }
             });
         }
-        copy.put_i16(TRAILER);
         let mut prints = prints.finish().into_iter();
         // There is a fingerprint for each row that is not refused, in their order.
-        let rows = ranges.into_iter().map(|range| {
+        ranges.into_iter().map(move |range| {
             let range = range?;
             prints.next().map(|print| (range, print)).ok_or_else(|| unfit("it has no fingerprint".to_owned()))
-        });
-        Rows { copy: copy.freeze(), rows: rows.collect() }
+        })
     }
 
     fn row(

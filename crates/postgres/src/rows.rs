@@ -1,18 +1,18 @@
-//! Rows into Arrow batches.
+//! Rows into Arrow batches, column by column.
 
 use crate::catalog::Column;
-use crate::copy::Row;
-use crate::types::{ColumnType, Precision, Scalar};
-use crate::value::{self, Value, ValueError};
-use arrow::array::{
-    ArrayBuilder as _, ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder,
-    Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray, RecordBatch, StringBuilder,
-};
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{Date32Type, SchemaRef, Time64MicrosecondType, TimestampMicrosecondType};
+use crate::copy::Rows;
+use crate::types::{ColumnType, Scalar};
+use crate::value::{self, ValueError};
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use columns::ColumnBuilder;
 use std::sync::Arc;
 use whimbrel_store::Unreadable;
+
+mod columns;
+mod scalars;
 
 /// For how many values builders have room before they grow.
 const ROOM_FOR_VALUES: usize = 65_536;
@@ -36,8 +36,7 @@ pub(crate) struct RowBuffer {
     columns: Vec<(Column, ColumnBuilder)>,
     rows: usize,
     bytes: usize,
-    unreadable: Vec<Unreadable>,
-    scratch: String,
+    unreadable: Refusals,
 }
 
 /// What a [`RowBuffer`] held.
@@ -58,44 +57,24 @@ impl RowBuffer {
             columns: builders.collect(),
             rows: 0,
             bytes: 0,
-            unreadable: Vec::new(),
-            scratch: String::new(),
+            unreadable: Refusals::default(),
         }
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Appends a row; fields behind the known columns are left out.
-    pub(crate) fn push(&mut self, row: Row<'_>) -> Result<(), RowError> {
-        for ((column, builder), field) in self.columns.iter_mut().zip(row.fields()) {
-            let Some(bytes) = field else {
-                if !column.nullable {
-                    return Err(RowError::Null { column: column.name.clone() });
-                }
+    /// Appends rows; fields behind the known columns are left out.
+    pub(crate) fn push(&mut self, rows: Rows<'_>) -> Result<(), RowError> {
+        for (at, (column, builder)) in self.columns.iter_mut().enumerate() {
+            let mut begin = 0;
+            while let Err(refused) = builder.append(rows.part(begin..rows.len()).column(at)) {
+                let row = begin + refused.at;
+                let raw = rows.row(row).field(at).unwrap_or_default();
+                self.unreadable.note(self.rows + row, at, column, refused.error, raw)?;
                 builder.append_null();
-                continue;
-            };
-            match builder.append(bytes, &mut self.scratch) {
-                Ok(true) => {}
-                Ok(false) => return Err(RowError::TooLong { column: column.name.clone() }),
-                Err(ValueError::Unreadable(reason)) if column.nullable => {
-                    builder.append_null();
-                    let (reason, column) = (reason_of(column, reason), column.name.clone());
-                    self.unreadable.push(Unreadable { row: self.rows, column, reason, raw: bytes.to_vec() });
-                }
-                Err(ValueError::Unreadable(reason) | ValueError::Malformed(reason)) => {
-                    return Err(RowError::Malformed { column: column.name.clone(), reason });
-                }
+                begin = row + 1;
             }
         }
-        self.rows += 1;
-        self.bytes += row.len();
+        self.rows += rows.len();
+        self.bytes += rows.bytes();
         Ok(())
     }
 
@@ -103,26 +82,74 @@ impl RowBuffer {
     pub(crate) fn key_text(&self, at: usize, bytes: &[u8]) -> Option<String> {
         let Some((column, _)) = self.columns.get(at) else { return String::from_utf8(bytes.to_vec()).ok() };
         let ColumnType::Scalar(scalar) = column.column_type else { return None };
-        match value::decode(scalar, bytes, &mut String::new()).ok()? {
-            Value::I16(value) => Some(value.to_string()),
-            Value::I32(value) => Some(value.to_string()),
-            Value::I64(value) => Some(value.to_string()),
-            Value::Text(value) => Some(value.to_owned()),
-            Value::Bool(_) | Value::F32(_) | Value::F64(_) | Value::Bytes(_) => None,
-        }
+        value::key_text(scalar, bytes)
     }
 
     /// The rows so far as a batch; the buffer is empty afterwards.
     pub(crate) fn take(&mut self) -> Result<Taken, RowError> {
-        let arrays =
-            self.columns.iter_mut().map(|(_, builder)| builder.finish()).collect::<Result<Vec<_>, _>>()?;
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for (at, (column, builder)) in self.columns.iter_mut().enumerate() {
+            arrays.push(finished(at, column, builder, &mut self.unreadable)?);
+        }
         let records = RecordBatch::try_new(Arc::clone(&self.schema), arrays)?;
         self.rows = 0;
-        Ok(Taken {
-            records,
-            unreadable: std::mem::take(&mut self.unreadable),
-            bytes: std::mem::take(&mut self.bytes),
-        })
+        let (unreadable, bytes) = (self.unreadable.take(), std::mem::take(&mut self.bytes));
+        Ok(Taken { records, unreadable, bytes })
+    }
+}
+
+/// The values of a column, each of which has its place in it.
+fn finished(
+    at: usize,
+    column: &Column,
+    builder: &mut ColumnBuilder,
+    unreadable: &mut Refusals,
+) -> Result<ArrayRef, RowError> {
+    let mut noted = Ok(());
+    let array = builder.finish(&mut |row, raw| {
+        if noted.is_ok() {
+            noted = unreadable.note(row, at, column, value::NOT_TEXT, raw);
+        }
+    })?;
+    noted?;
+    if !column.nullable && array.null_count() > 0 {
+        return Err(RowError::Null { column: column.name.clone() });
+    }
+    Ok(array)
+}
+
+/// Values that are NULL in the batch because they have no place in it, each with its column.
+#[derive(Default)]
+struct Refusals(Vec<(usize, Unreadable)>);
+
+impl Refusals {
+    /// Fails where NULL cannot stand for the value, or the value is none.
+    fn note(
+        &mut self,
+        row: usize,
+        at: usize,
+        column: &Column,
+        error: ValueError,
+        raw: &[u8],
+    ) -> Result<(), RowError> {
+        match error {
+            ValueError::Unreadable(reason) if column.nullable => {
+                let (reason, column) = (reason_of(column, reason), column.name.clone());
+                self.0.push((at, Unreadable { row, column, reason, raw: raw.to_vec() }));
+                Ok(())
+            }
+            ValueError::Unreadable(reason) | ValueError::Malformed(reason) => {
+                Err(RowError::Malformed { column: column.name.clone(), reason })
+            }
+            ValueError::TooLong => Err(RowError::TooLong { column: column.name.clone() }),
+        }
+    }
+
+    /// In the order of the rows, and in a row in that of the columns.
+    fn take(&mut self) -> Vec<Unreadable> {
+        let mut refused = std::mem::take(&mut self.0);
+        refused.sort_by_key(|(column, unreadable)| (unreadable.row, *column));
+        refused.into_iter().map(|(_, unreadable)| unreadable).collect()
     }
 }
 
@@ -135,289 +162,153 @@ fn reason_of(column: &Column, reason: &str) -> String {
     }
 }
 
-enum ColumnBuilder {
-    Scalar(ScalarBuilder),
-    List { elements: ScalarBuilder, lists: Lists },
-    Vector { precision: Precision, elements: Float32Builder, lists: Lists },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::tests::encode;
+    use crate::copy::{CopyDecoder, CopyError, OwnRow};
+    use crate::types::ReadAs;
+    use arrow::array::AsArray as _;
+    use arrow::datatypes::Schema;
+    use proptest::prelude::*;
 
-/// Where lists end, and which of them are NULL.
-struct Lists {
-    ends: Vec<i32>,
-    valid: Vec<bool>,
-}
+    const TYPES: [ColumnType; 8] = [
+        ColumnType::Scalar(Scalar::Int8),
+        ColumnType::Scalar(Scalar::Bool),
+        ColumnType::Scalar(Scalar::Text),
+        ColumnType::Scalar(Scalar::Timestamp),
+        ColumnType::Scalar(Scalar::Numeric),
+        ColumnType::Scalar(Scalar::Bytea),
+        ColumnType::List(Scalar::Text),
+        ColumnType::Vector(crate::types::Precision::Single),
+    ];
 
-impl Lists {
-    fn new() -> Self {
-        Self { ends: vec![0], valid: Vec::new() }
+    fn buffer(types: &[ColumnType], nullable: bool) -> RowBuffer {
+        let column = |(at, column_type): (usize, &ColumnType)| Column {
+            name: format!("c{at}"),
+            type_oid: 0,
+            source_type: String::new(),
+            is_money: false,
+            read_as: ReadAs::sent(*column_type),
+            column_type: *column_type,
+            holds_null: nullable,
+            nullable,
+        };
+        let columns: Vec<_> = types.iter().enumerate().map(column).collect();
+        let fields = columns.iter().map(|column| column.column_type.field(&column.name, nullable, ""));
+        RowBuffer::new(&Arc::new(Schema::new(fields.collect::<Vec<_>>())), &columns)
     }
 
-    fn end(&self) -> i32 {
-        self.ends.last().copied().unwrap_or(0)
+    /// An array of texts as PostgreSQL sends it.
+    fn array(texts: &[Option<&[u8]>]) -> Vec<u8> {
+        let count = u32::try_from(texts.len()).unwrap();
+        let mut bytes: Vec<u8> = [1, 0, 25, count, 1].into_iter().flat_map(u32::to_be_bytes).collect();
+        for text in texts {
+            let length = text.map_or(-1, |text| i32::try_from(text.len()).unwrap());
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(text.unwrap_or_default());
+        }
+        bytes
     }
 
-    fn append_null(&mut self) {
-        self.ends.push(self.end());
-        self.valid.push(false);
-    }
-
-    /// `false`: Arrow's offsets have no room left.
-    fn append(&mut self, count: usize) -> bool {
-        let end = i32::try_from(count).ok().and_then(|count| self.end().checked_add(count));
-        self.ends.extend(end);
-        self.valid.extend(end.map(|_| true));
-        end.is_some()
-    }
-
-    fn finish(&mut self, element: Scalar, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(&mut self.ends, vec![0])));
-        let nulls = NullBuffer::from(std::mem::take(&mut self.valid));
-        let field = ColumnType::element_field(element);
-        Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?))
-    }
-}
-
-impl ColumnBuilder {
-    /// With room for so many rows.
-    fn new(column_type: ColumnType, rows: usize) -> Self {
+    fn value(column_type: ColumnType) -> BoxedStrategy<Vec<u8>> {
+        let text = prop_oneof![4 => "[a-zß]{0,6}".prop_map(String::into_bytes), 1 => Just(vec![b'a', 0xFF])];
         match column_type {
-            ColumnType::Scalar(scalar) => Self::Scalar(ScalarBuilder::new(scalar, rows)),
-            ColumnType::List(element) => {
-                Self::List { elements: ScalarBuilder::new(element, rows), lists: Lists::new() }
+            ColumnType::Scalar(Scalar::Bool) => any::<bool>().prop_map(|value| vec![u8::from(value)]).boxed(),
+            ColumnType::Scalar(Scalar::Int8) => {
+                any::<i64>().prop_map(|value| value.to_be_bytes().to_vec()).boxed()
             }
-            ColumnType::Vector(precision) => {
-                Self::Vector { precision, elements: Float32Builder::new(), lists: Lists::new() }
+            ColumnType::Scalar(Scalar::Timestamp) => prop_oneof![any::<i64>(), (i64::MAX - 9)..=i64::MAX]
+                .prop_map(|value| value.to_be_bytes().to_vec())
+                .boxed(),
+            ColumnType::Scalar(Scalar::Numeric) => (0_u16..=9999, 0_u16..2)
+                .prop_map(|(digit, sign)| [1, 0, sign * 0x4000, 0, digit].map(u16::to_be_bytes).concat())
+                .boxed(),
+            ColumnType::List(_) => proptest::collection::vec(proptest::option::of(text), 0..3)
+                .prop_map(|texts| array(&texts.iter().map(Option::as_deref).collect::<Vec<_>>()))
+                .boxed(),
+            ColumnType::Vector(_) => proptest::collection::vec(any::<u32>(), 0..3)
+                .prop_map(|floats| {
+                    let count = u16::try_from(floats.len()).unwrap();
+                    let floats = floats.into_iter().flat_map(u32::to_be_bytes);
+                    [count.to_be_bytes(), [0, 0]].into_iter().flatten().chain(floats).collect()
+                })
+                .boxed(),
+            ColumnType::Scalar(_) => text.boxed(),
+        }
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Vec<Option<Vec<u8>>>>> {
+        let row: Vec<_> = TYPES.iter().map(|kind| proptest::option::weighted(0.8, value(*kind))).collect();
+        proptest::collection::vec(row, 1..12)
+    }
+
+    fn noted(taken: &Taken) -> Vec<(usize, &str, &str, &[u8])> {
+        taken.unreadable.iter().map(|at| (at.row, &*at.column, &*at.reason, &*at.raw)).collect()
+    }
+
+    fn push_values(buffer: &mut RowBuffer, row: &[Option<Vec<u8>>]) -> Result<(), RowError> {
+        buffer.push(OwnRow::of_values(row.iter().map(Option::as_deref)).unwrap().as_rows())
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_rows_come(rows in rows(), size in 1_usize..900) {
+            let (mut together, mut singly) = (buffer(&TYPES, true), buffer(&TYPES, true));
+            let mut decoder = CopyDecoder::new(TYPES.len());
+            for chunk in encode(&rows, b"").chunks(size) {
+                let pushed = decoder.rows(chunk, |rows| {
+                    together.push(rows).unwrap();
+                    Ok::<_, CopyError>(())
+                });
+                pushed.unwrap();
             }
-        }
-    }
-
-    fn append_null(&mut self) {
-        match self {
-            Self::Scalar(builder) => builder.append_null(),
-            Self::List { lists, .. } | Self::Vector { lists, .. } => lists.append_null(),
-        }
-    }
-
-    /// `false`: Arrow's offsets have no room left.
-    fn append(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
-        match self {
-            Self::Scalar(builder) => builder.read(bytes, scratch),
-            Self::List { elements, lists } => append_list(elements, lists, bytes, scratch),
-            Self::Vector { precision, elements, lists } => {
-                let floats = value::vector(*precision, bytes)?;
-                let has_room = lists.append(floats.len());
-                floats.for_each(|float| elements.append_value(float));
-                Ok(has_room)
+            for row in &rows {
+                push_values(&mut singly, row).unwrap();
             }
-        }
-    }
-
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
-        match self {
-            Self::Scalar(builder) => Ok(builder.finish()),
-            Self::List { elements, lists } => lists.finish(elements.scalar, elements.finish()),
-            Self::Vector { elements, lists, .. } => lists.finish(Scalar::Float4, Arc::new(elements.finish())),
-        }
-    }
-}
-
-/// `false`: Arrow's offsets have no room left.
-fn append_list(
-    elements: &mut ScalarBuilder,
-    lists: &mut Lists,
-    bytes: &[u8],
-    scratch: &mut String,
-) -> Result<bool, ValueError> {
-    let values = value::elements(bytes)?;
-    // An unreadable element takes the whole list, so all are looked at before the first is kept.
-    if elements.scalar.may_be_unreadable(false) {
-        let mut values = values.clone();
-        while let Some(element) = values.next()? {
-            element.map(|bytes| value::decode(elements.scalar, bytes, scratch)).transpose()?;
-        }
-    }
-    let has_room = lists.append(values.len());
-    let mut values = values;
-    while let Some(element) = values.next()? {
-        match element {
-            None => elements.append_null(),
-            Some(bytes) => {
-                if !elements.append(value::decode(elements.scalar, bytes, scratch)?) {
-                    return Ok(false);
+            let (together, singly) = (together.take().unwrap(), singly.take().unwrap());
+            prop_assert_eq!(&together.records, &singly.records);
+            prop_assert_eq!(noted(&together), noted(&singly));
+            prop_assert_eq!(together.bytes, singly.bytes);
+            for (row, values) in rows.iter().enumerate() {
+                for (at, value) in values.iter().enumerate() {
+                    let is_noted = noted(&together).iter().any(|one| one.0 == row && one.1 == format!("c{at}"));
+                    prop_assert_eq!(together.records.column(at).is_null(row), value.is_none() || is_noted);
                 }
             }
         }
     }
-    Ok(has_room)
-}
 
-struct ScalarBuilder {
-    scalar: Scalar,
-    values: Values,
-    /// How many values the last batch had, and of how many bytes, until the next one begins. It then gets room for
-    /// as much, so that it need not grow from nothing, and what has no next batch takes no memory for it.
-    last: Option<(usize, usize)>,
-}
-
-enum Values {
-    Bool(BooleanBuilder),
-    I16(Int16Builder),
-    I32(Int32Builder),
-    I64(Int64Builder),
-    F32(Float32Builder),
-    F64(Float64Builder),
-    Text(StringBuilder),
-    Bytes(BinaryBuilder),
-}
-
-impl Values {
-    /// With room for so many values, and so many bytes of those that differ in length.
-    fn with_room(scalar: Scalar, rows: usize, bytes: usize) -> Self {
-        match scalar {
-            Scalar::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
-            Scalar::Int2 => Self::I16(Int16Builder::with_capacity(rows)),
-            Scalar::Int4 | Scalar::Date => Self::I32(Int32Builder::with_capacity(rows)),
-            Scalar::Int8 | Scalar::Oid | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz => {
-                Self::I64(Int64Builder::with_capacity(rows))
-            }
-            Scalar::Float4 => Self::F32(Float32Builder::with_capacity(rows)),
-            Scalar::Float8 => Self::F64(Float64Builder::with_capacity(rows)),
-            Scalar::Numeric
-            | Scalar::Text
-            | Scalar::Char
-            | Scalar::Uuid
-            | Scalar::Json
-            | Scalar::TextAsJson
-            | Scalar::Jsonb
-            | Scalar::Bits
-            | Scalar::SparseVector
-            | Scalar::VectorText(_) => Self::Text(StringBuilder::with_capacity(rows, bytes)),
-            Scalar::Bytea => Self::Bytes(BinaryBuilder::with_capacity(rows, bytes)),
-        }
+    #[test]
+    fn what_has_no_place_is_kept_beside_the_batch() {
+        let types = [ColumnType::Scalar(Scalar::Text), ColumnType::Scalar(Scalar::Timestamp)];
+        let mut buffer = buffer(&types, true);
+        let late = (i64::MAX - 1).to_be_bytes().to_vec();
+        push_values(&mut buffer, &[Some(b"a".to_vec()), Some(late.clone())]).unwrap();
+        push_values(&mut buffer, &[Some(vec![0xC3]), Some(vec![0; 8])]).unwrap();
+        push_values(&mut buffer, &[Some(vec![0xA4]), Some(late.clone())]).unwrap();
+        let taken = buffer.take().unwrap();
+        let places: Vec<_> =
+            noted(&taken).into_iter().map(|(row, column, _, raw)| (row, column, raw)).collect();
+        // Both halves of a letter together would be text.
+        assert_eq!(places, [(0, "c1", &*late), (1, "c0", &[0xC3]), (2, "c0", &[0xA4]), (2, "c1", &*late)]);
+        assert_eq!(
+            taken.records.column(0).as_string::<i32>().iter().collect::<Vec<_>>(),
+            [Some("a"), None, None]
+        );
+        assert_eq!(taken.records.column(1).null_count(), 2);
     }
 
-    /// How many values there are, and the bytes of those that differ in length.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Bool(builder) => (builder.len(), 0),
-            Self::I16(builder) => (builder.len(), 0),
-            Self::I32(builder) => (builder.len(), 0),
-            Self::I64(builder) => (builder.len(), 0),
-            Self::F32(builder) => (builder.len(), 0),
-            Self::F64(builder) => (builder.len(), 0),
-            Self::Text(builder) => (builder.len(), builder.values_slice().len()),
-            Self::Bytes(builder) => (builder.len(), builder.values_slice().len()),
-        }
-    }
-}
-
-impl ScalarBuilder {
-    fn new(scalar: Scalar, rows: usize) -> Self {
-        Self { scalar, values: Values::with_room(scalar, rows, rows), last: None }
-    }
-
-    /// Makes room for a batch like the last one.
-    fn begin(&mut self) {
-        if let Some((rows, bytes)) = self.last.take() {
-            self.values = Values::with_room(self.scalar, rows, bytes + bytes / 16);
-        }
-    }
-
-    fn append_null(&mut self) {
-        self.begin();
-        match &mut self.values {
-            Values::Bool(builder) => builder.append_null(),
-            Values::I16(builder) => builder.append_null(),
-            Values::I32(builder) => builder.append_null(),
-            Values::I64(builder) => builder.append_null(),
-            Values::F32(builder) => builder.append_null(),
-            Values::F64(builder) => builder.append_null(),
-            Values::Text(builder) => builder.append_null(),
-            Values::Bytes(builder) => builder.append_null(),
-        }
-    }
-
-    /// Decodes a value and appends it. `false`: there is no room.
-    #[inline]
-    fn read(&mut self, bytes: &[u8], scratch: &mut String) -> Result<bool, ValueError> {
-        self.begin();
-        // Most values are of these types, and need no look at what else there is.
-        match (&mut self.values, self.scalar) {
-            (Values::I64(builder), Scalar::Int8) => {
-                builder.append_value(i64::from_be_bytes(value::fixed(bytes)?));
-            }
-            (Values::I32(builder), Scalar::Int4) => {
-                builder.append_value(i32::from_be_bytes(value::fixed(bytes)?));
-            }
-            (Values::F64(builder), Scalar::Float8) => {
-                builder.append_value(f64::from_be_bytes(value::fixed(bytes)?));
-            }
-            (Values::I64(builder), Scalar::Timestamp | Scalar::TimestampTz) => {
-                builder.append_value(value::timestamp(i64::from_be_bytes(value::fixed(bytes)?))?);
-            }
-            (Values::Text(builder), Scalar::Text) => {
-                if i32::try_from(builder.values_slice().len() + bytes.len()).is_err() {
-                    return Ok(false);
-                }
-                builder.append_value(value::text(bytes)?);
-            }
-            _ => return Ok(self.append(value::decode(self.scalar, bytes, scratch)?)),
-        }
-        Ok(true)
-    }
-
-    /// `false`: there is no room, or the value is of another kind than `decode` gives for this scalar.
-    fn append(&mut self, value: Value<'_>) -> bool {
-        self.begin();
-        let fits = |held: usize, more: usize| i32::try_from(held + more).is_ok();
-        match (&mut self.values, value) {
-            (Values::Bool(builder), Value::Bool(value)) => builder.append_value(value),
-            (Values::I16(builder), Value::I16(value)) => builder.append_value(value),
-            (Values::I32(builder), Value::I32(value)) => builder.append_value(value),
-            (Values::I64(builder), Value::I64(value)) => builder.append_value(value),
-            (Values::F32(builder), Value::F32(value)) => builder.append_value(value),
-            (Values::F64(builder), Value::F64(value)) => builder.append_value(value),
-            (Values::Text(builder), Value::Text(value))
-                if fits(builder.values_slice().len(), value.len()) =>
-            {
-                builder.append_value(value);
-            }
-            (Values::Bytes(builder), Value::Bytes(value))
-                if fits(builder.values_slice().len(), value.len()) =>
-            {
-                builder.append_value(value);
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        self.last.get_or_insert_with(|| self.values.size());
-        match &mut self.values {
-            Values::Bool(builder) => Arc::new(builder.finish()),
-            Values::I16(builder) => Arc::new(builder.finish()),
-            Values::I32(builder) => dated(self.scalar, builder.finish()),
-            Values::I64(builder) => timed(self.scalar, builder.finish()),
-            Values::F32(builder) => Arc::new(builder.finish()),
-            Values::F64(builder) => Arc::new(builder.finish()),
-            Values::Text(builder) => Arc::new(builder.finish()),
-            Values::Bytes(builder) => Arc::new(builder.finish()),
-        }
-    }
-}
-
-fn dated(scalar: Scalar, counts: Int32Array) -> ArrayRef {
-    if scalar == Scalar::Date { Arc::new(counts.reinterpret_cast::<Date32Type>()) } else { Arc::new(counts) }
-}
-
-fn timed(scalar: Scalar, counts: Int64Array) -> ArrayRef {
-    match scalar {
-        Scalar::Time => Arc::new(counts.reinterpret_cast::<Time64MicrosecondType>()),
-        Scalar::Timestamp => Arc::new(counts.reinterpret_cast::<TimestampMicrosecondType>()),
-        Scalar::TimestampTz => {
-            Arc::new(counts.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
-        }
-        _ => Arc::new(counts),
+    #[test]
+    fn nothing_else_is_made_null() {
+        let types = [ColumnType::Scalar(Scalar::Text)];
+        let mut strict = buffer(&types, false);
+        push_values(&mut strict, &[None]).unwrap();
+        assert!(matches!(strict.take(), Err(RowError::Null { column }) if column == "c0"));
+        let mut strict = buffer(&types, false);
+        push_values(&mut strict, &[Some(vec![0xFF])]).unwrap();
+        assert!(matches!(strict.take(), Err(RowError::Malformed { column, .. }) if column == "c0"));
+        let mut short = buffer(&[ColumnType::Scalar(Scalar::Int8)], true);
+        assert!(matches!(push_values(&mut short, &[Some(vec![0; 7])]), Err(RowError::Malformed { .. })));
     }
 }

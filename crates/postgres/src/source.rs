@@ -136,7 +136,7 @@ impl Source for PostgresSource {
 
     async fn slices(&self, wanted: usize) -> Result<Vec<SlicePart>> {
         let lease = self.connections.lease(Purpose::Catalog).await?;
-        let layout = self.look(&lease).await?;
+        let layout = self.known_layout(&lease).await?;
         if layout.slice_key.is_empty() {
             lease.finish().await?;
             return Ok(vec![Part::Whole.to_slice()]);
@@ -268,7 +268,7 @@ impl Reading {
             match copy.next().await {
                 Some(Ok(chunk)) => {
                     let batches = &mut self.batches;
-                    let pushed = self.decoder.rows(&chunk, |row| batches.push(row));
+                    let pushed = self.decoder.rows(&chunk, |rows| batches.push(rows));
                     pushed.map_err(|error| self.failed(error))?;
                 }
                 Some(Err(error)) => return Err(from_driver(&self.store, self.doing.clone(), error)),

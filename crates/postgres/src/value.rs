@@ -7,87 +7,85 @@ const EPOCH_DAYS: i32 = 10_957;
 /// Microseconds from 1970-01-01 to 2000-01-01.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
-/// A decoded value, borrowed where it can be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value<'a> {
-    Bool(bool),
-    I16(i16),
-    I32(i32),
-    I64(i64),
-    F32(f32),
-    F64(f64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-}
-
 /// Why there is no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValueError {
     /// The bytes are not what the protocol says.
     Malformed(&'static str),
     /// The value is right, and Arrow has no place for it.
     Unreadable(&'static str),
+    /// The value is right, and the array has no room left for it.
+    TooLong,
 }
 
 use ValueError::{Malformed, Unreadable};
 
-/// Decodes one value. `scratch` holds text that is made rather than borrowed.
-pub(crate) fn decode<'a>(
-    scalar: Scalar,
-    bytes: &'a [u8],
-    scratch: &'a mut String,
-) -> Result<Value<'a>, ValueError> {
-    Ok(match scalar {
-        Scalar::Bool => match bytes {
-            [0] => Value::Bool(false),
-            [1] => Value::Bool(true),
-            _ => return Err(Malformed("a boolean is not one byte of 0 or 1")),
-        },
-        Scalar::Int2 => Value::I16(i16::from_be_bytes(fixed(bytes)?)),
-        Scalar::Int4 => Value::I32(i32::from_be_bytes(fixed(bytes)?)),
-        Scalar::Int8 | Scalar::Time => Value::I64(i64::from_be_bytes(fixed(bytes)?)),
-        Scalar::Oid => Value::I64(i64::from(u32::from_be_bytes(fixed(bytes)?))),
-        Scalar::Float4 => Value::F32(f32::from_be_bytes(fixed(bytes)?)),
-        Scalar::Float8 => Value::F64(f64::from_be_bytes(fixed(bytes)?)),
-        Scalar::Text | Scalar::Json => Value::Text(text(bytes)?),
-        Scalar::TextAsJson => json(bytes)?,
+/// What is not UTF-8.
+pub(crate) const NOT_TEXT: ValueError = Unreadable("the text is not valid UTF-8");
+
+/// Appends the text that stands for a value of one of the types that are read as text. What it appends is UTF-8, but
+/// for `Text` and `Json`, which are appended as they came. After an error some of it may have been appended.
+pub(crate) fn put_text(scalar: Scalar, bytes: &[u8], into: &mut Vec<u8>) -> Result<(), ValueError> {
+    match scalar {
+        Scalar::TextAsJson => into.extend_from_slice(json(bytes)?.as_bytes()),
         Scalar::Jsonb => match bytes {
-            [1, json @ ..] => Value::Text(text(json)?),
+            [1, json @ ..] => into.extend_from_slice(text(json)?.as_bytes()),
             _ => return Err(Malformed("jsonb of another version than 1")),
         },
-        Scalar::Bytea => Value::Bytes(bytes),
-        Scalar::Char => char_text(fixed::<1>(bytes)?, scratch),
-        Scalar::Uuid => uuid(fixed(bytes)?, scratch),
-        Scalar::Numeric => numeric(bytes, scratch)?,
-        Scalar::Date => Value::I32(date(i32::from_be_bytes(fixed(bytes)?))?),
-        Scalar::Timestamp | Scalar::TimestampTz => Value::I64(timestamp(i64::from_be_bytes(fixed(bytes)?))?),
-        Scalar::Bits => bits(bytes, scratch)?,
-        Scalar::SparseVector => sparse_vector(bytes, scratch)?,
+        Scalar::Char => put_char(fixed::<1>(bytes)?, into),
+        Scalar::Uuid => put_uuid(fixed(bytes)?, into),
+        Scalar::Numeric => put_numeric(bytes, into)?,
+        Scalar::Bits => put_bits(bytes, into)?,
+        Scalar::SparseVector => put_sparse_vector(bytes, into)?,
         Scalar::VectorText(precision) => {
             let floats: Vec<_> = vector(precision, bytes)?.map(|float| float.to_string()).collect();
-            scratch.clear();
-            scratch.extend(["[", &floats.join(","), "]"]);
-            Value::Text(scratch)
+            into.extend_from_slice(format!("[{}]", floats.join(",")).as_bytes());
         }
-    })
+        _ => into.extend_from_slice(bytes),
+    }
+    Ok(())
+}
+
+/// The text of a value of a type that can be the key of slices; `None`: it is of another type, or broken.
+pub(crate) fn key_text(scalar: Scalar, bytes: &[u8]) -> Option<String> {
+    match scalar {
+        Scalar::Int2 => fixed(bytes).ok().map(|bytes| i16::from_be_bytes(bytes).to_string()),
+        Scalar::Int4 => fixed(bytes).ok().map(|bytes| i32::from_be_bytes(bytes).to_string()),
+        Scalar::Int8 => fixed(bytes).ok().map(|bytes| i64::from_be_bytes(bytes).to_string()),
+        Scalar::Oid => fixed(bytes).ok().map(|bytes| u32::from_be_bytes(bytes).to_string()),
+        Scalar::Bool | Scalar::Float4 | Scalar::Float8 | Scalar::Bytea => None,
+        Scalar::Date | Scalar::Time | Scalar::Timestamp | Scalar::TimestampTz => None,
+        _ => {
+            let mut text = Vec::new();
+            put_text(scalar, bytes, &mut text).ok()?;
+            String::from_utf8(text).ok()
+        }
+    }
+}
+
+pub(crate) fn boolean(bytes: &[u8]) -> Result<bool, ValueError> {
+    match bytes {
+        [0] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(Malformed("a boolean is not one byte of 0 or 1")),
+    }
 }
 
 /// How many bits there are, then the bits from the left.
-fn bits<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, ValueError> {
+fn put_bits(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), ValueError> {
     const WRONG: ValueError = Malformed("a bit string has another length than it says");
     let (count, packed) = bytes.split_first_chunk::<4>().ok_or(WRONG)?;
     let count = usize::try_from(i32::from_be_bytes(*count)).map_err(|_| WRONG)?;
     if packed.len() != count.div_ceil(8) {
         return Err(WRONG);
     }
-    scratch.clear();
     let is_set = |at: usize| packed[at / 8] & (0x80 >> (at % 8)) != 0;
-    scratch.extend((0..count).map(|at| if is_set(at) { '1' } else { '0' }));
-    Ok(Value::Text(scratch))
+    into.extend((0..count).map(|at| if is_set(at) { b'1' } else { b'0' }));
+    Ok(())
 }
 
 /// As `dimensions, elements, unused`, the elements' places from zero, and their floats.
-fn sparse_vector<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, ValueError> {
+fn put_sparse_vector(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), ValueError> {
     const WRONG: ValueError = Malformed("a sparse vector has another length than it says");
     let mut words = bytes.chunks_exact(4).map(|word| word.try_into().unwrap_or_default());
     let mut word = || words.next().map(u32::from_be_bytes).ok_or(WRONG);
@@ -98,9 +96,8 @@ fn sparse_vector<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>,
     }
     let places = (0..count).map(|_| word()).collect::<Result<Vec<_>, _>>()?;
     let floats = (0..count).map(|_| word().map(f32::from_bits)).collect::<Result<Vec<_>, _>>()?;
-    scratch.clear();
-    scratch.push_str(&sparse_text(dimensions, places.into_iter().zip(floats)));
-    Ok(Value::Text(scratch))
+    into.extend_from_slice(sparse_text(dimensions, places.into_iter().zip(floats)).as_bytes());
+    Ok(())
 }
 
 /// A sparse vector in its own notation, `{1:0.5,3:2}/5`; places are counted from zero.
@@ -116,32 +113,30 @@ pub(crate) fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], ValueError>
 
 #[inline]
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, ValueError> {
-    std::str::from_utf8(bytes).map_err(|_| Unreadable("the text is not valid UTF-8"))
+    std::str::from_utf8(bytes).map_err(|_| NOT_TEXT)
 }
 
-fn json(bytes: &[u8]) -> Result<Value<'_>, ValueError> {
+fn json(bytes: &[u8]) -> Result<&str, ValueError> {
     match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-        Ok(_) => text(bytes).map(Value::Text),
+        Ok(_) => text(bytes),
         Err(_) => Err(Unreadable("the text is no JSON document")),
     }
 }
 
 /// As PostgreSQL 16 writes it: a byte above 127 as `\ooo`, zero as nothing.
-fn char_text([byte]: [u8; 1], scratch: &mut String) -> Value<'_> {
-    scratch.clear();
+fn put_char([byte]: [u8; 1], into: &mut Vec<u8>) {
     match byte {
         0 => {}
-        1..=127 => scratch.push(char::from(byte)),
-        _ => scratch.extend(['\\', octal(byte >> 6), octal(byte >> 3), octal(byte)]),
+        1..=127 => into.push(byte),
+        _ => into.extend([b'\\', octal(byte >> 6), octal(byte >> 3), octal(byte)]),
     }
-    Value::Text(scratch)
 }
 
-fn octal(byte: u8) -> char {
-    char::from(b'0' + (byte & 7))
+fn octal(byte: u8) -> u8 {
+    b'0' + (byte & 7)
 }
 
-fn uuid(bytes: [u8; 16], scratch: &mut String) -> Value<'_> {
+fn put_uuid(bytes: [u8; 16], into: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; 36];
     let mut at = 0;
@@ -153,12 +148,10 @@ fn uuid(bytes: [u8; 16], scratch: &mut String) -> Value<'_> {
         text[at + 1] = HEX[usize::from(byte & 15)];
         at += 2;
     }
-    scratch.clear();
-    scratch.extend(text.into_iter().map(char::from));
-    Value::Text(scratch)
+    into.extend_from_slice(&text);
 }
 
-fn date(days: i32) -> Result<i32, ValueError> {
+pub(crate) fn date(days: i32) -> Result<i32, ValueError> {
     match days {
         i32::MAX | i32::MIN => Ok(days),
         _ => days
@@ -187,7 +180,7 @@ const NUMERIC_MINUS_INFINITY: u16 = 0xF000;
 
 /// `ndigits, weight, sign, dscale`, then digits to the base of 10,000; the first stands for
 /// 10,000 to the power of `weight`, and `dscale` decimals are shown.
-fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, ValueError> {
+pub(crate) fn put_numeric(bytes: &[u8], into: &mut Vec<u8>) -> Result<(), ValueError> {
     let (header, digits) =
         bytes.split_first_chunk::<8>().ok_or(Malformed("a numeric is shorter than its header"))?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -196,27 +189,26 @@ fn numeric<'a>(bytes: &[u8], scratch: &'a mut String) -> Result<Value<'a>, Value
     if digits.len() != count * 2 {
         return Err(Malformed("a numeric has another number of digits than it says"));
     }
-    let is_negative = match sign {
-        0 => false,
-        NUMERIC_NEGATIVE => true,
-        NUMERIC_NAN => return Ok(Value::Text("NaN")),
-        NUMERIC_INFINITY => return Ok(Value::Text("Infinity")),
-        NUMERIC_MINUS_INFINITY => return Ok(Value::Text("-Infinity")),
+    let no_number = match sign {
+        0 | NUMERIC_NEGATIVE => None,
+        NUMERIC_NAN => Some("NaN"),
+        NUMERIC_INFINITY => Some("Infinity"),
+        NUMERIC_MINUS_INFINITY => Some("-Infinity"),
         _ => return Err(Malformed("a numeric has an unknown sign")),
     };
+    if let Some(name) = no_number {
+        into.extend_from_slice(name.as_bytes());
+        return Ok(());
+    }
     let (digits, _) = digits.as_chunks::<2>();
     if digits.iter().any(|digit| u16::from_be_bytes(*digit) > 9999) {
         return Err(Malformed("a numeric digit is above 9999"));
     }
-    // As bytes, of which it is asked once whether they are text.
-    let mut text = std::mem::take(scratch).into_bytes();
-    text.clear();
-    if is_negative {
-        text.push(b'-');
+    if sign == NUMERIC_NEGATIVE {
+        into.push(b'-');
     }
-    put_decimals(digits, weight, scale, &mut text);
-    *scratch = String::from_utf8(text).unwrap_or_default();
-    Ok(Value::Text(scratch))
+    put_decimals(digits, weight, scale, into);
+    Ok(())
 }
 
 /// Digits to the base of 10,000 as decimal ones, `scale` of them behind the point.
@@ -385,11 +377,9 @@ mod tests {
         bytes.extend(sign.to_be_bytes());
         bytes.extend(scale.to_be_bytes());
         digits.iter().for_each(|digit| bytes.extend(digit.to_be_bytes()));
-        let mut scratch = String::new();
-        match decode(Scalar::Numeric, &bytes, &mut scratch).unwrap() {
-            Value::Text(text) => text.to_owned(),
-            other => panic!("{other:?}"),
-        }
+        let mut text = Vec::new();
+        put_numeric(&bytes, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]
@@ -436,9 +426,23 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let mut scratch = String::new();
             for scalar in ALL {
-                let _ = decode(scalar, &bytes, &mut scratch);
+                let mut text = Vec::new();
+                let is_made = matches!(
+                    scalar,
+                    Scalar::Numeric
+                        | Scalar::Char
+                        | Scalar::Uuid
+                        | Scalar::TextAsJson
+                        | Scalar::Jsonb
+                        | Scalar::Bits
+                        | Scalar::SparseVector
+                        | Scalar::VectorText(_)
+                );
+                if put_text(scalar, &bytes, &mut text).is_ok() && is_made {
+                    prop_assert!(String::from_utf8(text).is_ok(), "{:?}", scalar);
+                }
+                let _ = key_text(scalar, &bytes);
             }
             if let Ok(mut elements) = elements(&bytes) {
                 prop_assert!(elements.len() <= bytes.len() / 4);

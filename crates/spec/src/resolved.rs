@@ -110,7 +110,7 @@ impl fmt::Display for StoreKind {
 }
 
 /// A store with every value filled in.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct ResolvedStore {
     /// Its name in the spec.
     pub name: StoreName,

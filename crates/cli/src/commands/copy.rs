@@ -95,9 +95,9 @@ impl Copy<'_> {
             draft.tables = Some(tables);
             return Ok(looked?);
         }
-        look::columns(draft, workspace, opened).await?;
+        let described = look::columns(draft, workspace, opened).await?;
         let workspace = self.workspace(draft, &draft.text(anywhere)).await?;
-        look::key(draft, &workspace, opened, !self.args.no_create).await?;
+        look::key(draft, &workspace, opened, described, !self.args.no_create).await?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::{Table, nested, row_groups};
 use crate::client::blocking;
 use crate::error::{Fault, Outcome as Done};
 use crate::format::{Compression, Format};
-use crate::types::encode::{Encoder, TextBuffer};
+use crate::types::encode::TextBuffer;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
@@ -18,7 +18,7 @@ use flate2::write::GzEncoder;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use whimbrel_model::{Capacity, Checkpoint, Fingerprint, FlowName};
+use whimbrel_model::{Capacity, Checkpoint, Fingerprint, FingerprintKey, FlowName};
 use whimbrel_store::{Outcome, Refusal, Result, RunContext, StoreError, WriteBatch, WriteOutcome, Writer};
 
 /// How hard text is packed: it is written once and read seldom, and must not hold the run up.
@@ -59,13 +59,12 @@ impl Writer for FilesWriter {
         let (table, session) = (Arc::clone(&self.table), Arc::clone(&self.session));
         let (flow, key) = (self.flow.clone(), self.context.fingerprint_key.clone());
         let written = blocking(move || {
-            let mut encoder = table.encoder(&batch.records, &key)?;
             let written = if table.request.shape.is_some() {
-                nested::frames(&table, &mut encoder)?
+                nested::frames(&table, &mut table.encoder(&batch.records, &key)?)?
             } else if table.format.is_text() {
-                text(&table, &mut encoder, session.is_begun(&flow), session.spare())?
+                text(&table, &batch.records, &key, session.is_begun(&flow), session.spare())?
             } else {
-                typed(table.format, &mut encoder, &batch.records)?
+                typed(&table, &batch.records, &key)?
             };
             if written.records > 0 {
                 let schema = || schema_text(batch.records.schema_ref());
@@ -97,41 +96,56 @@ impl Writer for FilesWriter {
     }
 }
 
-fn text(table: &Table, encoder: &mut Encoder, is_begun: bool, memory: Vec<u8>) -> Done<Written> {
+fn text(
+    table: &Table,
+    batch: &RecordBatch,
+    key: &FingerprintKey,
+    is_begun: bool,
+    memory: Vec<u8>,
+) -> Done<Written> {
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
     let mut text = TextBuffer::within(memory);
-    text.reserve((encoder.rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
+    text.reserve((batch.num_rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
     let is_array = table.format == Format::Json;
     let between = if is_array { ",\n" } else { "\n" };
     if is_array && is_begun {
         text.push_str(between);
     }
-    let written = encoder.all(&mut text, between);
-    let records = written.iter().filter(|row| row.is_ok()).count();
+    let mut outcomes = Vec::with_capacity(batch.num_rows());
+    for encoder in table.encoders(batch, key) {
+        outcomes.extend(settled(encoder?.all(&mut text, between)));
+    }
+    let records = outcomes.iter().filter(|outcome| is_written(outcome)).count();
     if records == 0 {
         text.clear();
     } else if is_array {
         // Nothing stands behind the last one yet.
         text.truncate(text.len() - between.len());
     }
-    table.row_bytes.store(text.len() / encoder.rows().max(1), Ordering::Relaxed);
-    let outcomes = outcomes(written);
+    table.row_bytes.store(text.len() / batch.num_rows().max(1), Ordering::Relaxed);
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let records = u64::try_from(records).unwrap_or(u64::MAX);
     Ok(Written { bytes: packed(table.compression, text.into_bytes())?, outcomes, records, length })
 }
 
-fn outcomes(written: Vec<std::result::Result<Fingerprint, Refusal>>) -> Vec<Outcome> {
-    written.into_iter().map(|row| row.map_or_else(Outcome::Rejected, Outcome::Created)).collect()
+fn settled(rows: Vec<std::result::Result<Fingerprint, Refusal>>) -> impl Iterator<Item = Outcome> {
+    rows.into_iter().map(|row| row.map_or_else(Outcome::Rejected, Outcome::Created))
+}
+
+fn is_written(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Created(_))
 }
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
-fn typed(format: Format, encoder: &mut Encoder, batch: &RecordBatch) -> Done<Written> {
-    let outcomes = outcomes(encoder.fingerprints());
-    let kept = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Created(_)));
-    let kept: arrow::array::BooleanArray = kept.map(Some).collect();
+fn typed(table: &Table, batch: &RecordBatch, key: &FingerprintKey) -> Done<Written> {
+    let mut outcomes = Vec::with_capacity(batch.num_rows());
+    for encoder in table.encoders(batch, key) {
+        outcomes.extend(settled(encoder?.fingerprints()));
+    }
+    let kept: arrow::array::BooleanArray = outcomes.iter().map(|outcome| Some(is_written(outcome))).collect();
     let batch = arrow::compute::filter_record_batch(batch, &kept)?;
-    let bytes = if format == Format::Parquet { row_groups::encoded(&batch)? } else { stream(&batch)? };
+    let is_parquet = table.format == Format::Parquet;
+    let bytes = if is_parquet { row_groups::encoded(&batch)? } else { stream(&batch)? };
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let records = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
     Ok(Written { bytes, outcomes, records, length })

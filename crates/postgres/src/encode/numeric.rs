@@ -124,19 +124,16 @@ fn put_parts(parts: &Parts, out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::put;
-    use crate::types::Scalar;
-    use crate::value::{Value, decode};
+    use crate::value::put_numeric;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
     fn back(text: &str) -> String {
         let mut out = BytesMut::new();
         put(text, None, &mut out).unwrap();
-        let mut scratch = String::new();
-        match decode(Scalar::Numeric, &out, &mut scratch).unwrap() {
-            Value::Text(text) => text.to_owned(),
-            other => panic!("{other:?}"),
-        }
+        let mut text = Vec::new();
+        put_numeric(&out, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
     }
 
     #[test]

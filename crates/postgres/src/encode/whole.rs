@@ -1,21 +1,21 @@
-//! Batches in which every value fits: each column is made by itself, then each row is put together out of what lies
+//! Records of which every value fits: each column is made by itself, then each row is put together out of what lies
 //! ready, and so is its canonical form.
 //!
 //! A batch in which one value is refused goes row by row, which tells what becomes of each; so does one with columns
 //! whose values are large, or are looked at together with others.
 
 use super::cells::Cells;
-use super::{Encoder, Filled, From, HEADER, Rows, TRAILER, Wire};
+use super::{Encoder, Filled, From, Wire};
 use arrow::array::Array as _;
 use arrow::buffer::NullBuffer;
 use bytes::{BufMut as _, BytesMut};
 use std::ops::Range;
-use whimbrel_model::FingerprintKey;
 use whimbrel_model::canonical::{Canonical, HEAD_BYTES, Name, Values, put_list, put_map};
 use whimbrel_model::cell::Cell;
 use whimbrel_model::fingerprint::Fingerprints;
 use whimbrel_model::piece::{Room, SHORT_BYTES};
 use whimbrel_model::texts::Texts;
+use whimbrel_model::{Fingerprint, FingerprintKey};
 
 /// Of so many rows the fields are put together at a time.
 const TOGETHER: usize = 256;
@@ -62,18 +62,20 @@ impl Whole {
         Some(Self { columns, compared, key })
     }
 
-    /// The rows, in memory that was used before.
-    pub(super) fn rows(&self, count: usize, mut copy: BytesMut, key: &FingerprintKey) -> Rows {
-        copy.put_slice(HEADER);
+    /// Appends so many rows; where the fields of each stand, and its fingerprint.
+    pub(super) fn rows(
+        &self,
+        count: usize,
+        copy: &mut BytesMut,
+        key: &FingerprintKey,
+    ) -> impl Iterator<Item = (Range<usize>, Fingerprint)> {
         let mut ranges = Vec::with_capacity(count);
         for start in (0..count).step_by(TOGETHER) {
-            self.append(start..count.min(start + TOGETHER), &mut copy, &mut ranges);
+            self.append(start..count.min(start + TOGETHER), copy, &mut ranges);
         }
-        copy.put_i16(TRAILER);
         let mut prints = Fingerprints::new(key, count);
         self.push(count, &mut prints);
-        let rows = ranges.into_iter().zip(prints.finish()).map(Ok).collect();
-        Rows { copy: copy.freeze(), rows }
+        ranges.into_iter().zip(prints.finish())
     }
 
     /// Appends rows, and notes where the fields of each stand.
@@ -230,11 +232,13 @@ fn made(column: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option
 
 #[cfg(test)]
 mod tests {
+    use super::super::{HEADER, Rows, TRAILER};
     use super::*;
     use arrow::array::{
         ArrayRef, BooleanArray, Date32Array, Float32Array, Float64Array, Int64Array, RecordBatch,
         StringArray, TimestampMicrosecondArray, UInt64Array,
     };
+    use arrow::compute::concat_batches;
     use std::sync::Arc;
 
     fn column(name: &str, from: From, wire: Wire) -> Filled {
@@ -319,11 +323,17 @@ mod tests {
     fn rows_are_those_that_are_encoded_singly() {
         let secret = FingerprintKey::new([5; 32]);
         for (key, is_whole) in [(&["id", "constant"][..], true), (&[], true), (&["text"], false)] {
-            for batch in [batch(false), batch(false).slice(2, 3), batch(true), batch(true).slice(1, 2)] {
+            let many = vec![batch(false); 300];
+            let many = concat_batches(&many[0].schema(), many.iter().chain([&batch(true)])).unwrap();
+            for batch in [batch(false), batch(false).slice(2, 3), batch(true), batch(true).slice(1, 2), many]
+            {
                 let encoder = encoder(&batch, key);
                 let arrays = encoder.arrays(&batch).unwrap();
                 let cells: Vec<_> = arrays.iter().map(Cells::of).collect();
-                let singly = encoder.singly(&cells, batch.num_rows(), BytesMut::new(), &secret);
+                let mut copy = BytesMut::from(&HEADER[..]);
+                let singly = encoder.singly(&cells, batch.num_rows(), &mut copy, &secret).collect();
+                copy.put_i16(TRAILER);
+                let singly = Rows { copy: copy.freeze(), rows: singly };
                 let has_odd = (0..batch.num_rows()).any(|row| singly.fields(row).is_err());
                 let whole = Whole::new(&encoder, &cells, batch.num_rows());
                 if is_whole {

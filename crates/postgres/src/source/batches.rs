@@ -6,19 +6,21 @@
 //! has changed under that key since, the digest tells, and the read is refused rather than a record lost.
 
 use crate::catalog::Layout;
-use crate::copy::{CopyError, Row};
+use crate::copy::{CopyError, Row, Rows};
 use crate::rows::{RowBuffer, RowError};
 use crate::sql::{Part, Position, Within};
 use std::collections::VecDeque;
 use whimbrel_model::{Capacity, StoreName};
 use whimbrel_store::{ReadBatch, ReadRequest, StoreError, StoreErrorKind};
 
-/// A row larger than this is not kept for the sake of its key.
-const SMALL_ROW_BYTES: usize = 4_096;
-
 /// Collects rows into batches.
 pub(super) struct Batches {
+    /// The rows of the batch that is begun.
     buffer: RowBuffer,
+    /// How many rows the batch has, those among them that the buffer does not hold yet.
+    records: usize,
+    /// What they took on the wire.
+    bytes: usize,
     max_records: usize,
     max_bytes: usize,
     columns: usize,
@@ -26,7 +28,7 @@ pub(super) struct Batches {
     key_fields: Vec<usize>,
     /// `None`: keys do not repeat.
     group: Option<Group>,
-    /// The last row in the buffer, or its key.
+    /// Of the last row in the buffer.
     last: Option<Last>,
     ready: VecDeque<ReadBatch>,
 }
@@ -47,8 +49,7 @@ struct Group {
 impl Group {
     /// Whether a row belongs to it, too.
     fn holds(&self, row: Row<'_>) -> bool {
-        let is_same =
-            |(at, held): &(usize, Vec<u8>)| row.fields().nth(*at).flatten() == Some(held.as_slice());
+        let is_same = |(at, held): &(usize, Vec<u8>)| row.field(*at) == Some(held.as_slice());
         !self.is_begun || self.fields.iter().all(is_same)
     }
 
@@ -57,20 +58,25 @@ impl Group {
         self.is_begun = true;
         for (at, held) in &mut self.fields {
             held.clear();
-            held.extend_from_slice(row.fields().nth(*at).flatten().unwrap_or_default());
+            held.extend_from_slice(row.field(*at).unwrap_or_default());
         }
     }
 }
 
-/// What a cursor is made of once it is known that a batch ends here. To make it for each row would cost more
-/// than to decode the row.
-enum Last {
-    /// A row's fields.
-    Row(Vec<u8>),
-    Made {
-        key: Vec<String>,
-        digest: String,
-    },
+/// Where a row belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entered {
+    /// Into the batch that is begun.
+    Batch,
+    /// Among those read before, of which it is the last.
+    Before,
+}
+
+/// What a cursor is made of where a batch ends with this row.
+struct Last {
+    key: Vec<String>,
+    /// Empty where keys do not repeat.
+    digest: String,
 }
 
 /// Why a row could not be taken.
@@ -118,6 +124,8 @@ impl Batches {
         };
         Self {
             buffer: RowBuffer::new(&layout.schema, &layout.columns),
+            records: 0,
+            bytes: 0,
             max_records: request.batch_records.max(1),
             max_bytes: request.batch_bytes.max(1),
             columns: layout.columns.len(),
@@ -133,51 +141,61 @@ impl Batches {
         self.ready.pop_front()
     }
 
-    pub(super) fn push(&mut self, row: Row<'_>) -> Result<(), BatchError> {
-        let is_full =
-            self.buffer.rows() >= self.max_records || self.buffer.bytes() + row.len() > self.max_bytes;
-        if let Some(group) = &self.group {
-            let is_same = group.holds(row);
-            // With a quarter left a batch ends between two keys, so that a small group stays together.
-            let is_nearly_full = self.buffer.rows() >= self.max_records - self.max_records / 4
-                || self.buffer.bytes() >= self.max_bytes - self.max_bytes / 4;
-            if is_full || (is_nearly_full && !is_same) {
+    /// Takes rows, and ends batches where they are full.
+    pub(super) fn push(&mut self, rows: Rows<'_>) -> Result<(), BatchError> {
+        // The first row that the buffer does not hold yet.
+        let mut begin = 0;
+        for (at, row) in rows.iter().enumerate() {
+            let is_same = self.group.as_ref().is_some_and(|group| group.holds(row));
+            if self.ends_before(row, is_same) {
+                self.hold(rows.part(begin..at))?;
+                begin = at;
                 self.cut(is_same)?;
             }
-            self.enter(row, is_same)?;
-            if self.group.as_mut().and_then(|group| group.anchor.take()).is_some() {
-                return Ok(());
+            if self.enter(row, is_same)? == Entered::Before {
+                begin = at + 1;
+                continue;
             }
-        } else if is_full {
-            self.cut(false)?;
+            self.records += 1;
+            self.bytes += row.len();
+            // A batch of unique keys that is full need not wait for the next row.
+            if self.group.is_none() && self.records >= self.max_records {
+                self.hold(rows.part(begin..at + 1))?;
+                begin = at + 1;
+                self.cut(false)?;
+            }
         }
-        self.buffer.push(row)?;
+        self.hold(rows.part(begin..rows.len()))
+    }
+
+    /// `is_same`: the row has the key of the one before it.
+    fn ends_before(&self, row: Row<'_>, is_same: bool) -> bool {
+        let is_full = self.records >= self.max_records || self.bytes + row.len() > self.max_bytes;
+        // With a quarter left a batch ends between two keys, so that a small group stays together.
+        let is_nearly_full = self.records >= self.max_records - self.max_records / 4
+            || self.bytes >= self.max_bytes - self.max_bytes / 4;
+        is_full || (self.group.is_some() && is_nearly_full && !is_same)
+    }
+
+    /// Takes rows into the batch that is begun, and keeps what its cursor is made of if it ends with them.
+    fn hold(&mut self, rows: Rows<'_>) -> Result<(), BatchError> {
+        let Some(last) = rows.len().checked_sub(1) else { return Ok(()) };
+        self.buffer.push(rows)?;
         if !self.key_fields.is_empty() {
-            self.remember(row)?;
-        }
-        // A batch of unique keys that is full need not wait for the next row.
-        if self.group.is_none() && self.buffer.rows() >= self.max_records {
-            self.cut(false)?;
+            let row = rows.row(last);
+            let digest = if self.group.is_some() { digest(row, self.columns) } else { String::new() };
+            self.last = Some(Last { key: self.key_of(row).ok_or(BatchError::Key)?, digest });
         }
         Ok(())
     }
 
-    /// Keeps what the cursor of a batch is made of that ends with this row.
-    fn remember(&mut self, row: Row<'_>) -> Result<(), BatchError> {
-        if row.len() > SMALL_ROW_BYTES {
-            self.last = Some(self.made(row)?);
-        } else if let Some(Last::Row(fields)) = &mut self.last {
-            fields.clear();
-            fields.extend_from_slice(row.as_fields());
-        } else {
-            self.last = Some(Last::Row(row.as_fields().to_vec()));
-        }
-        Ok(())
+    fn key_of(&self, row: Row<'_>) -> Option<Vec<String>> {
+        self.key_fields.iter().map(|at| self.buffer.key_text(*at, row.field(*at)?)).collect()
     }
 
     /// Counts a row into its group.
-    fn enter(&mut self, row: Row<'_>, is_same: bool) -> Result<(), BatchError> {
-        let Some(group) = &mut self.group else { return Ok(()) };
+    fn enter(&mut self, row: Row<'_>, is_same: bool) -> Result<Entered, BatchError> {
+        let Some(group) = &mut self.group else { return Ok(Entered::Batch) };
         if !is_same {
             group.records = 0;
         }
@@ -185,9 +203,10 @@ impl Batches {
             group.begin(row);
         }
         group.records += 1;
-        match &group.anchor {
-            Some(anchor) if *anchor != digest(row, self.columns) => Err(BatchError::Changed),
-            _ => Ok(()),
+        match group.anchor.take() {
+            None => Ok(Entered::Batch),
+            Some(anchor) if anchor == digest(row, self.columns) => Ok(Entered::Before),
+            Some(_) => Err(BatchError::Changed),
         }
     }
 
@@ -199,33 +218,16 @@ impl Batches {
         self.cut(false)
     }
 
-    fn made(&self, row: Row<'_>) -> Result<Last, BatchError> {
-        let digest = if self.group.is_some() { digest(row, self.columns) } else { String::new() };
-        Ok(Last::Made { key: self.key_of(row).ok_or(BatchError::Key)?, digest })
-    }
-
-    fn key_of(&self, row: Row<'_>) -> Option<Vec<String>> {
-        let fields: Vec<_> = row.fields().collect();
-        self.key_fields.iter().map(|at| self.buffer.key_text(*at, (*fields.get(*at)?)?)).collect()
-    }
-
     /// `is_within`: more records of the last one's key follow.
     fn cut(&mut self, is_within: bool) -> Result<(), BatchError> {
-        if self.buffer.rows() == 0 {
+        if self.records == 0 {
             return Ok(());
         }
-        let made = match self.last.take() {
-            None => None,
-            Some(Last::Row(fields)) => Some(self.made(Row::of_fields(&fields))?),
-            Some(made) => Some(made),
-        };
+        (self.records, self.bytes) = (0, 0);
         let records = self.group.as_ref().map_or(0, |group| group.records);
-        let cursor = made.and_then(|last| match last {
-            Last::Row(_) => None,
-            Last::Made { key, digest } => {
-                let within = is_within.then_some(Within { records, anchor: digest });
-                Some(Position { key, within }.to_cursor())
-            }
+        let cursor = self.last.take().map(|Last { key, digest }| {
+            let within = is_within.then_some(Within { records, anchor: digest });
+            Position { key, within }.to_cursor()
         });
         let taken = self.buffer.take()?;
         let bytes = u64::try_from(taken.bytes).unwrap_or(u64::MAX);

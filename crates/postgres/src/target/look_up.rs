@@ -6,7 +6,7 @@
 use super::held::{Contents, Query, Reading, Understanding};
 use crate::catalog::{self, Layout};
 use crate::client::{Lease, Purpose};
-use crate::copy::{self, Row};
+use crate::copy::OwnRow;
 use crate::encode::{Encoder, Rows};
 use crate::error::{from_driver, is_about_a_value};
 use crate::rows::RowBuffer;
@@ -293,11 +293,12 @@ impl LookUp {
             let same = (0..texts.len()).map(|at| row.try_get(1 + at)).collect::<std::result::Result<_, _>>();
             let values = (1 + texts.len()..row.len()).map(|at| row.try_get::<_, Raw<'_>>(at));
             let values = values.collect::<std::result::Result<Vec<_>, _>>().map_err(failed)?;
-            let held = copy::fields_of(values.iter().map(|value| value.0));
-            found.buffer.push(Row::of_fields(&held)).map_err(|error| {
-                StoreError::new(StoreErrorKind::Protocol, store, "cannot read what was looked up")
-                    .caused_by(error)
-            })?;
+            let unread = StoreError::new(StoreErrorKind::Protocol, store, "cannot read what was looked up");
+            let held = match OwnRow::of_values(values.iter().map(|value| value.0)) {
+                Ok(held) => held,
+                Err(error) => return Err(unread.caused_by(error)),
+            };
+            found.buffer.push(held.as_rows()).map_err(|error| unread.caused_by(error))?;
             found.asked_by.extend(asked_by);
             found.same.push(same.map_err(failed)?);
         }

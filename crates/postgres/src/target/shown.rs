@@ -1,7 +1,7 @@
 //! Records as people are shown them: in the form that the table holds, on their way into it and read back alike.
 
 use crate::catalog::Column;
-use crate::copy::Row;
+use crate::copy::OwnRow;
 use crate::encode::{Encoder, Meaning, Rows, Wire, date_text, elements_of, moment_text, plain_sparse};
 use crate::rows::RowBuffer;
 use crate::types::{ColumnType, Precision, ReadAs, Scalar};
@@ -96,7 +96,8 @@ pub(super) fn previews(
     let mut is_whole = true;
     for row in 0..count {
         if let Ok(fields) = rows.fields(row) {
-            is_whole &= buffer.push(Row::of_fields(fields)).is_ok();
+            let row = OwnRow::of_fields(fields);
+            is_whole &= row.is_ok_and(|row| buffer.push(row.as_rows()).is_ok());
         }
     }
     let place = |name: &str| encoder.columns().iter().position(|column| column.name == name);
@@ -168,7 +169,6 @@ fn as_sent(name: &str, wire: &Wire) -> Column {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copy;
     use arrow::array::{ArrayRef, StringArray};
     use bytes::BytesMut;
     use serde_json::json;
@@ -182,8 +182,8 @@ mod tests {
         let column = as_sent("c", wire);
         let schema = Arc::new(Schema::new(vec![column.column_type.field("c", true, "")]));
         let mut buffer = RowBuffer::new(&schema, &[column]);
-        let fields = copy::fields_of(std::iter::once(Some(&bytes[..])));
-        buffer.push(Row::of_fields(&fields)).unwrap();
+        let row = OwnRow::of_values(std::iter::once(Some(&bytes[..]))).unwrap();
+        buffer.push(row.as_rows()).unwrap();
         let records = buffer.take().unwrap().records;
         let shown = Shown::new(vec![("c".to_owned(), 0, wire.clone())]);
         (shown.record(&records, 0)["c"].clone(), plain(held, wire))

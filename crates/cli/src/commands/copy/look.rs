@@ -125,11 +125,16 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// Finds the columns of a source whose records have none of their own.
+/// Finds the columns of a source whose records have none of their own. The answer is what the source says of itself, where
+/// the draft still says as much of it as before.
 ///
 /// # Errors
 /// The source cannot be read, or holds nothing by which columns could be told.
-pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) -> Result<(), EngineError> {
+pub async fn columns(
+    draft: &mut Draft,
+    workspace: &Workspace,
+    opened: &Opened,
+) -> Result<Option<SourceDescription>, EngineError> {
     let ends = Ends::of(workspace, opened)?;
     let described = ends.source(None)?.describe().await.map_err(refused)?;
     if described.schema.index_of(ITEM).is_err() {
@@ -138,15 +143,27 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
             let names = described.schema.fields().iter().filter(|field| field.data_type().is_string());
             let names: Vec<_> = names.map(|field| field.name().clone()).collect();
             as_in_table(draft, table.as_ref(), names.iter(), false);
+            return Ok(None);
         }
-        return Ok(());
+        return Ok(Some(described));
     }
+    item_columns(draft, workspace, &ends, &described).await?;
+    Ok(None)
+}
+
+/// The same where a record is one value.
+async fn item_columns(
+    draft: &mut Draft,
+    workspace: &Workspace,
+    ends: &Ends<'_>,
+    described: &SourceDescription,
+) -> Result<(), EngineError> {
     let is_tagged = described.sees_all || matches!(draft.from, Place::DynamoDb { .. });
     if draft.transform.is_none()
         && draft.columns.is_empty()
         && let Some(form) = draft.takes_whole()
     {
-        return Whole { ends: &ends, described: &described, is_tagged, form }.take(draft, workspace).await;
+        return Whole { ends, described, is_tagged, form }.take(draft, workspace).await;
     }
     if !draft.columns.is_empty() {
         if draft.transform.is_none() {
@@ -161,7 +178,7 @@ pub async fn columns(draft: &mut Draft, workspace: &Workspace, opened: &Opened) 
         return Err(EngineError::refused(message, "name them: `--columns id=text,count=number`"));
     }
     let by_person = draft.transform.is_some();
-    take(draft, &described, &sample);
+    take(draft, described, &sample);
     if is_file(&draft.from) && !is_file(&draft.into) && !is_tagged && !by_person {
         let table = ends.target_table(None).await?;
         as_in_table(draft, table.as_ref(), sample.columns.iter().map(|column| &column.name), true);
@@ -329,7 +346,7 @@ fn key_kind(field: &Field) -> &'static str {
     }
 }
 
-/// Finds the key, and what a table that is missing is made of.
+/// Finds the key, and what a table that is missing is made of. `described`: what the source has said of itself already.
 ///
 /// # Errors
 /// A store cannot be asked, the SQL cannot be compiled, or nothing says what the key is.
@@ -337,11 +354,15 @@ pub async fn key(
     draft: &mut Draft,
     workspace: &Workspace,
     opened: &Opened,
+    described: Option<SourceDescription>,
     create: bool,
 ) -> Result<(), EngineError> {
     let ends = Ends::of(workspace, opened)?;
     let wanted = needs::wanted(ends.flow).map(|wanted| wanted.into_iter().collect());
-    let described = ends.source(wanted)?.describe().await.map_err(refused)?;
+    let described = match described.filter(|_| wanted.is_none()) {
+        Some(described) => described,
+        None => ends.source(wanted)?.describe().await.map_err(refused)?,
+    };
     let (target, mode) = ends.target()?;
     let plan = FlowPlan::compile(ends.flow, &workspace.resolved.path, &described, Arc::clone(&target), mode)?;
     let output = plan.output();
