@@ -9,6 +9,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use whimbrel_model::canonical::Canonical;
 use whimbrel_model::{Capacity, Cursor, Identity, SliceId, SlicePart, Stage, StoreName, record};
@@ -28,6 +29,8 @@ pub enum Fault {
     Before(StoreErrorKind),
     /// Everything is written, and the answer is lost.
     After(StoreErrorKind),
+    /// Nothing is written until so many slices have begun to be read.
+    AwaitsReads(u64),
 }
 
 /// What tests see and set.
@@ -39,6 +42,8 @@ pub struct State {
     pub writes: Mutex<VecDeque<Fault>>,
     /// After so many batches a read fails once, with this kind.
     pub read_faults: Mutex<VecDeque<(usize, StoreErrorKind)>>,
+    /// How many slices have begun to be read.
+    pub reads: watch::Sender<u64>,
     /// How often an epoch began.
     pub epochs: AtomicU64,
     /// Batches that were read.
@@ -145,6 +150,7 @@ impl Source for Numbers {
     ) -> Result<BatchStream> {
         let from = after.map_or(part.0[0].as_i64().unwrap(), |cursor| cursor.0.as_i64().unwrap() + 1);
         let upto = part.0[1].as_i64().unwrap();
+        self.state.reads.send_modify(|reads| *reads += 1);
         let fault = self.state.read_faults.lock().unwrap().pop_front();
         let batch = i64::try_from(self.batch).unwrap();
         let starts: Vec<i64> = (from..upto).step_by(self.batch).collect();
@@ -309,6 +315,9 @@ impl Writer for TableWriter {
         let failed = |kind| StoreError::new(kind, &self.name, "the write was cut");
         if let Fault::Before(kind) = fault {
             return Err(failed(kind));
+        }
+        if let Fault::AwaitsReads(count) = fault {
+            self.state.reads.subscribe().wait_for(|reads| *reads >= count).await.unwrap();
         }
         let rows = rows(&batch.records).into_iter();
         let outcomes = rows.map(|(key, whole)| self.write_one(key, whole, batch.contested)).collect();

@@ -25,6 +25,7 @@ struct Trial {
     spec: String,
     records: i64,
     memory_bytes: u64,
+    parallel: usize,
 }
 
 impl Trial {
@@ -43,7 +44,7 @@ flows:
 "
         );
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, state: Arc::default(), spec, records: RECORDS, memory_bytes: 1 << 20 }
+        Self { folder, state: Arc::default(), spec, records: RECORDS, memory_bytes: 1 << 20, parallel: 3 }
     }
 
     async fn migration(&self) -> Migration {
@@ -64,7 +65,7 @@ flows:
             *token = stop.clone();
         }
         RunSettings {
-            runner: RunnerSettings { parallel: 3, memory_bytes: self.memory_bytes, limit: None },
+            runner: RunnerSettings { parallel: self.parallel, memory_bytes: self.memory_bytes, limit: None },
             create: false,
             stop,
             progress: Arc::default(),
@@ -141,6 +142,19 @@ async fn an_empty_source_is_a_complete_run() {
     let (summary, error) = trial.run().await;
     assert!(error.is_none());
     assert_eq!((summary.outcome, summary.totals), (RunOutcome::Complete, Counts::default()));
+}
+
+/// The first slice's last batch is written when the second slice is being read, though only one is read at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_is_read_while_the_one_before_it_is_still_written() {
+    let trial = Trial { parallel: 1, ..Trial::new("upsert") };
+    let batches = usize::try_from(RECORDS / 3 / 10).unwrap();
+    let writes = std::iter::repeat_n(Fault::None, batches - 1).chain([Fault::AwaitsReads(2)]);
+    trial.state.writes.lock().unwrap().extend(writes);
+    let run = tokio::time::timeout(std::time::Duration::from_secs(60), trial.run()).await;
+    let (summary, error) = run.expect("the second slice is never read");
+    assert!(error.is_none());
+    trial.assert_quiet(&summary);
 }
 
 #[tokio::test(flavor = "multi_thread")]
