@@ -98,7 +98,8 @@ impl<'a> Rows<'a> {
     /// A field of each of them, `None` for NULL.
     #[inline]
     pub(crate) fn column(self, at: usize) -> impl ExactSizeIterator<Item = Option<&'a [u8]>> {
-        let spans = self.spans.get(at..).unwrap_or_default();
+        // A field that no row has must not be another row's.
+        let spans = self.spans.get(at..).filter(|_| at < self.fields).unwrap_or_default();
         spans.iter().step_by(self.fields).map(move |span| lying(self.bytes, *span))
     }
 }

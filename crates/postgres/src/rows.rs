@@ -310,5 +310,13 @@ mod tests {
         assert!(matches!(strict.take(), Err(RowError::Malformed { column, .. }) if column == "c0"));
         let mut short = buffer(&[ColumnType::Scalar(Scalar::Int8)], true);
         assert!(matches!(push_values(&mut short, &[Some(vec![0; 7])]), Err(RowError::Malformed { .. })));
+        let mut two = buffer(&[ColumnType::Scalar(Scalar::Text), ColumnType::Scalar(Scalar::Text)], true);
+        let rows = encode(&vec![vec![Some(b"a".to_vec())]; 2], b"");
+        let push = |rows: Rows<'_>| {
+            two.push(rows).unwrap();
+            Ok::<_, CopyError>(())
+        };
+        CopyDecoder::new(1).rows(&rows, push).unwrap();
+        assert!(matches!(two.take(), Err(RowError::Arrow(_))), "the next row's field is not this one's");
     }
 }
