@@ -112,10 +112,11 @@ fn extent(spans: &[Span]) -> usize {
     COUNT_BYTES + LENGTH_BYTES + usize::try_from(fields).unwrap_or(usize::MAX)
 }
 
+/// The bytes of a field, which lie there: one that did not would be a value lost in silence, and must not pass.
 #[inline]
 fn lying(bytes: &[u8], span: Span) -> Option<&[u8]> {
-    let (start, length) = (usize::try_from(span.start).ok()?, usize::try_from(span.length).ok()?);
-    bytes.get(start..)?.get(..length)
+    let length = usize::try_from(span.length).ok()?;
+    Some(&bytes[span.start as usize..][..length])
 }
 
 /// A row of fields that did not come in one.
