@@ -218,6 +218,26 @@ async fn every_format_is_written_resumed_published_and_read_back() {
     assert!(!left.iter().any(|name| name.starts_with('.')), "nothing is left but the files: {left:?}");
 }
 
+/// Records are encoded some at a time, and none of them twice.
+#[tokio::test]
+async fn a_large_batch_is_written_whole() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), conformance::context());
+    for table in FORMATS {
+        let target = store(folder.path()).target(into(table)).unwrap();
+        target.plan(&batch(0..1).schema()).await.unwrap();
+        let slice = writer(&target, "s.0000", &context).await;
+        let written = write(&*slice, 1, batch(0..2_500)).await;
+        slice.commit(&checkpoint(1), 1).await.unwrap();
+        slice.finish().await.unwrap();
+        publish(&target, &context).await;
+        let singly = target.encode(&batch(0..2_500), &context).into_iter();
+        assert_eq!(written, singly.map(|one| one.unwrap().fingerprint).collect::<Vec<_>>(), "{table}");
+        let compared = target.fingerprints(&batch(0..2_500), &context).into_iter();
+        assert_eq!(written, compared.map(Result::unwrap).collect::<Vec<_>>(), "{table}");
+        assert_eq!(held(&target, into(table), &context).await, ordered(written), "{table}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_store_is_written_like_a_disk() {
     for store in object_stores("p") {

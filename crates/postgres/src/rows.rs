@@ -317,6 +317,6 @@ mod tests {
             Ok::<_, CopyError>(())
         };
         CopyDecoder::new(1).rows(&rows, push).unwrap();
-        assert!(matches!(two.take(), Err(RowError::Arrow(_))), "the next row's field is not this one's");
+        assert!(matches!(two.take(), Err(RowError::Arrow(_))), "a row without its last field");
     }
 }
