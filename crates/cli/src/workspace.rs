@@ -310,6 +310,7 @@ async fn start_postgres(
         PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
     Ok(PostgresConfig {
         single_connection: true,
+        connect_timeout: Embedded::START_TIMEOUT,
         shown_as: Some(format!("{PREFIX}{}", path.display())),
         ..config
     })

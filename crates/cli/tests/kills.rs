@@ -263,6 +263,18 @@ fn parcels_with_rejects_survive_kills() {
     case.survives(kills(4));
 }
 
+/// The embedded PostgreSQL writes a note in place at every start; a kill in the middle of that leaves it empty.
+#[test]
+fn a_database_starts_after_a_kill_in_the_middle_of_its_start() {
+    let place = parcels::place();
+    let note = place.path("data/parcels.pg/tmp/pglite/.pglite-oxide-runtime-layout.json");
+    assert!(note.exists(), "the note is where it is thought to be");
+    std::fs::write(&note, "").expect("the note can be written");
+    let count = ["query", "parcels.yaml", "SELECT count(*) AS n FROM parcels", "--store", "pg", "--json"];
+    let ended = place.run(&[&count[..], &["--env", "demo"]].concat()).expect(0);
+    assert_eq!(ended.out.trim(), format!(r#"{{"n":{}}}"#, parcels::PARCELS));
+}
+
 #[test]
 fn cello_survives_kills() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Files of an embedded PostgreSQL that a kill left half copied.
+//! Files of an embedded PostgreSQL that a kill left half made.
 //!
 //! The embedded PostgreSQL keeps a folder as an overlay: what was never written is read from a template in the user's
 //! cache, and a file is copied from there into the folder before it is first opened for writing. That copy is made in
@@ -6,9 +6,13 @@
 //! beginning, and PostgreSQL then finds blocks missing. Such a file was never written to, so the template still has
 //! all of it: it is copied again before the server starts, this time under another name that is renamed.
 //!
+//! Notes that the embedded PostgreSQL keeps for itself are written in place, too, one of them at every start. A process
+//! killed in the middle leaves an empty one, and no later start gets past it.
+//!
 //! The layout is that of `pglite-oxide` 0.5.1 (`src/pglite/base.rs` and `src/pglite/postgres_mod.rs`), which is pinned.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,6 +26,13 @@ const MANIFEST: &str = ".pglite-oxide-pgdata-overlay.json";
 /// A copy of the manifest beside the cluster, for when a kill falls into the writing of it.
 const MANIFEST_COPY: &str = "overlay.json";
 
+/// What says how a folder's runtime is laid out. It is written in place at every start, and where it is missing, the
+/// server decides as it did at first.
+const LAYOUT: &str = "tmp/pglite/.pglite-oxide-runtime-layout.json";
+
+/// What says which extensions a template in the cache holds. Written last, after the template was renamed to its place.
+const EXTENSION_TEMPLATE: &str = "extension-template.json";
+
 /// The file that a running server holds locked.
 const LOCK: &str = ".pglite-oxide.lock";
 
@@ -31,23 +42,27 @@ struct Manifest {
     template_archive_sha256: String,
 }
 
-/// Copies again what a kill left half copied.
+/// Copies again what a kill left half copied, and takes away notes that it left half written.
 ///
 /// To be called before the server starts. A folder that another process holds is left alone: the server's own start
-/// then says so. A file is only ever replaced by one that begins with the same bytes.
+/// then says so. A file of the database is only ever replaced by one that begins with the same bytes.
 ///
 /// # Errors
 ///
 /// Where a file cannot be read or written.
 pub(super) fn mend(folder: &Path) -> io::Result<()> {
-    let cluster = folder.join(CLUSTER);
-    if !cluster.exists() {
+    if let Some(cache) = cache() {
+        mend_cache(&cache)?;
+    }
+    if !folder.join(LAYOUT).exists() {
         return Ok(());
     }
     let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
     if lock.try_lock().is_err() {
         return Ok(());
     }
+    remove_half_written(&folder.join(LAYOUT))?;
+    let cluster = folder.join(CLUSTER);
     let Some(manifest) = manifest(folder, &cluster)? else { return Ok(()) };
     let Some(template) = template(&manifest) else { return Ok(()) };
     mend_folder(&cluster, &template)
@@ -72,10 +87,59 @@ fn manifest(folder: &Path, cluster: &Path) -> io::Result<Option<Manifest>> {
     Ok(serde_json::from_slice(&text).ok())
 }
 
+/// The cache that all embedded PostgreSQL of a user share.
+fn cache() -> Option<PathBuf> {
+    let places = directories::ProjectDirs::from("dev", "pglite-oxide", "pglite-oxide")?;
+    Some(places.cache_dir().to_owned())
+}
+
+/// Takes out of the cache what a kill left half made there: a runtime that was not unpacked to its end, which the next
+/// start would take for a whole one, and the half written note of a template. Both are then made anew.
+fn mend_cache(cache: &Path) -> io::Result<()> {
+    each_locked(&cache.join("runtime"), |runtime| {
+        // Every start that finds the runtime, or has unpacked it, ends with that note.
+        if runtime.exists() && !runtime.join(LAYOUT).exists() {
+            tracing::info!(folder = %runtime.display(), "the embedded PostgreSQL was half unpacked; unpacked again");
+            std::fs::remove_dir_all(runtime)?;
+        }
+        Ok(())
+    })?;
+    for format in entries(&cache.join("pgdata-extension-template"))? {
+        each_locked(&format, |template| remove_half_written(&template.join(EXTENSION_TEMPLATE)))?;
+    }
+    Ok(())
+}
+
+/// Calls for each entry of one of the cache's folders, holding its lock as the server does.
+fn each_locked(folder: &Path, act: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    for path in entries(&folder.join(".locks"))? {
+        let lock = File::options().write(true).open(&path)?;
+        lock.lock()?;
+        act(&folder.join(path.file_stem().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+/// The paths in a folder; none where there is no folder.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a note away that is not whole JSON.
+fn remove_half_written(note: &Path) -> io::Result<()> {
+    match read(note)? {
+        Some(text) if serde_json::from_slice::<IgnoredAny>(&text).is_err() => std::fs::remove_file(note),
+        _ => Ok(()),
+    }
+}
+
 /// The folder of the template, where the cache holds it.
 fn template(manifest: &Manifest) -> Option<PathBuf> {
-    let places = directories::ProjectDirs::from("dev", "pglite-oxide", "pglite-oxide")?;
-    let formats = std::fs::read_dir(places.cache_dir().join("pgdata-template")).ok()?;
+    let formats = std::fs::read_dir(cache()?.join("pgdata-template")).ok()?;
     let candidates = formats.flatten().map(|format| format.path().join(&manifest.template_archive_sha256));
     candidates.map(|root| root.join("base")).find(|base| base.is_dir())
 }
@@ -179,5 +243,48 @@ mod tests {
         std::fs::write(cluster.join(MANIFEST), b"{").unwrap();
         assert!(manifest(place.path(), &cluster).unwrap().is_none());
         assert!(!cluster.join(MANIFEST).exists());
+    }
+
+    #[test]
+    fn a_torn_note_of_the_layout_is_taken_away() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = place.path().join(LAYOUT);
+        std::fs::create_dir_all(layout.parent().unwrap()).unwrap();
+        std::fs::write(&layout, r#"{"kind":"shared"}"#).unwrap();
+        mend(place.path()).unwrap();
+        assert!(layout.exists(), "a whole one stays");
+        std::fs::write(&layout, "").unwrap();
+        mend(place.path()).unwrap();
+        assert!(!layout.exists());
+    }
+
+    #[test]
+    fn what_was_half_made_in_the_cache_is_made_anew() {
+        let cache = tempfile::tempdir().unwrap();
+        let (runtimes, templates) =
+            (cache.path().join("runtime"), cache.path().join("pgdata-extension-template/v1"));
+        for (folder, names) in
+            [(&runtimes, ["half", "whole", "none"]), (&templates, ["half", "whole", "none"])]
+        {
+            std::fs::create_dir_all(folder.join(".locks")).unwrap();
+            for name in names {
+                std::fs::write(folder.join(".locks").join(name).with_extension("lock"), "").unwrap();
+            }
+        }
+        let (half, whole) = (runtimes.join("half"), runtimes.join("whole"));
+        for runtime in [&half, &whole] {
+            std::fs::create_dir_all(runtime.join("tmp/pglite/bin")).unwrap();
+        }
+        // Another process may be writing it anew: that says nothing about what was unpacked.
+        std::fs::write(whole.join(LAYOUT), "").unwrap();
+        for (name, note) in [("half", ""), ("whole", "{}")] {
+            std::fs::create_dir_all(templates.join(name)).unwrap();
+            std::fs::write(templates.join(name).join(EXTENSION_TEMPLATE), note).unwrap();
+        }
+        mend_cache(cache.path()).unwrap();
+        assert!(!half.exists());
+        assert!(whole.join("tmp/pglite/bin").exists());
+        assert!(!templates.join("half").join(EXTENSION_TEMPLATE).exists());
+        assert!(templates.join("whole").join(EXTENSION_TEMPLATE).exists());
     }
 }

@@ -85,9 +85,11 @@ pub(super) async fn connect(store: &StoreName, config: &PostgresConfig) -> Resul
             let seconds = config.connect_timeout.as_secs();
             let context = format!("cannot connect to {config}: no answer within {seconds} s");
             let error = StoreError::new(StoreErrorKind::Unreachable, store, context);
-            Err(error.with_hint(
-                "a firewall, a wrong address, or a server that hangs; `connect_timeout` gives it longer",
-            ))
+            Err(error.with_hint(if config.single_connection {
+                "the embedded database may still recover from a kill, or the machine is too busy: try once more"
+            } else {
+                "a firewall, a wrong address, or a server that hangs; `connect_timeout` gives it longer"
+            }))
         }
     }
 }
