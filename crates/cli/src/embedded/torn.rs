@@ -54,7 +54,8 @@ pub(super) fn mend(folder: &Path) -> io::Result<()> {
     if let Some(cache) = cache() {
         mend_cache(&cache)?;
     }
-    if !folder.join(LAYOUT).exists() {
+    let cluster = folder.join(CLUSTER);
+    if !cluster.exists() && !folder.join(LAYOUT).exists() {
         return Ok(());
     }
     let lock = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
@@ -62,7 +63,6 @@ pub(super) fn mend(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     remove_half_written(&folder.join(LAYOUT))?;
-    let cluster = folder.join(CLUSTER);
     let Some(manifest) = manifest(folder, &cluster)? else { return Ok(()) };
     let Some(template) = template(&manifest) else { return Ok(()) };
     mend_folder(&cluster, &template)
