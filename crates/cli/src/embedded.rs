@@ -9,7 +9,6 @@ use pglite_oxide::{PgliteServer, PgliteServerBuilder, extensions};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
@@ -27,10 +26,6 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// How long the first answer of an embedded PostgreSQL may take: it starts when somebody connects, and after a kill
-    /// it recovers first, which a busy machine can make long.
-    pub const START_TIMEOUT: Duration = Duration::from_mins(3);
-
     /// Starts PostgreSQL over a folder, making it where it is missing; answers with its URL. `vectors`: with pgvector,
     /// as in every later start over that folder.
     ///

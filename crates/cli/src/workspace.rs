@@ -308,12 +308,7 @@ async fn start_postgres(
     let url = opened.embedded.postgres(name, path, vectors).await?;
     let config =
         PostgresConfig::from_value(&Value::String(url)).map_err(|error| wrong_config(name, error))?;
-    Ok(PostgresConfig {
-        single_connection: true,
-        connect_timeout: Embedded::START_TIMEOUT,
-        shown_as: Some(format!("{PREFIX}{}", path.display())),
-        ..config
-    })
+    Ok(PostgresConfig { shown_as: Some(format!("{PREFIX}{}", path.display())), ..config.embedded() })
 }
 
 #[cfg(feature = "embedded")]

@@ -39,8 +39,7 @@ pub fn asked(place: &Place, folder: &str, sql: &str) -> Option<i64> {
     let path = socket.path().join(".s.PGSQL.5432");
     let server = PgliteServer::builder().path(place.path(folder)).unix(path).start().expect("it starts");
     let url = Value::String(server.database_url());
-    let config =
-        PostgresConfig { single_connection: true, ..PostgresConfig::from_value(&url).expect("its URL") };
+    let config = PostgresConfig::from_value(&url).expect("its URL").embedded();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let answer = runtime.block_on(async {
         let store = PostgresStore::new(StoreName::new("pg"), config);

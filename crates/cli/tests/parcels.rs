@@ -111,8 +111,7 @@ pub fn fill(place: &Place, folder: &str, script: &str) {
     let path = socket.path().join(".s.PGSQL.5432");
     let server = PgliteServer::builder().path(folder).unix(path).start().expect("the embedded server starts");
     let url = Value::String(server.database_url());
-    let config =
-        PostgresConfig { single_connection: true, ..PostgresConfig::from_value(&url).expect("its URL") };
+    let config = PostgresConfig::from_value(&url).expect("its URL").embedded();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = PostgresStore::new(StoreName::new("pg"), config);

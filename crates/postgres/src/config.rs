@@ -10,6 +10,9 @@ mod url;
 
 /// How long connecting may take in all: name, socket, TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for an embedded server, which starts when somebody connects, and after a kill recovers first: a busy machine
+/// can make that long.
+const EMBEDDED_CONNECT_TIMEOUT: Duration = Duration::from_mins(5);
 const DEFAULT_PORT: u16 = 5432;
 /// Where servers keep their sockets when no host is named, in libpq's usual builds.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
@@ -117,6 +120,12 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// The same for a server that is embedded in a process: it takes one connection, and time to start.
+    #[must_use]
+    pub fn embedded(self) -> Self {
+        Self { single_connection: true, connect_timeout: EMBEDDED_CONNECT_TIMEOUT, ..self }
+    }
+
     /// Reads what the spec holds below `postgres:`, a URL or a map. What is missing comes from libpq's
     /// variables (`PGHOST`, `PGPASSWORD`, …) and its password file.
     ///

@@ -73,10 +73,9 @@ pub async fn on_embedded_server(test: impl for<'a> Fn(&'a Fixture) -> LocalBoxFu
     let start =
         move || PgliteServer::builder().temporary().unix(socket).start().expect("the embedded server starts");
     let server = tokio::task::spawn_blocking(start).await.expect("no panic");
-    let mut config =
+    let config =
         PostgresConfig::from_value(&Value::String(server.database_url())).expect("its URL can be read");
-    config.single_connection = true;
-    let fixture = Fixture::new(config);
+    let fixture = Fixture::new(config.embedded());
     test(&fixture).await;
     fixture.store.close().await;
     let stopped = tokio::task::spawn_blocking(move || server.shutdown()).await.expect("no panic");
