@@ -3,8 +3,8 @@
 use crate::config::PostgresConfig;
 use crate::error::{from_driver, kind_of};
 use session::Session;
+use single::Single;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use whimbrel_model::StoreName;
@@ -13,12 +13,10 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 mod connect;
 mod gathered;
 mod session;
+mod single;
 mod tls;
 
 pub(crate) use session::Server;
-
-/// How long writing waits for the only connection.
-const PATIENCE_FOR_SLOT: Duration = Duration::from_secs(60);
 
 /// What a lease is for; it decides the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub(crate) struct Connections {
 enum Mode {
     /// One connection for the process's life, leased in turn. It is never cut and never cancelled: a server
     /// that takes one connection stops for good when its client goes away with unread data.
-    Single(Arc<Mutex<Slot>>),
+    Single(Single),
     /// As many as there are leases; the idle ones wait in a pool.
     Many { pool: Arc<Pool>, epoch: Mutex<Option<Epoch>> },
 }
@@ -85,7 +83,7 @@ enum Epoch {
 impl Connections {
     pub(crate) fn new(store: &StoreName, config: &Arc<PostgresConfig>) -> Self {
         let mode = if config.single_connection {
-            Mode::Single(Arc::default())
+            Mode::Single(Single::default())
         } else {
             Mode::Many { pool: Arc::default(), epoch: Mutex::new(None) }
         };
@@ -100,7 +98,7 @@ impl Connections {
     /// A session in a transaction.
     pub(crate) async fn lease(&self, purpose: Purpose) -> Result<Lease> {
         match &self.mode {
-            Mode::Single(slot) => self.lease_single(slot, purpose).await,
+            Mode::Single(single) => self.lease_single(single, purpose).await,
             Mode::Many { pool, epoch } => {
                 let snapshot =
                     if purpose == Purpose::Read { self.snapshot(&*epoch.lock().await)? } else { None };
@@ -109,11 +107,20 @@ impl Connections {
         }
     }
 
+    /// The same; `None` where the only connection is read from all the while.
+    pub(crate) async fn lease_unless_read(&self, purpose: Purpose) -> Result<Option<Lease>> {
+        let Mode::Single(single) = &self.mode else { return self.lease(purpose).await.map(Some) };
+        match single.take_unless_read().await {
+            Some(slot) => self.leased(single, slot, purpose).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Begins an epoch; the one before ends.
     pub(crate) async fn begin_epoch(&self) -> Result<()> {
         match &self.mode {
-            Mode::Single(slot) => {
-                let mut slot = Arc::clone(slot).lock_owned().await;
+            Mode::Single(single) => {
+                let mut slot = single.take().await;
                 self.end_epoch(&mut slot).await;
                 slot.epoch = SlotEpoch::Lost;
                 let client = self.connected(&mut slot).await?;
@@ -138,8 +145,8 @@ impl Connections {
     /// Ends the epoch and all connections, in order.
     pub(crate) async fn close(&self) {
         match &self.mode {
-            Mode::Single(slot) => {
-                let mut slot = Arc::clone(slot).lock_owned().await;
+            Mode::Single(single) => {
+                let mut slot = single.take().await;
                 self.end_epoch(&mut slot).await;
                 if let Some(session) = slot.session.take() {
                     session.close().await;
@@ -156,11 +163,21 @@ impl Connections {
         }
     }
 
-    async fn lease_single(&self, slot: &Arc<Mutex<Slot>>, purpose: Purpose) -> Result<Lease> {
-        let mut slot = match purpose {
-            Purpose::Write => self.slot_to_write(slot).await?,
-            Purpose::Read | Purpose::Catalog => Arc::clone(slot).lock_owned().await,
+    async fn lease_single(&self, single: &Single, purpose: Purpose) -> Result<Lease> {
+        let slot = match purpose {
+            Purpose::Write => single.take_unless_read().await.ok_or_else(|| self.is_read_from())?,
+            Purpose::Read | Purpose::Catalog => single.take().await,
         };
+        self.leased(single, slot, purpose).await
+    }
+
+    async fn leased(
+        &self,
+        single: &Single,
+        mut slot: OwnedMutexGuard<Slot>,
+        purpose: Purpose,
+    ) -> Result<Lease> {
+        single.begin_turn(purpose);
         if purpose == Purpose::Write {
             self.end_epoch(&mut slot).await;
         }
@@ -179,18 +196,13 @@ impl Connections {
         Ok(lease)
     }
 
-    /// The only connection, for writing. Whoever reads keeps it until all is read, and may itself wait for what
-    /// is to be written.
-    async fn slot_to_write(&self, slot: &Arc<Mutex<Slot>>) -> Result<OwnedMutexGuard<Slot>> {
-        let waited = tokio::time::timeout(PATIENCE_FOR_SLOT, Arc::clone(slot).lock_owned()).await;
-        waited.map_err(|_| {
-            let context = "the server takes one connection, and it has been read from all the while";
-            let error = StoreError::new(StoreErrorKind::Unsupported, &self.store, context);
-            error.with_hint(
-                "one flow cannot read from and write into the same embedded database yet; \
-                 write into another embedded database, or use a server",
-            )
-        })
+    fn is_read_from(&self) -> StoreError {
+        let context = "the server takes one connection, and it has been read from all the while";
+        let error = StoreError::new(StoreErrorKind::Unsupported, &self.store, context);
+        error.with_hint(
+            "one flow cannot read from and write into the same embedded database yet; \
+             write into another embedded database, or use a server",
+        )
     }
 
     /// The client of the only connection, connected if it is not.

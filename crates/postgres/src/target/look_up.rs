@@ -17,7 +17,6 @@ use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringArray}
 use arrow::datatypes::SchemaRef;
 use bytes::{BufMut as _, BytesMut};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use whimbrel_model::{Capacity, StoreName};
 use whimbrel_store::{HeldBatch, HeldFlow, LookedUp, Result, RunContext, StoreError, StoreErrorKind};
@@ -26,8 +25,6 @@ use whimbrel_store::{HeldBatch, HeldFlow, LookedUp, Result, RunContext, StoreErr
 const MOST_VALUES: usize = 20_000;
 /// How many keys are looked up at a time.
 const MOST_KEYS: usize = 1_000;
-/// How long the only connection is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Around a statement that may fail on a value.
 const SAVE: &str = "SAVEPOINT whimbrel_look_up";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT whimbrel_look_up; RELEASE SAVEPOINT whimbrel_look_up";
@@ -119,13 +116,13 @@ impl<'a> FromSql<'a> for Raw<'a> {
 
 /// A session for reading. The only connection may be busy with a read that waits for this very look-up.
 pub(super) async fn lease(reading: &Reading<'_>) -> Result<Lease> {
-    let lease = tokio::time::timeout(PATIENCE, reading.connections.lease(Purpose::Catalog)).await;
-    lease.map_err(|_| {
+    let lease = reading.connections.lease_unless_read(Purpose::Catalog).await?;
+    lease.ok_or_else(|| {
         let context = "the server takes one connection, and it has been read from all the while";
         StoreError::new(StoreErrorKind::Unsupported, reading.store, context).with_hint(
             "records of an embedded database cannot be looked up while it is read; compare all records",
         )
-    })?
+    })
 }
 
 impl LookUp {
