@@ -18,6 +18,10 @@ mod tls;
 
 pub(crate) use session::Server;
 
+/// What to do where a write waits for a read that waits for it.
+const WRITES_WHAT_IT_READS: &str = "one flow cannot read from and write into the same embedded database yet; \
+     write into another embedded database, or use a server";
+
 /// What a lease is for; it decides the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -98,7 +102,13 @@ impl Connections {
     /// A session in a transaction.
     pub(crate) async fn lease(&self, purpose: Purpose) -> Result<Lease> {
         match &self.mode {
-            Mode::Single(single) => self.lease_single(single, purpose).await,
+            Mode::Single(single) => {
+                let slot = match purpose {
+                    Purpose::Write => self.take_unless_read(single, WRITES_WHAT_IT_READS).await?,
+                    Purpose::Read | Purpose::Catalog => single.take().await,
+                };
+                self.lease_single(single, slot, purpose).await
+            }
             Mode::Many { pool, epoch } => {
                 let snapshot =
                     if purpose == Purpose::Read { self.snapshot(&*epoch.lock().await)? } else { None };
@@ -107,13 +117,11 @@ impl Connections {
         }
     }
 
-    /// The same; `None` where the only connection is read from all the while.
-    pub(crate) async fn lease_unless_read(&self, purpose: Purpose) -> Result<Option<Lease>> {
-        let Mode::Single(single) = &self.mode else { return self.lease(purpose).await.map(Some) };
-        match single.take_unless_read().await {
-            Some(slot) => self.leased(single, slot, purpose).await.map(Some),
-            None => Ok(None),
-        }
+    /// The same, unless one and the same read keeps the only connection all the while: `hint` says what to do then.
+    pub(crate) async fn lease_unless_read(&self, purpose: Purpose, hint: &'static str) -> Result<Lease> {
+        let Mode::Single(single) = &self.mode else { return self.lease(purpose).await };
+        let slot = self.take_unless_read(single, hint).await?;
+        self.lease_single(single, slot, purpose).await
     }
 
     /// Begins an epoch; the one before ends.
@@ -163,15 +171,14 @@ impl Connections {
         }
     }
 
-    async fn lease_single(&self, single: &Single, purpose: Purpose) -> Result<Lease> {
-        let slot = match purpose {
-            Purpose::Write => single.take_unless_read().await.ok_or_else(|| self.is_read_from())?,
-            Purpose::Read | Purpose::Catalog => single.take().await,
-        };
-        self.leased(single, slot, purpose).await
+    async fn take_unless_read(&self, single: &Single, hint: &'static str) -> Result<OwnedMutexGuard<Slot>> {
+        single.take_unless_read().await.ok_or_else(|| {
+            let context = "the server takes one connection, and it has been read from all the while";
+            StoreError::new(StoreErrorKind::Unsupported, &self.store, context).with_hint(hint)
+        })
     }
 
-    async fn leased(
+    async fn lease_single(
         &self,
         single: &Single,
         mut slot: OwnedMutexGuard<Slot>,
@@ -194,15 +201,6 @@ impl Connections {
         let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
         lease.client.batch_execute(begin).await.map_err(|error| self.cannot_begin(error))?;
         Ok(lease)
-    }
-
-    fn is_read_from(&self) -> StoreError {
-        let context = "the server takes one connection, and it has been read from all the while";
-        let error = StoreError::new(StoreErrorKind::Unsupported, &self.store, context);
-        error.with_hint(
-            "one flow cannot read from and write into the same embedded database yet; \
-             write into another embedded database, or use a server",
-        )
     }
 
     /// The client of the only connection, connected if it is not.

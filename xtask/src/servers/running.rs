@@ -11,7 +11,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to answer.
-const READY_WITHIN: Duration = Duration::from_mins(5);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 /// A free port may be taken by somebody else before the server has it.
 const ATTEMPTS: usize = 3;
 

@@ -51,9 +51,15 @@ struct Manifest {
 ///
 /// Where a file cannot be read or written.
 pub(super) fn mend(folder: &Path) -> io::Result<()> {
-    if let Some(cache) = cache() {
-        mend_cache(&cache)?;
-    }
+    // Without a place for a cache the server does not start, and says so.
+    let Some(places) = directories::ProjectDirs::from("dev", "pglite-oxide", "pglite-oxide") else {
+        return Ok(());
+    };
+    mend_cache(places.cache_dir())?;
+    mend_database(folder, places.cache_dir())
+}
+
+fn mend_database(folder: &Path, cache: &Path) -> io::Result<()> {
     let cluster = folder.join(CLUSTER);
     if !cluster.exists() && !folder.join(LAYOUT).exists() {
         return Ok(());
@@ -64,7 +70,7 @@ pub(super) fn mend(folder: &Path) -> io::Result<()> {
     }
     remove_half_written(&folder.join(LAYOUT))?;
     let Some(manifest) = manifest(folder, &cluster)? else { return Ok(()) };
-    let Some(template) = template(&manifest) else { return Ok(()) };
+    let Some(template) = template(&manifest, cache)? else { return Ok(()) };
     mend_folder(&cluster, &template)
 }
 
@@ -87,14 +93,9 @@ fn manifest(folder: &Path, cluster: &Path) -> io::Result<Option<Manifest>> {
     Ok(serde_json::from_slice(&text).ok())
 }
 
-/// The cache that all embedded PostgreSQL of a user share.
-fn cache() -> Option<PathBuf> {
-    let places = directories::ProjectDirs::from("dev", "pglite-oxide", "pglite-oxide")?;
-    Some(places.cache_dir().to_owned())
-}
-
-/// Takes out of the cache what a kill left half made there: a runtime that was not unpacked to its end, which the next
-/// start would take for a whole one, and the half written note of a template. Both are then made anew.
+/// Takes out of the cache, which all embedded PostgreSQL of a user share, what a kill left half made there: a runtime
+/// that was not unpacked to its end, which the next start would take for a whole one, and the half written note of a
+/// template. Both are then made anew.
 fn mend_cache(cache: &Path) -> io::Result<()> {
     each_locked(&cache.join("runtime"), |runtime| {
         // Every start that finds the runtime, or has unpacked it, ends with that note.
@@ -138,10 +139,10 @@ fn remove_half_written(note: &Path) -> io::Result<()> {
 }
 
 /// The folder of the template, where the cache holds it.
-fn template(manifest: &Manifest) -> Option<PathBuf> {
-    let formats = std::fs::read_dir(cache()?.join("pgdata-template")).ok()?;
-    let candidates = formats.flatten().map(|format| format.path().join(&manifest.template_archive_sha256));
-    candidates.map(|root| root.join("base")).find(|base| base.is_dir())
+fn template(manifest: &Manifest, cache: &Path) -> io::Result<Option<PathBuf>> {
+    let formats = entries(&cache.join("pgdata-template"))?.into_iter();
+    let mut candidates = formats.map(|format| format.join(&manifest.template_archive_sha256).join("base"));
+    Ok(candidates.find(|base| base.is_dir()))
 }
 
 fn mend_folder(upper: &Path, lower: &Path) -> io::Result<()> {
@@ -247,14 +248,14 @@ mod tests {
 
     #[test]
     fn a_torn_note_of_the_layout_is_taken_away() {
-        let place = tempfile::tempdir().unwrap();
+        let (place, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let layout = place.path().join(LAYOUT);
         std::fs::create_dir_all(layout.parent().unwrap()).unwrap();
         std::fs::write(&layout, r#"{"kind":"shared"}"#).unwrap();
-        mend(place.path()).unwrap();
+        mend_database(place.path(), cache.path()).unwrap();
         assert!(layout.exists(), "a whole one stays");
         std::fs::write(&layout, "").unwrap();
-        mend(place.path()).unwrap();
+        mend_database(place.path(), cache.path()).unwrap();
         assert!(!layout.exists());
     }
 

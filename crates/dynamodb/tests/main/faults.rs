@@ -111,7 +111,7 @@ async fn patience_ends_where_nothing_moves() {
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Overloaded);
     assert!(error.to_string().contains("no progress"), "{error}");
-    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -190,6 +190,6 @@ async fn nobody_there_is_one_clear_error() {
     let error = store.identity().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unreachable);
     assert!(error.hint().is_some() && std::error::Error::source(&error).is_some(), "{error:?}");
-    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert!(store.check().await.iter().any(|finding| !finding.ok));
 }

@@ -116,13 +116,8 @@ impl<'a> FromSql<'a> for Raw<'a> {
 
 /// A session for reading. The only connection may be busy with a read that waits for this very look-up.
 pub(super) async fn lease(reading: &Reading<'_>) -> Result<Lease> {
-    let lease = reading.connections.lease_unless_read(Purpose::Catalog).await?;
-    lease.ok_or_else(|| {
-        let context = "the server takes one connection, and it has been read from all the while";
-        StoreError::new(StoreErrorKind::Unsupported, reading.store, context).with_hint(
-            "records of an embedded database cannot be looked up while it is read; compare all records",
-        )
-    })
+    let hint = "records of an embedded database cannot be looked up while it is read; compare all records";
+    reading.connections.lease_unless_read(Purpose::Catalog, hint).await
 }
 
 impl LookUp {
