@@ -8,15 +8,14 @@
 //! [`VERSION`] is stored beside every fingerprint; it changes when an encoding or the way in which it is hashed does.
 
 use crate::decimal::Decimal;
-use crate::piece::{self, Piece, Room, append_within};
-use crate::texts::Texts;
+use crate::piece::{Piece, append_within};
 use serde_json::Value;
 use std::ops::Range;
 
 /// The version of this encoding.
 pub const VERSION: u32 = 2;
 
-mod tag {
+pub(crate) mod tag {
     pub const NULL: u8 = 0;
     pub const FALSE: u8 = 1;
     pub const TRUE: u8 = 2;
@@ -53,88 +52,22 @@ impl Name {
     }
 
     /// It, and behind it the kind of its value.
-    fn lead(name: Option<&Self>, tag: &[u8]) -> Piece {
+    pub(crate) fn lead(name: Option<&Self>, tag: &[u8]) -> Piece {
         Piece::new(&[name.map_or(&[][..], |name| name.0.bytes()), tag].concat())
     }
 }
 
 /// How many bytes stand in front of a list's or a map's values.
-pub const HEAD_BYTES: usize = 5;
+pub(crate) const HEAD_BYTES: usize = 5;
 
-/// The values of a column in canonical form, each of which can be put anywhere: with the column's name, where they are
-/// those of maps.
-#[derive(Debug)]
-pub struct Values {
-    lead: Piece,
-    null: Piece,
-    /// Whether the lead says what kind of value follows, of which there are only the bytes.
-    has_length: bool,
-    texts: Texts,
+/// The head of a list, as [`Canonical::list`] appends it.
+pub(crate) fn list_head(len: usize) -> [u8; HEAD_BYTES] {
+    head(tag::LIST, len)
 }
 
-impl Values {
-    /// Of texts.
-    #[must_use]
-    pub fn texts(name: Option<&Name>, texts: Texts) -> Self {
-        Self::led(name, &[tag::TEXT], texts)
-    }
-
-    /// Of numbers, by digits that are their normal form already.
-    #[must_use]
-    pub fn digits(name: Option<&Name>, texts: Texts) -> Self {
-        Self::led(name, &[tag::NUMBER], texts)
-    }
-
-    /// Of values whose form lies here whole.
-    #[must_use]
-    pub fn forms(name: Option<&Name>, forms: Texts) -> Self {
-        Self::led(name, &[], forms)
-    }
-
-    fn led(name: Option<&Name>, tag: &[u8], texts: Texts) -> Self {
-        let (lead, null) = (Name::lead(name, tag), Name::lead(name, &[tag::NULL]));
-        Self { lead, null, has_length: !tag.is_empty(), texts }
-    }
-
-    /// How many bytes those of these rows take at most.
-    #[must_use]
-    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
-        rows.len() * (self.lead.len() + HEAD_BYTES) + self.texts.bytes_of(rows)
-    }
-
-    /// Puts the value of a row.
-    #[inline]
-    pub fn put(&self, row: usize, room: &mut Room<'_>) {
-        room.piece(&self.lead);
-        if self.has_length {
-            room.first(&length(self.texts.length(row)), 4);
-        }
-        self.texts.put(row, room);
-    }
-
-    /// Puts NULL.
-    #[inline]
-    pub fn put_null(&self, room: &mut Room<'_>) {
-        room.piece(&self.null);
-    }
-}
-
-/// Puts the head of a list, as [`Canonical::list`] appends it.
-#[inline]
-pub fn put_list(len: usize, room: &mut Room<'_>) {
-    put_head(tag::LIST, len, room);
-}
-
-/// Puts the head of a map, as [`Canonical::map`] appends it.
-#[inline]
-pub fn put_map(len: usize, room: &mut Room<'_>) {
-    put_head(tag::MAP, len, room);
-}
-
-#[inline]
-fn put_head(tag: u8, len: usize, room: &mut Room<'_>) {
-    room.first(&[tag], 1);
-    room.first(&length(len), 4);
+/// The head of a map, as [`Canonical::map`] appends it.
+pub(crate) fn map_head(len: usize) -> [u8; HEAD_BYTES] {
+    head(tag::MAP, len)
 }
 
 impl Canonical {
@@ -253,12 +186,6 @@ impl Canonical {
     #[inline]
     pub fn form_within(&mut self, bytes: &[u8], place: Range<usize>) {
         append_within(&mut self.buffer, bytes, place);
-    }
-
-    /// What `put` puts together, which takes `most` bytes at the most.
-    #[inline]
-    pub(crate) fn put_together(&mut self, most: usize, put: impl FnOnce(&mut Room<'_>)) {
-        piece::fill(&mut self.buffer, most, put);
     }
 
     /// Bytes.
@@ -388,9 +315,14 @@ impl Canonical {
     /// What a value is, and its length.
     #[inline]
     fn head(&mut self, tag: u8, len: usize) {
-        let [a, b, c, d] = length(len);
-        self.buffer.extend_from_slice(&[tag, a, b, c, d]);
+        self.buffer.extend_from_slice(&head(tag, len));
     }
+}
+
+#[inline]
+fn head(tag: u8, len: usize) -> [u8; HEAD_BYTES] {
+    let [a, b, c, d] = length(len);
+    [tag, a, b, c, d]
 }
 
 /// No value of any store comes near 4 GiB; one that did would be refused long before.

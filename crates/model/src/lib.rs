@@ -14,6 +14,7 @@ mod document;
 pub mod fidelity;
 pub mod fingerprint;
 pub mod float;
+pub mod forms;
 pub mod ids;
 pub mod json;
 pub mod logical;
@@ -21,6 +22,7 @@ pub mod piece;
 pub mod place;
 pub mod record;
 pub mod reject;
+pub mod rooms;
 pub mod slice;
 pub mod texts;
 

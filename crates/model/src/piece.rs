@@ -36,6 +36,12 @@ impl Piece {
         if self.length <= SHORT_BYTES { &self.short[..self.length] } else { &self.long }
     }
 
+    /// They, and zeros behind them; `None`: they are more.
+    #[must_use]
+    pub fn short(&self) -> Option<&[u8; SHORT_BYTES]> {
+        (self.length <= SHORT_BYTES).then_some(&self.short)
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -91,23 +97,12 @@ pub struct Room<'a> {
     filled: usize,
 }
 
-/// Appends what `put` puts, which is `most` bytes at the most: more is a fault of the program, and ends it.
-#[inline]
-pub fn fill(buffer: &mut Vec<u8>, most: usize, put: impl FnOnce(&mut Room<'_>)) {
-    let start = buffer.len();
-    // What is too much of the last short piece has room, too.
-    buffer.resize(start + most + SHORT_BYTES, 0);
-    let mut room = Room::over(&mut buffer[start..]);
-    put(&mut room);
-    let end = start + room.filled;
-    buffer.truncate(end);
-}
-
 impl<'a> Room<'a> {
-    /// The room of these bytes; a short piece needs [`SHORT_BYTES`] of it, however short it is.
+    /// The room of these bytes, behind the first `filled` of them; a short piece needs [`SHORT_BYTES`] of it, however
+    /// short it is.
     #[inline]
-    pub fn over(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, filled: 0 }
+    pub fn behind(bytes: &'a mut [u8], filled: usize) -> Self {
+        Self { bytes, filled }
     }
 
     /// How many bytes have been put.
@@ -168,11 +163,14 @@ mod tests {
                 let (place, mut buffer) = (from..from + length, b"before".to_vec());
                 let piece = Piece::new(&bytes[place.clone()]);
                 assert_eq!((piece.bytes(), piece.is_empty()), (&bytes[place.clone()], length == 0));
-                fill(&mut buffer, 2 * length + 5, |room| {
-                    room.within(&bytes, from, length);
-                    room.first(b"eight by", 5);
-                    room.piece(&piece);
-                });
+                let filled = buffer.len();
+                buffer.resize(filled + 2 * length + 5 + SHORT_BYTES, 0);
+                let mut room = Room::behind(&mut buffer, filled);
+                room.within(&bytes, from, length);
+                room.first(b"eight by", 5);
+                room.piece(&piece);
+                let filled = room.filled();
+                buffer.truncate(filled);
                 let expected = [b"before", &bytes[place.clone()], b"eight", &bytes[place]].concat();
                 assert_eq!(buffer, expected);
             }
@@ -182,7 +180,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "out of range")]
     fn what_has_no_room_is_not_left_out() {
-        fill(&mut Vec::new(), 10, |room| room.within(&[1; 100], 0, 100));
+        Room::behind(&mut [0; 90], 0).within(&[1; 100], 0, 100);
     }
 
     #[test]

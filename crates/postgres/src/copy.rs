@@ -303,11 +303,11 @@ fn field_end(bytes: &[u8], at: usize, spans: &mut Vec<Span>) -> Result<Option<us
     let length = i32::from_be_bytes(*length);
     let start = at + LENGTH_BYTES;
     spans.push(Span { start: u32::try_from(start).map_err(|_| TOO_LONG)?, length });
-    if length == NULL {
-        return Ok(Some(start));
+    match usize::try_from(length) {
+        Ok(length) if length <= MAX_FIELD_BYTES => Ok(Some(start + length)),
+        Err(_) if length == NULL => Ok(Some(start)),
+        _ => Err(CopyError("a field has an impossible length")),
     }
-    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FIELD_BYTES);
-    Ok(Some(start + length.ok_or(CopyError("a field has an impossible length"))?))
 }
 
 /// Looks at the header; the answer is the length of the extension area.

@@ -1,6 +1,7 @@
 //! One value out of PostgreSQL's binary form.
 
 use crate::types::{Precision, Scalar};
+use whimbrel_model::piece::{Room, SHORT_BYTES, append_first};
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL's dates begin.
 const EPOCH_DAYS: i32 = 10_957;
@@ -228,17 +229,17 @@ fn put_decimals(digits: &[[u8; 2]], weight: i32, scale: usize, text: &mut Vec<u8
         let index = usize::try_from(i64::from(weight) - i64::from(power)).ok();
         index.and_then(|index| digits.get(index)).map_or(0, |digit| u16::from_be_bytes(*digit))
     };
-    if weight < 0 || digits.is_empty() {
-        text.push(b'0');
-    } else {
-        let zeros = match digit(weight) {
-            0..10 => 3,
-            10..100 => 2,
-            100..1000 => 1,
-            _ => 0,
-        };
-        text.extend_from_slice(&four(digit(weight))[zeros..]);
-        (0..weight).rev().for_each(|power| text.extend_from_slice(&four(digit(power))));
+    let whole = usize::try_from(weight).ok().filter(|_| !digits.is_empty());
+    if whole.is_none_or(|weight| weight < MOST_SHORT) && scale <= 4 * MOST_SHORT {
+        return put_short(digit, whole.map(|_| weight), scale, text);
+    }
+    match whole {
+        None => text.push(b'0'),
+        Some(_) => {
+            let (first, count) = first_four(digit(weight));
+            text.extend_from_slice(&first[..count]);
+            (0..weight).rev().for_each(|power| text.extend_from_slice(&four(digit(power))));
+        }
     }
     if scale > 0 {
         text.push(b'.');
@@ -250,6 +251,49 @@ fn put_decimals(digits: &[[u8; 2]], weight: i32, scale: usize, text: &mut Vec<u8
         }
         text.truncate(end);
     }
+}
+
+/// So many digits to the base of 10,000 before the point, and behind it, have room in a short piece with it.
+const MOST_SHORT: usize = 3;
+
+/// The same of not too many, put together where there is room for them; without a `weight` there are none before the
+/// point.
+#[inline]
+fn put_short(digit: impl Fn(i32) -> u16, weight: Option<i32>, scale: usize, text: &mut Vec<u8>) {
+    let mut bytes = [0; SHORT_BYTES];
+    let mut room = Room::behind(&mut bytes, 0);
+    match weight {
+        None => room.first(b"0", 1),
+        Some(weight) => {
+            let (first, count) = first_four(digit(weight));
+            room.first(&first, count);
+            (0..weight).rev().for_each(|power| room.first(&four(digit(power)), 4));
+        }
+    }
+    let mut length = room.filled();
+    if scale > 0 {
+        room.first(b".", 1);
+        length = room.filled() + scale;
+        let mut power = -1;
+        while room.filled() < length {
+            room.first(&four(digit(power)), 4);
+            power -= 1;
+        }
+    }
+    append_first(text, &bytes, length);
+}
+
+/// The digits without the zeros before them, but for the last, and how many they are.
+#[inline]
+fn first_four(digit: u16) -> ([u8; 4], usize) {
+    let zeros = match digit {
+        0..10 => 3,
+        10..100 => 2,
+        100..1000 => 1,
+        _ => 0,
+    };
+    let digits = u32::from_be_bytes(four(digit)) << (8 * zeros);
+    (digits.to_be_bytes(), 4 - zeros)
 }
 
 /// Four decimal digits. Formatting by `write!` would cost more than all the rest of a numeric.

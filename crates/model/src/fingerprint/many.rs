@@ -6,18 +6,18 @@
 
 use super::{BLOCK_BYTES, Fingerprint, FingerprintKey, PADDING, cut, padding};
 use crate::canonical::Canonical;
-use crate::piece::Room;
+use crate::forms::Forms;
+use crate::rooms::Rooms;
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
 use std::array;
-use std::ops::Range;
 
 /// A longer form is a tree of chunks, which the crate hashes side by side anyhow, and where it stands.
 const CHUNK_BYTES: usize = 1024;
 /// How many forms are hashed at a time: no processor has more lanes.
 const LANES: usize = 16;
 /// Of so many records fingerprints are taken together.
-const TOGETHER: usize = 512;
+const TOGETHER: usize = 128;
 /// So many bytes of forms wait at most, but for one record's.
 const MOST_WAITING: usize = 256 << 10;
 const HASH_BYTES: usize = 32;
@@ -77,38 +77,25 @@ impl Fingerprints {
         self.ends.push(self.waiting.len());
     }
 
-    /// Takes as many records as there are rows, their forms put where there is room for them: `most` tells how many
-    /// bytes those of some rows take at most, `key` and `record` put that of one.
-    #[inline]
-    pub fn push_rows(
-        &mut self,
-        rows: usize,
-        most: impl Fn(Range<usize>) -> usize,
-        mut key: impl FnMut(usize, &mut Room<'_>),
-        mut record: impl FnMut(usize, &mut Room<'_>),
-    ) {
+    /// Takes as many records as there are rows, of which these are the forms.
+    pub fn push_rows(&mut self, rows: usize, key: &Forms, record: &Forms) {
+        self.take();
+        let (mut keys, mut records) = (Rooms::default(), Rooms::default());
         let mut start = 0;
         while start < rows {
-            let mut block = start..rows.min(start + TOGETHER);
-            while block.len() > 1 && most(block.clone()) > MOST_WAITING {
-                block.end -= block.len() / 2;
+            // Each form is filled up to whole blocks.
+            record.measure(start..rows.min(start + TOGETHER), BLOCK_BYTES, &mut records);
+            records.open(MOST_WAITING);
+            key.measure(records.rows(), BLOCK_BYTES, &mut keys);
+            keys.open(usize::MAX);
+            start = records.rows().end;
+            for (forms, rooms) in [(key, &mut keys), (record, &mut records)] {
+                forms.put(rooms);
+                rooms.each_filled(|filled, room| room.first(&PADDING, BLOCK_BYTES - filled % BLOCK_BYTES));
             }
-            start = block.end;
-            // Each of the two forms of a record is filled up to whole blocks.
-            let most = most(block.clone()) + 2 * BLOCK_BYTES * block.len();
-            let (ends, before) = (&mut self.ends, self.waiting.len());
-            self.waiting.put_together(most, |room| {
-                for row in block {
-                    let begun = room.filled();
-                    key(row, room);
-                    fill_up(begun, room);
-                    let middle = room.filled();
-                    record(row, room);
-                    fill_up(middle, room);
-                    ends.extend([before + middle, before + room.filled()]);
-                }
-            });
-            self.take();
+            let forms = |rooms: &Rooms| hashes(self.key.as_bytes(), &rooms.filled().collect::<Vec<_>>());
+            let pairs = forms(&keys).into_iter().zip(forms(&records));
+            self.done.extend(pairs.map(|(key, record)| Fingerprint { key: cut(&key), record: cut(&record) }));
         }
     }
 
@@ -131,12 +118,6 @@ impl Fingerprints {
         self.waiting.clear();
         self.ends.clear();
     }
-}
-
-/// Fills a form up that begins here.
-#[inline]
-fn fill_up(begun: usize, room: &mut Room<'_>) {
-    room.first(&PADDING, BLOCK_BYTES - (room.filled() - begun) % BLOCK_BYTES);
 }
 
 /// The hashes of forms of whole blocks, in their order.
@@ -200,6 +181,8 @@ fn many<const BYTES: usize>(platform: Platform, key: &[u32; 8], forms: &[&[u8]],
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forms::Values;
+    use crate::texts::Texts;
 
     fn text(length: usize) -> Canonical {
         let mut canonical = Canonical::default();
@@ -222,14 +205,26 @@ mod tests {
             all.push((key, text(length)));
         }
         assert_eq!(many.finish(), expected);
+        let forms = |forms: Vec<&Canonical>| {
+            let bytes: Vec<u8> = forms.iter().flat_map(|form| form.bytes()).copied().collect();
+            let mut bounds = vec![0];
+            bounds.extend(forms.iter().scan(0, |end, form| {
+                *end += u32::try_from(form.len()).unwrap();
+                Some(*end)
+            }));
+            Forms::lists(vec![Values::forms(None, Texts::between(bytes, &bounds))])
+        };
         let mut at_once = Fingerprints::new(&secret, 10);
-        at_once.push_rows(
-            all.len(),
-            |rows| all[rows].iter().map(|(key, record)| key.len() + record.len()).sum(),
-            |row, room| room.within(all[row].0.bytes(), 0, all[row].0.len()),
-            |row, room| room.within(all[row].1.bytes(), 0, all[row].1.len()),
-        );
-        assert_eq!(at_once.finish(), expected);
+        let (keys, records) = (all.iter().map(|(key, _)| key), all.iter().map(|(_, record)| record));
+        at_once.push_rows(all.len(), &forms(keys.collect()), &forms(records.collect()));
+        let listed = |form: &Canonical| {
+            let mut list = Canonical::default();
+            list.list(1);
+            list.append(form);
+            list
+        };
+        let expected = all.iter().map(|(key, record)| secret.fingerprint(&listed(key), &listed(record)));
+        assert_eq!(at_once.finish(), expected.collect::<Vec<_>>());
         assert!(Fingerprints::new(&secret, 0).finish().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Records of which every value fits: each column is made by itself, then each row is put together out of what lies
-//! ready, and so is its canonical form.
+//! Records of which every value fits: each column is made by itself, then rows are put together out of what lies ready,
+//! column by column, and so are their canonical forms.
 //!
 //! A batch in which one value is refused goes row by row, which tells what becomes of each; so does one with columns
 //! whose values are large, or are looked at together with others.
@@ -10,27 +10,28 @@ use arrow::array::Array as _;
 use arrow::buffer::NullBuffer;
 use bytes::{BufMut as _, BytesMut};
 use std::ops::Range;
-use whimbrel_model::canonical::{Canonical, HEAD_BYTES, Name, Values, put_list, put_map};
+use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::cell::Cell;
 use whimbrel_model::fingerprint::Fingerprints;
-use whimbrel_model::piece::{Room, SHORT_BYTES};
+use whimbrel_model::forms::{Forms, Values};
+use whimbrel_model::piece::Piece;
+use whimbrel_model::rooms::{self, LENGTH_BYTES, Rooms};
 use whimbrel_model::texts::Texts;
 use whimbrel_model::{Fingerprint, FingerprintKey};
 
-/// Of so many rows the fields are put together at a time.
-const TOGETHER: usize = 256;
+/// Of so many rows the fields are put together at a time, or of fewer that have so many bytes.
+const TOGETHER: usize = 128;
+const MOST_BYTES: usize = 256 << 10;
 
-/// In front of a field stands how many bytes it has.
-const LENGTH_BYTES: usize = 4;
 /// In front of a row's fields stands how many they are.
 const COUNT_BYTES: usize = 2;
 
 /// The columns of a batch.
 pub(super) struct Whole {
     columns: Vec<Column>,
-    /// The columns that count in a fingerprint, with their names, and those of the key.
-    compared: Vec<Counted>,
-    key: Vec<Counted>,
+    /// Of the columns that count in a fingerprint, with their names, and of those of the key.
+    compared: Forms,
+    key: Forms,
 }
 
 enum Column {
@@ -39,9 +40,6 @@ enum Column {
     /// Fields with their lengths, and the canonical forms of what they hold; NULL among them.
     Made { fields: Texts, forms: Texts },
 }
-
-/// A column's values in canonical form; where it tells of NULL, they do not.
-struct Counted(Values, Option<NullBuffer>);
 
 impl Whole {
     /// `None`: the batch is to be encoded row by row.
@@ -57,9 +55,10 @@ impl Whole {
         let columns = columns.collect::<Option<Vec<_>>>()?;
         let named = columns.iter().zip(&encoder.names).zip(&encoder.columns);
         let compared = named.filter(|(_, filled)| !filled.is_ignored);
-        let compared = compared.map(|((column, name), _)| column.counted(Some(name))).collect();
-        let key = encoder.key.iter().map(|place| columns[*place].counted(None)).collect();
-        Some(Self { columns, compared, key })
+        let compared: Vec<_> = compared.map(|((column, name), _)| column.values(Some(name))).collect();
+        let key: Vec<_> = encoder.key.iter().map(|place| columns[*place].values(None)).collect();
+        let key = if key.is_empty() { Forms::keyless(compared.clone()) } else { Forms::lists(key) };
+        Some(Self { columns, compared: Forms::maps(compared), key })
     }
 
     /// Appends so many rows; where the fields of each stand, and its fingerprint.
@@ -70,61 +69,29 @@ impl Whole {
         key: &FingerprintKey,
     ) -> impl Iterator<Item = (Range<usize>, Fingerprint)> {
         let mut ranges = Vec::with_capacity(count);
-        for start in (0..count).step_by(TOGETHER) {
-            self.append(start..count.min(start + TOGETHER), copy, &mut ranges);
-        }
+        self.append(count, copy, &mut ranges);
         let mut prints = Fingerprints::new(key, count);
-        self.push(count, &mut prints);
+        prints.push_rows(count, &self.key, &self.compared);
         ranges.into_iter().zip(prints.finish())
     }
 
-    /// Appends rows, and notes where the fields of each stand.
-    fn append(&self, rows: Range<usize>, copy: &mut BytesMut, ranges: &mut Vec<Range<usize>>) {
-        let start = copy.len();
-        let most = |column: &Column| match column {
-            Column::Texts(texts, _) => LENGTH_BYTES * rows.len() + texts.bytes_of(rows.clone()),
-            Column::Made { fields, .. } => fields.bytes_of(rows.clone()),
-        };
-        let most = COUNT_BYTES * rows.len() + self.columns.iter().map(most).sum::<usize>();
-        copy.resize(start + most + SHORT_BYTES, 0);
-        let count = i16::try_from(self.columns.len()).unwrap_or(i16::MAX).to_be_bytes();
-        let mut room = Room::over(&mut copy[start..]);
-        for row in rows {
-            room.first(&count, COUNT_BYTES);
-            let fields = start + room.filled();
-            self.columns.iter().for_each(|column| column.put(row, &mut room));
-            ranges.push(fields..start + room.filled());
+    /// Appends so many rows, and notes where the fields of each stand.
+    fn append(&self, count: usize, copy: &mut BytesMut, ranges: &mut Vec<Range<usize>>) {
+        let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX).to_be_bytes();
+        let (mut rooms, mut start) = (Rooms::default(), 0);
+        while start < count {
+            rooms.measure(start..count.min(start + TOGETHER), COUNT_BYTES);
+            self.columns.iter().for_each(|column| column.measure(&mut rooms));
+            rooms.open(MOST_BYTES);
+            start = rooms.rows().end;
+            rooms.each(|_, room| room.first(&fields, COUNT_BYTES));
+            self.columns.iter().for_each(|column| column.put(&mut rooms));
+            for row in rooms.filled() {
+                let fields = copy.len() + COUNT_BYTES;
+                copy.extend_from_slice(row);
+                ranges.push(fields..copy.len());
+            }
         }
-        let end = start + room.filled();
-        copy.truncate(end);
-    }
-
-    /// Hands on the keys and the whole of so many rows in canonical form.
-    fn push(&self, rows: usize, fingerprints: &mut Fingerprints) {
-        let bytes_of = |columns: &[Counted], rows: &Range<usize>| {
-            let values = columns.iter().map(|column| column.0.bytes_of(rows.clone()));
-            HEAD_BYTES * rows.len() + values.sum::<usize>()
-        };
-        let put_record = |row: usize, room: &mut Room<'_>| {
-            put_map(self.compared.len(), room);
-            self.compared.iter().for_each(|column| column.put(row, room));
-        };
-        let whole = |rows: &Range<usize>| bytes_of(&self.compared, rows);
-        if self.key.is_empty() {
-            // Where nothing tells records apart, each is told by all that it holds.
-            let put_key = |row: usize, room: &mut Room<'_>| {
-                put_list(0, room);
-                put_record(row, room);
-            };
-            let most = |rows: Range<usize>| HEAD_BYTES * rows.len() + 2 * whole(&rows);
-            return fingerprints.push_rows(rows, most, put_key, put_record);
-        }
-        let put_key = |row: usize, room: &mut Room<'_>| {
-            put_list(self.key.len(), room);
-            self.key.iter().for_each(|column| column.put(row, room));
-        };
-        let most = |rows: Range<usize>| bytes_of(&self.key, &rows) + whole(&rows);
-        fingerprints.push_rows(rows, most, put_key, put_record);
     }
 }
 
@@ -133,7 +100,8 @@ impl Column {
     fn new(filled: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option<Self> {
         if matches!(filled.from, From::Constant(_)) {
             let (fields, forms) = made(filled, is_key, cells, 1)?;
-            return Some(Self::Made { fields: fields.chosen(rows, |_| 0), forms: forms.chosen(rows, |_| 0) });
+            let [fields, forms] = [fields, forms].map(|one| one.chosen(std::iter::repeat_n(0, rows)));
+            return Some(Self::Made { fields, forms });
         }
         texts(filled, is_key, cells).or_else(|| {
             let (fields, forms) = made(filled, is_key, cells, rows)?;
@@ -141,38 +109,33 @@ impl Column {
         })
     }
 
-    /// How its values count, where they have this name.
-    fn counted(&self, name: Option<&Name>) -> Counted {
+    /// Its values in canonical form, where they have this name.
+    fn values(&self, name: Option<&Name>) -> Values {
         match self {
-            Self::Texts(texts, nulls) => Counted(Values::texts(name, texts.clone()), nulls.clone()),
-            Self::Made { forms, .. } => Counted(Values::forms(name, forms.clone()), None),
+            Self::Texts(texts, nulls) => Values::texts(name, texts.clone()).or_null(nulls.clone(), name),
+            Self::Made { forms, .. } => Values::forms(name, forms.clone()),
         }
     }
 
-    #[inline]
-    fn put(&self, row: usize, room: &mut Room<'_>) {
-        match self {
-            Self::Texts(_, Some(nulls)) if nulls.is_null(row) => {
-                room.first(&(-1_i32).to_be_bytes(), LENGTH_BYTES);
-            }
-            Self::Texts(texts, _) => {
-                // Arrow's own texts are no longer than that.
-                let length = i32::try_from(texts.length(row)).unwrap_or(i32::MAX);
-                room.first(&length.to_be_bytes(), LENGTH_BYTES);
-                texts.put(row, room);
-            }
-            Self::Made { fields, .. } => fields.put(row, room),
-        }
+    /// Measures room for its fields.
+    fn measure(&self, rooms: &mut Rooms) {
+        let (texts, length) = match self {
+            Self::Texts(texts, _) => (texts, LENGTH_BYTES),
+            Self::Made { fields, .. } => (fields, 0),
+        };
+        rooms.more(length, texts);
     }
-}
 
-impl Counted {
-    #[inline]
-    fn put(&self, row: usize, room: &mut Room<'_>) {
-        match &self.1 {
-            Some(nulls) if nulls.is_null(row) => self.0.put_null(room),
-            _ => self.0.put(row, room),
-        }
+    /// Puts its fields.
+    fn put(&self, rooms: &mut Rooms) {
+        let (nothing, null) = (Piece::new(&[]), Piece::new(&(-1_i32).to_be_bytes()));
+        // Arrow's own texts are no longer than a field may be.
+        let (texts, has_length, nulls) = match self {
+            Self::Texts(texts, nulls) => (texts, true, nulls.as_ref()),
+            Self::Made { fields, .. } => (fields, false, None),
+        };
+        let nulls = nulls.map(|nulls| (nulls, &null));
+        rooms.put(&rooms::Column { lead: &nothing, has_length, texts, nulls });
     }
 }
 
@@ -198,7 +161,7 @@ fn texts(column: &Filled, is_key: bool, cells: &Cells<'_>) -> Option<Column> {
     let bounds = array.value_offsets();
     let at = |bound: Option<&i32>| bound.and_then(|bound| usize::try_from(*bound).ok());
     let bytes = array.value_data().get(at(bounds.first())?..at(bounds.last())?)?;
-    let texts = Texts::of(array)?;
+    let texts = Texts::of(array);
     let is_long = |limit: usize| (0..array.len()).any(|row| texts.length(row) > limit);
     let is_missing = (column.is_not_null || is_key) && nulls.is_some();
     let may_be_refused =
@@ -209,7 +172,7 @@ fn texts(column: &Filled, is_key: bool, cells: &Cells<'_>) -> Option<Column> {
 /// The fields of a column with their lengths, and the canonical forms of what they hold; `None`: a value does not fit.
 fn made(column: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option<(Texts, Texts)> {
     let (mut fields, mut forms) = (BytesMut::with_capacity(12 * rows), Canonical::default());
-    let (mut field_ends, mut form_ends) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+    let (mut field_bounds, mut form_bounds) = (bounds(rows), bounds(rows));
     let refuses_null = column.is_not_null || is_key;
     for row in 0..rows {
         let value = cells.cell(row);
@@ -224,10 +187,18 @@ fn made(column: &Filled, is_key: bool, cells: &Cells<'_>, rows: usize) -> Option
         } else if refuses_null {
             return None;
         }
-        field_ends.push(fields.len());
-        form_ends.push(forms.len());
+        field_bounds.push(u32::try_from(fields.len()).ok()?);
+        form_bounds.push(u32::try_from(forms.len()).ok()?);
     }
-    Some((Texts::ending(fields.into(), field_ends)?, Texts::ending(forms.into_bytes(), form_ends)?))
+    let forms = Texts::between(forms.into_bytes(), &form_bounds);
+    Some((Texts::between(fields.into(), &field_bounds), forms))
+}
+
+/// Where the first of so many texts begins; where each of them ends follows.
+fn bounds(rows: usize) -> Vec<u32> {
+    let mut bounds = Vec::with_capacity(rows + 1);
+    bounds.push(0);
+    bounds
 }
 
 #[cfg(test)]

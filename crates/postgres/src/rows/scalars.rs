@@ -6,7 +6,7 @@ use arrow::array::{
     Array as _, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder,
     NullBufferBuilder, PrimitiveArray, StringArray,
 };
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowNativeType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType,
@@ -193,15 +193,54 @@ impl ScalarBuilder {
     }
 }
 
+/// Which values are NULL. Those that are not are mostly many, one behind the other, and are taken together.
+struct Validity {
+    nulls: NullBufferBuilder,
+    /// How many that are not NULL the builder has not been told of.
+    valid: usize,
+}
+
+impl Validity {
+    fn with_room(rows: usize) -> Self {
+        Self { nulls: NullBufferBuilder::new(rows), valid: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.nulls.len() + self.valid
+    }
+
+    #[inline]
+    fn append(&mut self, is_valid: bool) {
+        if is_valid {
+            self.valid += 1;
+        } else {
+            self.settle().append_null();
+        }
+    }
+
+    fn settle(&mut self) -> &mut NullBufferBuilder {
+        self.nulls.append_n_non_nulls(std::mem::take(&mut self.valid));
+        &mut self.nulls
+    }
+
+    fn truncate(&mut self, values: usize) {
+        self.settle().truncate(values);
+    }
+
+    fn finish(&mut self) -> Option<NullBuffer> {
+        self.settle().finish()
+    }
+}
+
 /// Booleans.
 struct Flags {
     values: BooleanBufferBuilder,
-    nulls: NullBufferBuilder,
+    nulls: Validity,
 }
 
 impl Flags {
     fn with_room(rows: usize) -> Self {
-        Self { values: BooleanBufferBuilder::new(rows), nulls: NullBufferBuilder::new(rows) }
+        Self { values: BooleanBufferBuilder::new(rows), nulls: Validity::with_room(rows) }
     }
 
     fn append<'a>(&mut self, fields: impl Iterator<Item = Option<&'a [u8]>>) -> Result<(), Refused> {
@@ -226,12 +265,12 @@ impl Flags {
 /// Values of fixed size.
 struct Numbers<T> {
     values: Vec<T>,
-    nulls: NullBufferBuilder,
+    nulls: Validity,
 }
 
 impl<T: ArrowNativeType> Numbers<T> {
     fn with_room(rows: usize) -> Self {
-        Self { values: Vec::with_capacity(rows), nulls: NullBufferBuilder::new(rows) }
+        Self { values: Vec::with_capacity(rows), nulls: Validity::with_room(rows) }
     }
 
     #[inline]
@@ -246,13 +285,12 @@ impl<T: ArrowNativeType> Numbers<T> {
                 Some(bytes) => {
                     let value = value::fixed(bytes).and_then(&read);
                     self.values.push(value.map_err(|error| Refused::new(at, error))?);
-                    self.nulls.append_non_null();
                 }
                 None => {
                     self.values.push(T::default());
-                    self.nulls.append_null();
                 }
             }
+            self.nulls.append(field.is_some());
         }
         Ok(())
     }
@@ -272,14 +310,14 @@ struct Pieces {
     bytes: Vec<u8>,
     /// Where each of them ends, behind a zero.
     ends: Vec<i32>,
-    nulls: NullBufferBuilder,
+    nulls: Validity,
 }
 
 impl Pieces {
     fn with_room(rows: usize, bytes: usize) -> Self {
         let mut ends = Vec::with_capacity(rows + 1);
         ends.push(0);
-        Self { bytes: Vec::with_capacity(bytes), ends, nulls: NullBufferBuilder::new(rows) }
+        Self { bytes: Vec::with_capacity(bytes), ends, nulls: Validity::with_room(rows) }
     }
 
     /// `put` adds a value's bytes; what it added of one that it refuses goes.

@@ -143,6 +143,11 @@ impl Batches {
 
     /// Takes rows, and ends batches where they are full.
     pub(super) fn push(&mut self, rows: Rows<'_>) -> Result<(), BatchError> {
+        let (records, bytes) = (self.records + rows.len(), self.bytes + rows.bytes());
+        if self.group.is_none() && records < self.max_records && bytes <= self.max_bytes {
+            (self.records, self.bytes) = (records, bytes);
+            return self.hold(rows);
+        }
         // The first row that the buffer does not hold yet.
         let mut begin = 0;
         for (at, row) in rows.iter().enumerate() {

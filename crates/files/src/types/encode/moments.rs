@@ -31,6 +31,13 @@ enum Unit {
     Parts(i64, bool),
 }
 
+/// A day and its text: moments mostly stand near each other.
+#[derive(Debug, Default)]
+pub(super) struct Day {
+    days: Option<i64>,
+    text: [u8; DATE_BYTES],
+}
+
 impl Moments {
     /// `None`: a type that only Arrow prints.
     pub(crate) fn new(column: &ArrayRef) -> Result<Option<Self>, ArrowError> {
@@ -70,34 +77,51 @@ impl Moments {
     /// Appends a value that is not NULL. What no calendar of four-digit years holds is the count itself, but for the
     /// infinities of PostgreSQL, which are the words that it reads.
     pub(crate) fn append(&self, row: usize, into: &mut TextBuffer) {
+        self.append_near(row, &mut Day::default(), into);
+    }
+
+    /// The same, with the day of the one before it, and now of this one.
+    #[inline]
+    pub(super) fn append_near(&self, row: usize, day: &mut Day, into: &mut TextBuffer) {
         let count = self.counts.value(row);
         // Each by itself, so that what is divided by is known to the compiler: that is many times quicker.
         match self.unit {
-            Unit::Days => self.append_moment(count, count, None, into),
-            Unit::Parts(1, is_utc) => self.append_parts::<1>(count, is_utc, into),
-            Unit::Parts(1_000, is_utc) => self.append_parts::<1_000>(count, is_utc, into),
-            Unit::Parts(1_000_000, is_utc) => self.append_parts::<1_000_000>(count, is_utc, into),
-            Unit::Parts(_, is_utc) => self.append_parts::<NANOSECONDS>(count, is_utc, into),
+            Unit::Days => self.append_moment(count, count, None, day, into),
+            Unit::Parts(1, is_utc) => self.append_parts::<1>(count, is_utc, day, into),
+            Unit::Parts(1_000, is_utc) => self.append_parts::<1_000>(count, is_utc, day, into),
+            Unit::Parts(1_000_000, is_utc) => self.append_parts::<1_000_000>(count, is_utc, day, into),
+            Unit::Parts(_, is_utc) => self.append_parts::<NANOSECONDS>(count, is_utc, day, into),
         }
     }
 
-    fn append_parts<const PARTS: i64>(&self, count: i64, is_utc: bool, into: &mut TextBuffer) {
+    fn append_parts<const PARTS: i64>(&self, count: i64, is_utc: bool, day: &mut Day, into: &mut TextBuffer) {
         let (second, part) = (count.div_euclid(PARTS), count.rem_euclid(PARTS));
         let (days, second) = (second.div_euclid(SECONDS_A_DAY), second.rem_euclid(SECONDS_A_DAY));
         self.append_moment(
             count,
             days,
             Some((small(second), small(part * (NANOSECONDS / PARTS)), is_utc)),
+            day,
             into,
         );
     }
 
-    fn append_moment(&self, count: i64, days: i64, within: Option<(u32, u32, bool)>, into: &mut TextBuffer) {
+    fn append_moment(
+        &self,
+        count: i64,
+        days: i64,
+        within: Option<(u32, u32, bool)>,
+        day: &mut Day,
+        into: &mut TextBuffer,
+    ) {
         if !(FIRST_DAY..=LAST_DAY).contains(&days) {
             return into.push_str(self.infinity(count).unwrap_or(itoa::Buffer::new().format(count)));
         }
+        if day.days != Some(days) {
+            *day = Day { days: Some(days), text: date(small(days - FIRST_DAY)) };
+        }
         let mut bytes = [0; LONGEST];
-        date(small(days - FIRST_DAY), &mut bytes);
+        bytes[..DATE_BYTES].copy_from_slice(&day.text);
         let mut length = DATE_BYTES;
         if let Some((second, nanoseconds, is_utc)) = within {
             length = time(second, nanoseconds, &mut bytes);
@@ -133,7 +157,7 @@ fn two(number: u32) -> [u8; 2] {
 /// The day of the Gregorian calendar, so many days behind the first of the year 0, counted in years that begin in March,
 /// of which 400 are one era.
 #[inline]
-fn date(days: u32, bytes: &mut [u8; LONGEST]) {
+fn date(days: u32) -> [u8; DATE_BYTES] {
     const DAYS_AN_ERA: u32 = 146_097;
     // From the first of March of the era before.
     let days = days + (DAYS_AN_ERA - 60);
@@ -146,7 +170,7 @@ fn date(days: u32, bytes: &mut [u8; LONGEST]) {
     let year = year + era * 400 + u32::from(month <= 2) - 400;
     let ([a, b], [c, d]) = (two(year / 100), two(year % 100));
     let ([e, f], [g, h]) = (two(month), two(day));
-    bytes[..DATE_BYTES].copy_from_slice(&[a, b, c, d, b'-', e, f, b'-', g, h]);
+    [a, b, c, d, b'-', e, f, b'-', g, h]
 }
 
 /// With 0, 3, 6 or 9 digits of a fraction, as few as hold it; the length of date and time.
@@ -158,20 +182,19 @@ fn time(second: u32, nanoseconds: u32, bytes: &mut [u8; LONGEST]) -> usize {
     if nanoseconds == 0 {
         return END;
     }
-    let (millis, micros, nanos) = (nanoseconds / 1_000_000, nanoseconds / 1_000 % 1_000, nanoseconds % 1_000);
     let digits = |number: u32| {
         let [tens, ones] = two(number % 100);
         [two(number / 100)[1], tens, ones]
     };
+    let (millis, rest) = (nanoseconds / 1_000_000, nanoseconds % 1_000_000);
     bytes[END] = b'.';
     bytes[END + 1..END + 4].copy_from_slice(&digits(millis));
-    bytes[END + 4..END + 7].copy_from_slice(&digits(micros));
-    bytes[END + 7..END + 10].copy_from_slice(&digits(nanos));
-    match (micros, nanos) {
-        (0, 0) => END + 4,
-        (_, 0) => END + 7,
-        _ => END + 10,
+    if rest == 0 {
+        return END + 4;
     }
+    bytes[END + 4..END + 7].copy_from_slice(&digits(rest / 1_000));
+    bytes[END + 7..END + 10].copy_from_slice(&digits(rest % 1_000));
+    if rest % 1_000 == 0 { END + 7 } else { END + 10 }
 }
 
 #[cfg(test)]
@@ -187,9 +210,10 @@ mod tests {
 
     fn assert_printed_alike(column: &ArrayRef) {
         let (moments, texts) = (Moments::new(column).unwrap().unwrap(), printed(column).unwrap());
+        let mut day = Day::default();
         for row in 0..column.len() {
             let mut text = TextBuffer::default();
-            moments.append(row, &mut text);
+            moments.append_near(row, &mut day, &mut text);
             assert_eq!(
                 text.as_str(),
                 texts.value(row),

@@ -5,12 +5,14 @@
 //! no number, a number with an exponent) is written value by value in that batch.
 
 use super::cells::{Cells, Writing, csv_text, escaped, is_plain_csv, is_plain_float, is_plain_text, quoted};
+use super::moments::Day;
 use super::text::TextBuffer;
 use arrow::array::{Array as _, BooleanArray, StringArray};
 use arrow::buffer::NullBuffer;
-use whimbrel_model::canonical::{Canonical, Name, Values};
+use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::decimal::Decimal;
 use whimbrel_model::float::{self, Float};
+use whimbrel_model::forms::Values;
 use whimbrel_model::piece::Piece;
 use whimbrel_model::texts::Texts;
 
@@ -24,6 +26,9 @@ pub(super) struct Ready {
     pub(super) texts: Texts,
     counts: Counts,
 }
+
+/// Room for so many bytes is made for each text at first.
+const MOSTLY_BYTES: usize = 32;
 
 /// What stands behind a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +69,11 @@ impl Ready {
     pub(super) fn new(cells: &Cells, writing: Writing) -> Option<Self> {
         let (nulls, texts, counts, kind) = match cells {
             Cells::Text(array) | Cells::Printed { texts: array, is_number: false } => {
-                (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)?), "S")
+                (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)), "S")
             }
             Cells::Number(array) | Cells::Printed { texts: array, is_number: true } => {
                 let counts = match writing {
-                    Writing::Csv => Counts::Words(Texts::of(array)?),
+                    Writing::Csv => Counts::Words(Texts::of(array)),
                     _ => Counts::Digits(digits_of(array)?),
                 };
                 (array.nulls().cloned(), written(array, writing)?, counts, "N")
@@ -83,17 +88,16 @@ impl Ready {
             Cells::Float32(values) => floats(values.values(), values.nulls(), writing)?,
             Cells::Float64(values) => floats(values.values(), values.nulls(), writing)?,
             Cells::Moment(moments) => {
-                let put = |row: usize, into: &mut TextBuffer| moments.append(row, into);
+                let mut day = Day::default();
+                let put = |row: usize, into: &mut TextBuffer| moments.append_near(row, &mut day, into);
                 let texts = made(moments.len(), moments.nulls(), put)?;
                 (moments.nulls().cloned(), texts.clone(), Counts::Words(texts), "S")
             }
             Cells::Bool(values) => {
-                let word = |row: usize| if values.value(row) { "true" } else { "false" };
-                let put = |row: usize, into: &mut TextBuffer| into.push_str(word(row));
-                let texts = made(values.len(), values.nulls(), put)?;
+                let texts = truths(values, b"falsetrue", &[0, 5, 9]);
                 let counts = match writing {
                     Writing::Csv => Counts::Words(texts.clone()),
-                    _ => truths(values)?,
+                    _ => Counts::Form(truth_forms(values)),
                 };
                 (values.nulls().cloned(), texts, counts, "BOOL")
             }
@@ -140,11 +144,12 @@ impl Ready {
 
     /// The canonical forms of the values that are not NULL, with the column's name.
     pub(super) fn values(&self, name: &Name) -> Values {
-        match &self.counts {
+        let values = match &self.counts {
             Counts::Words(texts) => Values::texts(Some(name), texts.clone()),
             Counts::Digits(texts) => Values::digits(Some(name), texts.clone()),
             Counts::Form(forms) => Values::forms(Some(name), forms.clone()),
-        }
+        };
+        values.where_valid(self.nulls.clone())
     }
 }
 
@@ -155,14 +160,16 @@ fn made(
     mut put: impl FnMut(usize, &mut TextBuffer),
 ) -> Option<Texts> {
     let mut text = TextBuffer::default();
-    let mut ends = Vec::with_capacity(rows);
+    text.reserve(rows * MOSTLY_BYTES);
+    let mut bounds = Vec::with_capacity(rows + 1);
+    bounds.push(0);
     for row in 0..rows {
         if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
             put(row, &mut text);
         }
-        ends.push(text.len());
+        bounds.push(u32::try_from(text.len()).ok()?);
     }
-    Texts::ending(text.into_bytes(), ends)
+    Some(Texts::between(text.into_bytes(), &bounds))
 }
 
 /// Texts as they are written, without what stands around them: as they are, where that can be told of all at once.
@@ -177,14 +184,14 @@ fn written(array: &StringArray, writing: Writing) -> Option<Texts> {
         Writing::Csv => (is_plain_csv(all) && !(0..array.len()).any(is_empty), csv_text),
     };
     if is_plain {
-        return Texts::of(array);
+        return Some(Texts::of(array));
     }
     made(array.len(), array.nulls(), |row, into| put(array.value(row), into))
 }
 
 /// The digits of numbers, where each is one of JSON and begins with its normal form.
 fn digits_of(array: &StringArray) -> Option<Texts> {
-    Texts::of(array)?.cut(|row| {
+    Texts::of(array).cut(|row| {
         if array.is_null(row) {
             return Some(0);
         }
@@ -215,14 +222,16 @@ fn floats<F: Float>(values: &[F], nulls: Option<&NullBuffer>, writing: Writing) 
 }
 
 /// The canonical forms of truth values.
-fn truths(values: &BooleanArray) -> Option<Counts> {
-    let (mut forms, mut ends) = (Canonical::default(), Vec::new());
-    for value in [false, true] {
-        forms.bool(value);
-        ends.push(forms.len());
-    }
-    let two = Texts::ending(forms.into_bytes(), ends)?;
-    Some(Counts::Form(two.chosen(values.len(), |row| usize::from(values.value(row)))))
+fn truth_forms(values: &BooleanArray) -> Texts {
+    let mut forms = Canonical::default();
+    forms.bool(false);
+    forms.bool(true);
+    truths(values, forms.bytes(), &[0, 1, 2])
+}
+
+/// For each truth value what stands for it among these bytes: between the first two of the bounds, or the last two.
+fn truths(values: &BooleanArray, bytes: &[u8], bounds: &[u32; 3]) -> Texts {
+    Texts::between(bytes.to_vec(), bounds).chosen(values.values().iter().map(usize::from))
 }
 
 /// What stands around a value of this kind, as DynamoDB JSON names kinds.

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use whimbrel_model::attribute::{Attribute, ITEM, Text};
 use whimbrel_model::canonical::{Canonical, Name};
 use whimbrel_model::fingerprint::Fingerprints;
+use whimbrel_model::forms::Forms;
 use whimbrel_model::piece::Piece;
 use whimbrel_model::{Fingerprint, FingerprintKey, Stage, json};
 use whimbrel_store::{Nulls, Refusal};
@@ -122,7 +123,7 @@ impl Encoder {
         let ready: Vec<_> = std::mem::take(&mut self.ready).into_iter().flatten().collect();
         let shows_null = self.nulls == Nulls::Null || self.writing == Writing::Csv;
         let named = |places: &[usize]| {
-            places.iter().map(|place| (*place, ready[*place].values(&self.names[*place]))).collect()
+            Forms::maps(places.iter().map(|place| ready[*place].values(&self.names[*place])).collect())
         };
         let key = if self.key.is_empty() { &self.compared } else { &self.key };
         let counted = [named(key), named(&self.compared)];

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::str::from_utf8;
-use whimbrel_model::piece::{Piece, Room, SHORT_BYTES, append_first, append_within, fill};
+use whimbrel_model::piece::{Piece, SHORT_BYTES, append_first, append_within};
 
 /// Text, in UTF-8: so is all that is appended.
 #[derive(Debug, Default)]
@@ -67,10 +67,9 @@ impl TextBuffer {
         append_first(&mut self.bytes, bytes, length);
     }
 
-    /// Appends the texts that `put` puts, of `most` bytes at the most.
-    #[inline]
-    pub(super) fn put_together(&mut self, most: usize, put: impl FnOnce(&mut Room<'_>)) {
-        fill(&mut self.bytes, most, put);
+    /// Appends texts.
+    pub(super) fn push_all<'a>(&mut self, texts: impl Iterator<Item = &'a [u8]>) {
+        texts.for_each(|text| self.bytes.extend_from_slice(text));
     }
 
     /// A part, cut between characters.

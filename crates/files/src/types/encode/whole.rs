@@ -1,5 +1,5 @@
-//! Batches of which every column lies ready: their records are put together in room that is measured first, and so are
-//! the records' canonical forms. None of them can be refused.
+//! Batches of which every column lies ready: their records are put together column by column in room that is measured
+//! first, and so are the records' canonical forms. None of them can be refused.
 
 use super::cells::{Writing, null_text};
 use super::ready::{Behind, Ready};
@@ -7,15 +7,17 @@ use super::record::around_record;
 use super::text::TextBuffer;
 use arrow::buffer::NullBuffer;
 use std::ops::Range;
-use whimbrel_model::canonical::{HEAD_BYTES, Values, put_map};
 use whimbrel_model::fingerprint::Fingerprints;
-use whimbrel_model::piece::{Piece, Room};
+use whimbrel_model::forms::Forms;
+use whimbrel_model::piece::Piece;
+use whimbrel_model::rooms::{self, Rooms};
 use whimbrel_model::texts::Texts;
 use whimbrel_model::{Fingerprint, FingerprintKey};
 use whimbrel_store::Refusal;
 
-/// Of so many records the text is put together at a time.
-const TOGETHER: usize = 256;
+/// Of so many records the text is put together at a time, or of fewer that have so many bytes.
+const TOGETHER: usize = 128;
+const MOST_BYTES: usize = 256 << 10;
 
 /// What stands in front of a value, or behind the last one: at the record's beginning, and behind each [`Behind`].
 #[derive(Debug)]
@@ -53,12 +55,9 @@ pub(super) struct Whole {
     columns: Vec<Column>,
     /// What ends a record.
     ends: Pieces,
-    key: Named,
-    compared: Named,
+    key: Forms,
+    compared: Forms,
 }
-
-/// Columns' places, with their canonical forms.
-type Named = Vec<(usize, Values)>;
 
 struct Column {
     nulls: Option<NullBuffer>,
@@ -70,16 +69,23 @@ struct Column {
     null_leads: Option<Pieces>,
 }
 
+/// What the records under way end with.
+enum Last {
+    /// All with the same.
+    All(Option<Behind>),
+    Each(Vec<Option<Behind>>),
+}
+
 impl Whole {
-    /// `heads`: the columns' names behind a value and as the first; `behind`: what stands behind each record. The columns
-    /// of `key` and those that are `compared` are in the order of their names.
+    /// `heads`: the columns' names behind a value and as the first; `behind`: what stands behind each record. The forms are
+    /// those of the records' keys, and of what is compared of them.
     pub(super) fn new(
         writing: Writing,
         shows_null: bool,
         heads: &[[Piece; 2]],
         ready: Vec<Ready>,
         behind: &str,
-        [key, compared]: [Named; 2],
+        [key, compared]: [Forms; 2],
     ) -> Self {
         let [opening, closing] = around_record(writing);
         let columns = ready.into_iter().zip(heads).map(|(ready, [head, first])| {
@@ -103,37 +109,24 @@ impl Whole {
 
     /// Appends the text of so many records.
     pub(super) fn append(&self, rows: usize, into: &mut TextBuffer) {
-        for start in (0..rows).step_by(TOGETHER) {
-            let block = start..rows.min(start + TOGETHER);
-            into.put_together(self.bytes_of(block.clone()), |room| {
-                block.for_each(|row| self.put(row, room));
-            });
+        let (mut rooms, mut start) = (Rooms::default(), 0);
+        while start < rows {
+            self.measure(start..rows.min(start + TOGETHER), &mut rooms);
+            rooms.open(MOST_BYTES);
+            start = rooms.rows().end;
+            let mut last = Last::All(None);
+            self.columns.iter().for_each(|column| column.put(&mut last, &mut rooms));
+            last.put(&self.ends, &mut rooms);
+            into.push_all(rooms.filled());
         }
     }
 
-    /// How many bytes the text of these records has at most.
-    fn bytes_of(&self, rows: Range<usize>) -> usize {
-        let columns = self.columns.iter().map(|column| {
-            let null = column.null_leads.as_ref().map_or(0, Pieces::longest);
-            rows.len() * column.leads.longest().max(null) + column.texts.bytes_of(rows.clone())
-        });
-        rows.len() * self.ends.longest() + columns.sum::<usize>()
-    }
-
-    #[inline]
-    fn put(&self, row: usize, room: &mut Room<'_>) {
-        let mut last = None;
+    fn measure(&self, rows: Range<usize>, rooms: &mut Rooms) {
+        rooms.measure(rows, self.ends.longest());
         for column in &self.columns {
-            if !is_null(column.nulls.as_ref(), row) {
-                room.piece(column.leads.after(last));
-                column.texts.put(row, room);
-                last = Some(column.behind);
-            } else if let Some(leads) = &column.null_leads {
-                room.piece(leads.after(last));
-                last = Some(Behind::Nothing);
-            }
+            let null = column.null_leads.as_ref().map_or(0, Pieces::longest);
+            rooms.more(column.leads.longest().max(null), &column.texts);
         }
-        room.piece(self.ends.after(last));
     }
 
     /// The fingerprints of so many records.
@@ -143,34 +136,65 @@ impl Whole {
         key: &FingerprintKey,
     ) -> Vec<Result<Fingerprint, Refusal>> {
         let mut fingerprints = Fingerprints::new(key, rows);
-        fingerprints.push_rows(
-            rows,
-            |rows| form_bytes(&self.key, rows.clone()) + form_bytes(&self.compared, rows),
-            |row, room| self.put_form(&self.key, row, room),
-            |row, room| self.put_form(&self.compared, row, room),
-        );
+        fingerprints.push_rows(rows, &self.key, &self.compared);
         fingerprints.finish().into_iter().map(Ok).collect()
     }
+}
 
-    /// The values of these columns by name, as one; NULL is none of them.
-    #[inline]
-    fn put_form(&self, columns: &[(usize, Values)], row: usize, room: &mut Room<'_>) {
-        let is_there = |place: usize| !is_null(self.columns[place].nulls.as_ref(), row);
-        put_map(columns.iter().filter(|(place, _)| is_there(*place)).count(), room);
-        for (place, values) in columns {
-            if is_there(*place) {
-                values.put(row, room);
+impl Column {
+    /// Puts the column's value behind what each record has.
+    fn put(&self, last: &mut Last, rooms: &mut Rooms) {
+        let first = rooms.rows().start;
+        let Some(nulls) = &self.nulls else {
+            match last {
+                Last::All(last) => {
+                    let lead = self.leads.after(*last);
+                    rooms.put(&rooms::Column { lead, has_length: false, texts: &self.texts, nulls: None });
+                }
+                Last::Each(lasts) => rooms.each(|row, room| {
+                    room.piece(self.leads.after(lasts[row - first]));
+                    self.texts.put(row, room);
+                }),
             }
-        }
+            *last = Last::All(Some(self.behind));
+            return;
+        };
+        let lasts = last.each(rooms.rows().len());
+        rooms.each(|row, room| {
+            let last = &mut lasts[row - first];
+            if !nulls.is_null(row) {
+                room.piece(self.leads.after(*last));
+                self.texts.put(row, room);
+                *last = Some(self.behind);
+            } else if let Some(leads) = &self.null_leads {
+                room.piece(leads.after(*last));
+                *last = Some(Behind::Nothing);
+            }
+        });
     }
 }
 
-#[inline]
-fn is_null(nulls: Option<&NullBuffer>, row: usize) -> bool {
-    nulls.is_some_and(|nulls| nulls.is_null(row))
-}
+impl Last {
+    /// Puts the piece that stands behind it.
+    fn put(&self, pieces: &Pieces, rooms: &mut Rooms) {
+        let first = rooms.rows().start;
+        match self {
+            Self::All(last) => {
+                let piece = pieces.after(*last);
+                rooms.each(|_, room| room.piece(piece));
+            }
+            Self::Each(lasts) => rooms.each(|row, room| room.piece(pieces.after(lasts[row - first]))),
+        }
+    }
 
-fn form_bytes(columns: &[(usize, Values)], rows: Range<usize>) -> usize {
-    let columns = columns.iter().map(|(_, values)| values.bytes_of(rows.clone()));
-    HEAD_BYTES * rows.len() + columns.sum::<usize>()
+    /// What each of so many records ends with.
+    fn each(&mut self, rows: usize) -> &mut [Option<Behind>] {
+        if let Self::All(last) = self {
+            *self = Self::Each(vec![*last; rows]);
+        }
+        match self {
+            Self::Each(lasts) => lasts,
+            Self::All(_) => &mut [],
+        }
+    }
 }
