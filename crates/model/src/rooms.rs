@@ -9,7 +9,7 @@ use arrow::buffer::NullBuffer;
 use std::ops::Range;
 
 /// So much room is behind each row, for what is too much of its last piece.
-pub const SLACK_BYTES: usize = 64;
+const SLACK_BYTES: usize = 64;
 const _: () = assert!(SHORT_BYTES <= SLACK_BYTES);
 
 /// How many bytes a value's length takes in front of it.
@@ -205,6 +205,40 @@ mod tests {
         for rows in [0..200, 100..101, 3..3, 70..90] {
             assert_eq!(put(&mut rooms, rows.clone(), usize::MAX), expected(rows.clone()));
             assert_eq!(rooms.rows(), rows);
+        }
+    }
+
+    #[test]
+    fn columns_put_values_of_every_length_behind_leads_of_every_length() {
+        let row_bytes = |row: usize| &TEXT[..row];
+        let all: Vec<u8> = (0..TEXT.len()).flat_map(row_bytes).copied().collect();
+        let end = |row: usize| u32::try_from((0..row).sum::<usize>()).unwrap();
+        let bounds: Vec<u32> = (0..=TEXT.len()).map(end).collect();
+        let texts = Texts::between(all, &bounds);
+        let valid: NullBuffer = (0..TEXT.len()).map(|row| row % 3 > 0).collect();
+        let null = Piece::new(b"NULL");
+        let mut rooms = Rooms::default();
+        for (lead, has_length, is_sparse) in (0..70).flat_map(|lead| {
+            [(lead, false, false), (lead, true, false), (lead, false, true), (lead, true, true)]
+        }) {
+            let lead = Piece::new(&TEXT[TEXT.len() - lead..]);
+            let column = Column {
+                lead: &lead,
+                has_length,
+                texts: &texts,
+                nulls: is_sparse.then_some((&valid, &null)),
+            };
+            rooms.measure(0..TEXT.len(), null.len() + lead.len() + LENGTH_BYTES);
+            rooms.more(0, &texts);
+            rooms.open(usize::MAX);
+            rooms.put(&column);
+            for (row, put) in rooms.filled().enumerate() {
+                let length = u32::try_from(row).unwrap().to_be_bytes();
+                let length = if has_length { &length[..] } else { &[] };
+                let value = [lead.bytes(), length, row_bytes(row)].concat();
+                let expected = if is_sparse && valid.is_null(row) { null.bytes() } else { &value };
+                assert_eq!(put, expected, "{column:?} {row}");
+            }
         }
     }
 
