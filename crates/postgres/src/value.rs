@@ -229,39 +229,24 @@ fn put_decimals(digits: &[[u8; 2]], weight: i32, scale: usize, text: &mut Vec<u8
         let index = usize::try_from(i64::from(weight) - i64::from(power)).ok();
         index.and_then(|index| digits.get(index)).map_or(0, |digit| u16::from_be_bytes(*digit))
     };
-    let whole = usize::try_from(weight).ok().filter(|_| !digits.is_empty());
-    if whole.is_none_or(|weight| weight < MOST_SHORT) && scale <= 4 * MOST_SHORT {
-        return put_short(digit, whole.map(|_| weight), scale, text);
+    let whole = (weight >= 0 && !digits.is_empty()).then_some(weight);
+    let groups = whole.and_then(|weight| usize::try_from(weight).ok()).map_or(1, |weight| weight + 1);
+    // The last digits behind the point are put with those that are cut off again.
+    let most = 4 * groups + 1 + scale + 3;
+    if most <= SHORT_BYTES {
+        let mut short = [0; SHORT_BYTES];
+        let length = fill_decimals(digit, whole, scale, Room::behind(&mut short, 0));
+        return append_first(text, &short, length);
     }
-    match whole {
-        None => text.push(b'0'),
-        Some(_) => {
-            let (first, count) = first_four(digit(weight));
-            text.extend_from_slice(&first[..count]);
-            (0..weight).rev().for_each(|power| text.extend_from_slice(&four(digit(power))));
-        }
-    }
-    if scale > 0 {
-        text.push(b'.');
-        let end = text.len() + scale;
-        let mut power = -1;
-        while text.len() < end {
-            text.extend_from_slice(&four(digit(power)));
-            power -= 1;
-        }
-        text.truncate(end);
-    }
+    let start = text.len();
+    text.resize(start + most, 0);
+    let length = fill_decimals(digit, whole, scale, Room::behind(text, start));
+    text.truncate(length);
 }
 
-/// So many digits to the base of 10,000 before the point, and behind it, have room in a short piece with it.
-const MOST_SHORT: usize = 3;
-
-/// The same of not too many, put together where there is room for them; without a `weight` there are none before the
-/// point.
+/// The same where there is room for them; without a `weight` there are none before the point. Answers with where they end.
 #[inline]
-fn put_short(digit: impl Fn(i32) -> u16, weight: Option<i32>, scale: usize, text: &mut Vec<u8>) {
-    let mut bytes = [0; SHORT_BYTES];
-    let mut room = Room::behind(&mut bytes, 0);
+fn fill_decimals(digit: impl Fn(i32) -> u16, weight: Option<i32>, scale: usize, mut room: Room<'_>) -> usize {
     match weight {
         None => room.first(b"0", 1),
         Some(weight) => {
@@ -270,17 +255,17 @@ fn put_short(digit: impl Fn(i32) -> u16, weight: Option<i32>, scale: usize, text
             (0..weight).rev().for_each(|power| room.first(&four(digit(power)), 4));
         }
     }
-    let mut length = room.filled();
-    if scale > 0 {
-        room.first(b".", 1);
-        length = room.filled() + scale;
-        let mut power = -1;
-        while room.filled() < length {
-            room.first(&four(digit(power)), 4);
-            power -= 1;
-        }
+    if scale == 0 {
+        return room.filled();
     }
-    append_first(text, &bytes, length);
+    room.first(b".", 1);
+    let end = room.filled() + scale;
+    let mut power = -1;
+    while room.filled() < end {
+        room.first(&four(digit(power)), 4);
+        power -= 1;
+    }
+    end
 }
 
 /// The digits without the zeros before them, but for the last, and how many they are.

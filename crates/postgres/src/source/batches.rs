@@ -143,6 +143,7 @@ impl Batches {
 
     /// Takes rows, and ends batches where they are full.
     pub(super) fn push(&mut self, rows: Rows<'_>) -> Result<(), BatchError> {
+        // Where no batch ends among them, no row need be asked whether one does.
         let (records, bytes) = (self.records + rows.len(), self.bytes + rows.bytes());
         if self.group.is_none() && records < self.max_records && bytes <= self.max_bytes {
             (self.records, self.bytes) = (records, bytes);
