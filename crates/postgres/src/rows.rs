@@ -163,7 +163,7 @@ fn reason_of(column: &Column, reason: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::copy::tests::encode;
     use crate::copy::{CopyDecoder, CopyError, OwnRow};
@@ -183,7 +183,7 @@ mod tests {
         ColumnType::Vector(crate::types::Precision::Single),
     ];
 
-    fn buffer(types: &[ColumnType], nullable: bool) -> RowBuffer {
+    pub(crate) fn buffer(types: &[ColumnType], nullable: bool) -> RowBuffer {
         let column = |(at, column_type): (usize, &ColumnType)| Column {
             name: format!("c{at}"),
             type_oid: 0,

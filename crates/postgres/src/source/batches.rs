@@ -259,3 +259,57 @@ fn digest(row: Row<'_>, columns: usize) -> String {
     }
     hasher.finalize().to_hex()[..32].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copy::CopyDecoder;
+    use crate::copy::OwnRow;
+    use crate::copy::tests::encode;
+    use crate::rows::tests::buffer;
+    use crate::types::{ColumnType, Scalar};
+
+    fn batches(max_records: usize, max_bytes: usize) -> Batches {
+        Batches {
+            buffer: buffer(&[ColumnType::Scalar(Scalar::Text)], false),
+            records: 0,
+            bytes: 0,
+            max_records,
+            max_bytes,
+            columns: 1,
+            key_fields: Vec::new(),
+            group: None,
+            last: None,
+            ready: VecDeque::new(),
+        }
+    }
+
+    fn sizes(mut batches: Batches) -> Vec<(usize, u64)> {
+        batches.cut(false).unwrap();
+        batches.ready.drain(..).map(|batch| (batch.records.num_rows(), batch.bytes)).collect()
+    }
+
+    #[test]
+    fn batches_end_where_they_are_full_however_many_rows_come_at_once() {
+        let texts: Vec<Vec<u8>> = (0..100).map(|row| vec![b'a'; row * 7 % 30]).collect();
+        let rows: Vec<Vec<Option<Vec<u8>>>> = texts.iter().map(|text| vec![Some(text.clone())]).collect();
+        for (max_records, max_bytes) in
+            [(7, 10_000), (1_000, 100), (10, 200), (100, 10_000), (1, 1), (1_000, 1 << 20)]
+        {
+            let mut at_once = batches(max_records, max_bytes);
+            CopyDecoder::new(1).rows(&encode(&rows, &[]), |rows| at_once.push(rows)).unwrap();
+            let mut singly = batches(max_records, max_bytes);
+            for text in &texts {
+                let row = OwnRow::of_values(std::iter::once(Some(text.as_slice()))).unwrap();
+                singly.push(row.as_rows()).unwrap();
+            }
+            let sizes = sizes(at_once);
+            assert_eq!(sizes, self::sizes(singly), "{max_records} {max_bytes}");
+            assert_eq!(sizes.iter().map(|(records, _)| records).sum::<usize>(), texts.len());
+            let fits = |(records, bytes): &(usize, u64)| {
+                *records <= max_records && (*records == 1 || *bytes <= u64::try_from(max_bytes).unwrap())
+            };
+            assert!(sizes.iter().all(fits), "{sizes:?}");
+        }
+    }
+}
