@@ -27,7 +27,7 @@ use whimbrel_store::{
 const SPLIT_INTO: usize = 4;
 /// The most bytes of a batch, whatever is asked for. A batch of embeddings is copied whole several times on its way,
 /// and lies in memory several times over in each slice: beyond this it costs memory and is no faster.
-const MOST_BATCH_BYTES: usize = 1 << 20;
+const MOST_BATCH_BYTES: usize = 2 << 20;
 
 /// A collection.
 pub(crate) struct ChromaSource {

@@ -12,6 +12,11 @@ use std::ops::Range;
 const SLACK_BYTES: usize = 64;
 const _: () = assert!(SHORT_BYTES <= SLACK_BYTES);
 
+/// So many rows get room at a time, or fewer that need so many bytes: what is put for one column is still in the
+/// processor's nearest cache when the next one's turn has come.
+const TOGETHER: usize = 128;
+const MOST_BYTES: usize = 256 << 10;
+
 /// How many bytes a value's length takes in front of it.
 pub const LENGTH_BYTES: usize = 4;
 /// What is put for a value at once: a short lead, a length and a short text.
@@ -49,6 +54,18 @@ struct Place {
 }
 
 impl Rooms {
+    /// Goes through so many rows, a few at a time: `measure` says how much each of them needs, beginning with
+    /// [`Rooms::measure`], and `fill` puts as much for those that have room, and takes it.
+    pub fn in_turns(rows: usize, measure: impl Fn(Range<usize>, &mut Self), mut fill: impl FnMut(&mut Self)) {
+        let (mut rooms, mut start) = (Self::default(), 0);
+        while start < rows {
+            measure(start..rows.min(start + TOGETHER), &mut rooms);
+            rooms.open(MOST_BYTES);
+            start = rooms.rows().end;
+            fill(&mut rooms);
+        }
+    }
+
     /// Forgets what is there, and begins to measure room for these rows, each of which needs so many bytes.
     pub fn measure(&mut self, rows: Range<usize>, bytes: usize) {
         self.first_row = rows.start;
@@ -66,7 +83,7 @@ impl Rooms {
 
     /// Makes as much room as was measured. Of the rows only the first ones stay that need no more than `most` bytes
     /// together, but one at least.
-    pub fn open(&mut self, most: usize) {
+    pub(crate) fn open(&mut self, most: usize) {
         let (mut end, mut count) = (0, 0);
         for place in &mut self.places {
             let needed = place.end + SLACK_BYTES;

@@ -4,6 +4,7 @@ use crate::config::PostgresConfig;
 use crate::error::{from_driver, kind_of};
 use session::Session;
 use single::Single;
+use std::future::Ready;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -12,10 +13,12 @@ use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 mod connect;
 mod gathered;
+mod line;
 mod session;
 mod single;
 mod tls;
 
+pub(crate) use line::Line;
 pub(crate) use session::Server;
 
 /// What to do where a write waits for a read that waits for it.
@@ -31,14 +34,22 @@ pub(crate) enum Purpose {
     Catalog,
     /// Changing something. In the single-connection case the epoch ends.
     Write,
+    /// The same by batches of records. What is checked only at the end of a transaction would fail there for all records
+    /// at once, and is checked at once.
+    Batches,
 }
 
 impl Purpose {
+    fn is_write(self) -> bool {
+        matches!(self, Self::Write | Self::Batches)
+    }
+
     fn begin(self) -> &'static str {
         match self {
             Self::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Self::Catalog => "BEGIN READ ONLY",
             Self::Write => "BEGIN",
+            Self::Batches => "BEGIN; SET CONSTRAINTS ALL IMMEDIATE",
         }
     }
 }
@@ -101,18 +112,31 @@ impl Connections {
 
     /// A session in a transaction.
     pub(crate) async fn lease(&self, purpose: Purpose) -> Result<Lease> {
+        let (lease, ()) = self.lease_asking(purpose, nothing).await?;
+        Ok(lease)
+    }
+
+    /// The same, and what is asked there first. Both go to the server together: each way there and back counts where
+    /// transactions are short.
+    pub(crate) async fn lease_asking<A: Future<Output: Send> + Send>(
+        &self,
+        purpose: Purpose,
+        ask: impl FnOnce(Line) -> A + Send,
+    ) -> Result<(Lease, A::Output)> {
         match &self.mode {
             Mode::Single(single) => {
                 let slot = match purpose {
-                    Purpose::Write => self.take_unless_read(single, WRITES_WHAT_IT_READS).await?,
+                    Purpose::Write | Purpose::Batches => {
+                        self.take_unless_read(single, WRITES_WHAT_IT_READS).await?
+                    }
                     Purpose::Read | Purpose::Catalog => single.take().await,
                 };
-                self.lease_single(single, slot, purpose).await
+                self.lease_single(single, slot, purpose, ask).await
             }
             Mode::Many { pool, epoch } => {
                 let snapshot =
                     if purpose == Purpose::Read { self.snapshot(&*epoch.lock().await)? } else { None };
-                self.lease_one_of_many(pool, purpose, snapshot).await
+                self.lease_one_of_many(pool, purpose, snapshot, ask).await
             }
         }
     }
@@ -121,7 +145,8 @@ impl Connections {
     pub(crate) async fn lease_unless_read(&self, purpose: Purpose, hint: &'static str) -> Result<Lease> {
         let Mode::Single(single) = &self.mode else { return self.lease(purpose).await };
         let slot = self.take_unless_read(single, hint).await?;
-        self.lease_single(single, slot, purpose).await
+        let (lease, ()) = self.lease_single(single, slot, purpose, nothing).await?;
+        Ok(lease)
     }
 
     /// Begins an epoch; the one before ends.
@@ -131,9 +156,9 @@ impl Connections {
                 let mut slot = single.take().await;
                 self.end_epoch(&mut slot).await;
                 slot.epoch = SlotEpoch::Lost;
-                let client = self.connected(&mut slot).await?;
+                let line = self.connected(&mut slot).await?;
                 slot.epoch = SlotEpoch::Open;
-                let begun = client.batch_execute(Purpose::Read.begin()).await;
+                let begun = line.client().batch_execute(Purpose::Read.begin()).await;
                 begun.map_err(|error| {
                     slot.epoch = SlotEpoch::Lost;
                     from_driver(&self.store, "cannot begin reading", error)
@@ -178,17 +203,18 @@ impl Connections {
         })
     }
 
-    async fn lease_single(
+    async fn lease_single<A: Future<Output: Send> + Send>(
         &self,
         single: &Single,
         mut slot: OwnedMutexGuard<Slot>,
         purpose: Purpose,
-    ) -> Result<Lease> {
+        ask: impl FnOnce(Line) -> A + Send,
+    ) -> Result<(Lease, A::Output)> {
         single.begin_turn(purpose);
-        if purpose == Purpose::Write {
+        if purpose.is_write() {
             self.end_epoch(&mut slot).await;
         }
-        let client = self.connected(&mut slot).await?;
+        let line = self.connected(&mut slot).await?;
         if purpose == Purpose::Read && slot.epoch == SlotEpoch::Lost {
             return Err(self.snapshot_lost());
         }
@@ -198,16 +224,18 @@ impl Connections {
         let begin = if in_epoch { "SAVEPOINT whimbrel" } else { purpose.begin() };
         let server = slot.session.as_ref().map(|session| session.server.clone()).unwrap_or_default();
         let held = Held::Single { slot, in_epoch };
-        let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
-        lease.client.batch_execute(begin).await.map_err(|error| self.cannot_begin(error))?;
-        Ok(lease)
+        let lease = Lease { store: self.store.clone(), line, server, held: Some(held) };
+        let (begun, asked) =
+            futures::join!(lease.line.client().batch_execute(begin), ask(lease.line.clone()));
+        begun.map_err(|error| self.cannot_begin(error))?;
+        Ok((lease, asked))
     }
 
-    /// The client of the only connection, connected if it is not.
-    async fn connected(&self, slot: &mut Slot) -> Result<Arc<Client>> {
+    /// The only connection, connected if it is not.
+    async fn connected(&self, slot: &mut Slot) -> Result<Line> {
         if let Some(session) = &slot.session {
-            if !session.client.is_closed() {
-                return Ok(Arc::clone(&session.client));
+            if !session.line.client().is_closed() {
+                return Ok(session.line.clone());
             }
             slot.session = None;
             if slot.epoch == SlotEpoch::Open {
@@ -215,15 +243,15 @@ impl Connections {
             }
         }
         let session = Session::connect(&self.store, &self.config).await?;
-        let client = Arc::clone(&session.client);
+        let line = session.line.clone();
         slot.session = Some(session);
-        Ok(client)
+        Ok(line)
     }
 
     async fn end_epoch(&self, slot: &mut Slot) {
         if let (SlotEpoch::Open, Some(session)) = (slot.epoch, &slot.session) {
             // It read only: whether it commits or is already gone is the same.
-            let _ = session.client.batch_execute("COMMIT").await;
+            let _ = session.line.client().batch_execute("COMMIT").await;
         }
         slot.epoch = SlotEpoch::None;
     }
@@ -231,29 +259,31 @@ impl Connections {
     fn snapshot(&self, epoch: &Option<Epoch>) -> Result<Option<String>> {
         match epoch {
             None => Ok(None),
-            Some(Epoch::Held { holder, snapshot }) if !holder.client.is_closed() => {
+            Some(Epoch::Held { holder, snapshot }) if !holder.line.client().is_closed() => {
                 Ok(Some(snapshot.clone()))
             }
             Some(_) => Err(self.snapshot_lost()),
         }
     }
 
-    async fn lease_one_of_many(
+    async fn lease_one_of_many<A: Future<Output: Send> + Send>(
         &self,
         pool: &Arc<Pool>,
         purpose: Purpose,
         snapshot: Option<String>,
-    ) -> Result<Lease> {
+        ask: impl FnOnce(Line) -> A + Send,
+    ) -> Result<(Lease, A::Output)> {
         let session = self.idle_or_new(pool).await?;
-        let (client, server, pid) =
-            (Arc::clone(&session.client), session.server.clone(), session.server.backend_pid);
+        let line = session.line.clone();
+        let (server, pid) = (session.server.clone(), session.server.backend_pid);
         let held = Held::Pooled { session, pool: Arc::clone(pool) };
-        let lease = Lease { store: self.store.clone(), client, server, held: Some(held) };
+        let lease = Lease { store: self.store.clone(), line, server, held: Some(held) };
         let import = snapshot
             .as_ref()
             .map(|snapshot| format!("SET TRANSACTION SNAPSHOT '{}'; ", snapshot.replace('\'', "''")));
         let sql = format!("{}; {}SELECT pg_backend_pid()", purpose.begin(), import.unwrap_or_default());
-        let begun = lease.client.simple_query(&sql).await.map_err(|error| {
+        let (begun, asked) = futures::join!(lease.line.client().simple_query(&sql), ask(lease.line.clone()));
+        let begun = begun.map_err(|error| {
             let is_cut = |code| kind_of(code) == StoreErrorKind::Unreachable;
             match error.code() {
                 Some(code) if snapshot.is_some() && !is_cut(code) => self.snapshot_lost().caused_by(error),
@@ -263,14 +293,14 @@ impl Connections {
         if first_value(&begun).and_then(|pid| pid.parse().ok()) != Some(pid) {
             return Err(session::is_transaction_pooler(&self.store));
         }
-        Ok(lease)
+        Ok((lease, asked))
     }
 
     async fn idle_or_new(&self, pool: &Arc<Pool>) -> Result<Session> {
         loop {
             let idle = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
             match idle {
-                Some(session) if session.client.is_closed() => {}
+                Some(session) if session.line.client().is_closed() => {}
                 Some(session) => return Ok(session),
                 None => return Session::connect(&self.store, &self.config).await,
             }
@@ -290,7 +320,7 @@ impl Connections {
     async fn with_a_backend_of_its_own(&self, pool: &Arc<Pool>) -> Result<Session> {
         let session = Session::connect(&self.store, &self.config).await?;
         let other = self.idle_or_new(pool).await?;
-        let backend = other.client.simple_query("SELECT pg_backend_pid()").await;
+        let backend = other.line.client().simple_query("SELECT pg_backend_pid()").await;
         let backend = backend.map_err(|error| self.cannot_begin(error))?;
         if first_value(&backend).and_then(|pid| pid.parse().ok()) == Some(session.server.backend_pid) {
             return Err(session::is_transaction_pooler(&self.store));
@@ -302,7 +332,7 @@ impl Connections {
     async fn export_snapshot(&self, pool: &Arc<Pool>) -> Result<Epoch> {
         let holder = self.with_a_backend_of_its_own(pool).await?;
         let sql = format!("{}; SELECT pg_export_snapshot()", Purpose::Read.begin());
-        let answer = holder.client.simple_query(&sql).await;
+        let answer = holder.line.client().simple_query(&sql).await;
         let answer = answer.map_err(|error| from_driver(&self.store, "cannot export a snapshot", error))?;
         let snapshot = first_value(&answer).ok_or_else(|| {
             StoreError::new(StoreErrorKind::Protocol, &self.store, "the server exported no snapshot")
@@ -320,6 +350,11 @@ impl Connections {
     }
 }
 
+/// Asks nothing at the beginning of a transaction.
+fn nothing(_: Line) -> Ready<()> {
+    std::future::ready(())
+}
+
 /// The first value of the first row of an answer.
 pub(crate) fn first_value(messages: &[SimpleQueryMessage]) -> Option<&str> {
     messages.iter().find_map(|message| match message {
@@ -332,7 +367,7 @@ pub(crate) fn first_value(messages: &[SimpleQueryMessage]) -> Option<&str> {
 /// lease is dropped; the connection outlives that only where it must.
 pub(crate) struct Lease {
     store: StoreName,
-    client: Arc<Client>,
+    line: Line,
     server: Server,
     held: Option<Held>,
 }
@@ -349,18 +384,22 @@ impl Lease {
     }
 
     pub(crate) fn client(&self) -> &Client {
-        &self.client
+        self.line.client()
     }
 
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }
 
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
+    }
+
     /// The work is done: commits, and gives the connection back.
     pub(crate) async fn finish(mut self) -> Result<()> {
         let in_epoch = matches!(&self.held, Some(Held::Single { in_epoch: true, .. }));
         let end = if in_epoch { "RELEASE SAVEPOINT whimbrel" } else { "COMMIT" };
-        let ended = self.client.batch_execute(end).await;
+        let ended = self.line.client().batch_execute(end).await;
         ended.map_err(|error| from_driver(&self.store, "cannot end a transaction", error))?;
         self.give_back();
         Ok(())
@@ -371,7 +410,7 @@ impl Lease {
         let in_epoch = matches!(&self.held, Some(Held::Single { in_epoch: true, .. }));
         let end =
             if in_epoch { "ROLLBACK TO SAVEPOINT whimbrel; RELEASE SAVEPOINT whimbrel" } else { "ROLLBACK" };
-        let ended = self.client.batch_execute(end).await;
+        let ended = self.line.client().batch_execute(end).await;
         ended.map_err(|error| from_driver(&self.store, "cannot end a transaction", error))?;
         self.give_back();
         Ok(())
@@ -394,7 +433,7 @@ impl Drop for Lease {
                 let Some(runtime) = slot.session.as_ref().map(|session| session.runtime.clone()) else {
                     return;
                 };
-                runtime.spawn(roll_back(slot, Arc::clone(&self.client), in_epoch));
+                runtime.spawn(roll_back(slot, self.line.clone(), in_epoch));
             }
         }
     }
@@ -402,12 +441,12 @@ impl Drop for Lease {
 
 /// Undoes unfinished work on the only connection. The answer comes after all that is still on its way, so
 /// the connection is drained when this ends, and only then leased again.
-async fn roll_back(mut slot: OwnedMutexGuard<Slot>, client: Arc<Client>, in_epoch: bool) {
+async fn roll_back(mut slot: OwnedMutexGuard<Slot>, line: Line, in_epoch: bool) {
     let sql =
         if in_epoch { "ROLLBACK TO SAVEPOINT whimbrel; RELEASE SAVEPOINT whimbrel" } else { "ROLLBACK" };
-    if client.batch_execute(sql).await.is_err() && in_epoch {
+    if line.client().batch_execute(sql).await.is_err() && in_epoch {
         // The transaction is beyond repair, or the connection is gone: so is the snapshot.
-        let _ = client.batch_execute("ROLLBACK").await;
+        let _ = line.client().batch_execute("ROLLBACK").await;
         slot.epoch = SlotEpoch::Lost;
     }
 }

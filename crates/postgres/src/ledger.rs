@@ -1,14 +1,14 @@
 //! The run's memory beside the data: a row for each slice and flow, set from *n* to *n + 1* in the transaction
 //! of the batch itself, so that a batch arrives whole, once, or not at all.
 
-use crate::client::{Connections, Lease, Purpose};
+use crate::client::{Connections, Lease, Line, Purpose};
 use crate::error::from_driver;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tokio_postgres::Statement;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use whimbrel_model::{Checkpoint, FlowName, StoreName};
 use whimbrel_store::ledger::{CommitFailure, Entry, Ledger, LedgerRow, Move, signed};
 use whimbrel_store::{Result, StoreError};
@@ -56,16 +56,21 @@ pub(crate) struct Open {
 }
 
 impl PostgresLedger {
-    /// A transaction, in which the tables are there; they are made where they are missing, once a process.
+    /// A transaction, in which the tables are there.
     async fn lease(&self) -> Result<Lease> {
+        self.ensure_tables().await?;
+        self.connections.lease(Purpose::Write).await
+    }
+
+    /// Makes the tables where they are missing, once a process.
+    async fn ensure_tables(&self) -> Result<()> {
         let ensured = self.tables.are_there.get_or_try_init(|| async {
             let lease = self.connections.lease(Purpose::Write).await?;
             make(&self.store, &lease).await?;
             lease.client().batch_execute(FORGET).await.map_err(|error| failed(&self.store, error))?;
             lease.finish().await
         });
-        ensured.await?;
-        self.connections.lease(Purpose::Write).await
+        ensured.await.copied()
     }
 }
 
@@ -100,7 +105,7 @@ async fn lock(store: &StoreName, lease: &Lease, entry: &Entry) -> Result<Option<
         "SELECT seq, state, sums FROM whimbrel.ledger WHERE run = $1 AND slice = $2 AND flow = $3 FOR UPDATE";
     let client = lease.client();
     let text = Type::TEXT;
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&run, text.clone()), (&slice, text.clone()), (&flow, text)];
     client.execute_typed(insert, &parameters).await.map_err(|error| failed(store, error))?;
     let row = client.query_typed(select, &parameters).await.map_err(|error| failed(store, error))?;
@@ -116,14 +121,14 @@ async fn lock(store: &StoreName, lease: &Lease, entry: &Entry) -> Result<Option<
 
 /// Locks the rows of a slice's flows, which stay locked until the end, so that another attempt waits for this
 /// transaction; answers with how far each has come.
-async fn lock_all(store: &StoreName, lease: &Lease, entries: &[Entry]) -> Result<Vec<u64>> {
+async fn lock_all(store: &StoreName, line: &Line, entries: &[Entry]) -> Result<Vec<u64>> {
     let Some(Entry { run, slice, .. }) = entries.first() else { return Ok(Vec::new()) };
     let flows: Vec<&str> = entries.iter().map(|entry| entry.flow.as_str()).collect();
     let sql = "SELECT flow, seq FROM whimbrel.ledger WHERE run = $1 AND slice = $2 AND flow = ANY($3) \
          ORDER BY flow FOR UPDATE";
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-        [(&run.as_str(), Type::TEXT), (&slice.as_str(), Type::TEXT), (&flows, Type::TEXT_ARRAY)];
-    let rows = lease.client().query_typed(sql, &parameters).await.map_err(|error| failed(store, error))?;
+    let select = line.prepared(sql).await.map_err(|error| failed(store, error))?;
+    let rows = line.client().query(&select, &[&run.as_str(), &slice.as_str(), &flows]).await;
+    let rows = rows.map_err(|error| failed(store, error))?;
     let entry = |row: &tokio_postgres::Row| {
         let (flow, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
         Ok((FlowName::new(flow), u64::try_from(seq).unwrap_or(0)))
@@ -141,16 +146,10 @@ async fn advance(store: &StoreName, lease: &Lease, step: &Move) -> Result<bool> 
          ON CONFLICT (run, slice, flow) DO UPDATE SET seq = EXCLUDED.seq, state = EXCLUDED.state, \
          sums = EXCLUDED.sums, is_finished = false, written_at = now() WHERE l.seq = $7";
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 7] = [
-        (&run, Type::TEXT),
-        (&slice, Type::TEXT),
-        (&flow, Type::TEXT),
-        (&signed(to.seq), Type::INT8),
-        (&state.as_bytes(), Type::BYTEA),
-        (&sums, Type::BYTEA),
-        (&signed(*known), Type::INT8),
-    ];
-    let changed = lease.client().execute_typed(sql, &parameters).await;
+    let insert = lease.line().prepared(sql).await.map_err(|error| failed(store, error))?;
+    let (seq, known) = (signed(to.seq), signed(*known));
+    let parameters: [&(dyn ToSql + Sync); 7] = [&run, &slice, &flow, &seq, &state.as_bytes(), &sums, &known];
+    let changed = lease.client().execute(&insert, &parameters).await;
     Ok(changed.map_err(|error| failed(store, error))? == 1)
 }
 
@@ -158,7 +157,7 @@ async fn advance(store: &StoreName, lease: &Lease, step: &Move) -> Result<bool> 
 async fn close(store: &StoreName, lease: &Lease, entry: &Entry) -> Result<()> {
     let sql = "UPDATE whimbrel.ledger SET is_finished = true, written_at = now() WHERE run = $1 AND slice = $2 AND flow = $3";
     let (run, slice, flow) = (entry.run.as_str(), entry.slice.as_str(), entry.flow.as_str());
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
         [(&run, Type::TEXT), (&slice, Type::TEXT), (&flow, Type::TEXT)];
     lease.client().execute_typed(sql, &parameters).await.map_err(|error| failed(store, error))?;
     Ok(())
@@ -181,17 +180,16 @@ impl Ledger for PostgresLedger {
 
     async fn sequences(&self, entries: &[Entry]) -> Result<Vec<u64>> {
         let lease = self.lease().await?;
-        let found = lock_all(&self.store, &lease, entries).await?;
+        let found = lock_all(&self.store, lease.line(), entries).await?;
         lease.finish().await?;
         Ok(found)
     }
 
     async fn begin(&self, entries: &[Entry]) -> Result<(Open, Vec<u64>)> {
-        let lease = self.lease().await?;
-        // What is checked only at the end of a transaction would fail there for all records at once.
-        let immediate = lease.client().batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await;
-        immediate.map_err(|error| from_driver(&self.store, "cannot begin to write", error))?;
-        let found = lock_all(&self.store, &lease, entries).await?;
+        self.ensure_tables().await?;
+        let lock = async |line: Line| lock_all(&self.store, &line, entries).await;
+        let (lease, found) = self.connections.lease_asking(Purpose::Batches, lock).await?;
+        let found = found?;
         Ok((Open { lease, used: BTreeSet::new(), statements: HashMap::new() }, found))
     }
 

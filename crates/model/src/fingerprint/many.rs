@@ -80,23 +80,20 @@ impl Fingerprints {
     /// Takes as many records as there are rows, of which these are the forms.
     pub fn push_rows(&mut self, rows: usize, key: &Forms, record: &Forms) {
         self.take();
-        let (mut keys, mut records) = (Rooms::default(), Rooms::default());
-        let mut start = 0;
-        while start < rows {
-            // Each form is filled up to whole blocks.
-            record.measure(start..rows.min(start + TOGETHER), BLOCK_BYTES, &mut records);
-            records.open(MOST_WAITING);
+        let mut keys = Rooms::default();
+        // Each form is filled up to whole blocks.
+        let measure = |rows, records: &mut Rooms| record.measure(rows, BLOCK_BYTES, records);
+        Rooms::in_turns(rows, measure, |records| {
             key.measure(records.rows(), BLOCK_BYTES, &mut keys);
             keys.open(usize::MAX);
-            start = records.rows().end;
-            for (forms, rooms) in [(key, &mut keys), (record, &mut records)] {
+            for (forms, rooms) in [(key, &mut keys), (record, &mut *records)] {
                 forms.put(rooms);
                 rooms.each_filled(|filled, room| room.first(&PADDING, BLOCK_BYTES - filled % BLOCK_BYTES));
             }
             let forms = |rooms: &Rooms| hashes(self.key.as_bytes(), &rooms.filled().collect::<Vec<_>>());
-            let pairs = forms(&keys).into_iter().zip(forms(&records));
+            let pairs = forms(&keys).into_iter().zip(forms(records));
             self.done.extend(pairs.map(|(key, record)| Fingerprint { key: cut(&key), record: cut(&record) }));
-        }
+        });
     }
 
     /// The fingerprints, in the order of the records.

@@ -1,13 +1,13 @@
 //! One connection, set up the way that all work expects.
 
 use super::connect::{self, Connected};
+use super::line::Line;
 use crate::config::PostgresConfig;
 use crate::error::from_driver;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
@@ -52,7 +52,7 @@ pub(crate) struct Server {
 
 /// A connection.
 pub(crate) struct Session {
-    pub client: Arc<Client>,
+    pub line: Line,
     pub server: Server,
     /// Where its driver runs: what must happen after a lease is dropped runs there too.
     pub runtime: Handle,
@@ -63,16 +63,21 @@ impl Session {
     pub(crate) async fn connect(store: &StoreName, config: &PostgresConfig) -> Result<Self> {
         let Connected { client, driver, has_tls } = connect::connect(store, config).await?;
         let runtime = Handle::current();
-        let mut session = Self { client: Arc::new(client), server: Server::default(), runtime, driver };
+        let mut session = Self { line: Line::new(client), server: Server::default(), runtime, driver };
         let doing = || format!("cannot set up a session on {config}");
-        session.client.batch_execute(SETTINGS).await.map_err(|error| from_driver(store, doing(), error))?;
-        let facts = session.client.simple_query(FACTS).await;
+        session
+            .line
+            .client()
+            .batch_execute(SETTINGS)
+            .await
+            .map_err(|error| from_driver(store, doing(), error))?;
+        let facts = session.line.client().simple_query(FACTS).await;
         let facts = facts.map_err(|error| from_driver(store, doing(), error))?;
         session.server = Server { has_tls, ..server_of(store, &facts)? };
         if !session.server.text_is_utf8 {
             // A database that vouches for nothing would end the whole read at the first text that is not
             // UTF-8; unchecked, such text is one unreadable row.
-            let unchecked = session.client.batch_execute("SET client_encoding TO 'SQL_ASCII'").await;
+            let unchecked = session.line.client().batch_execute("SET client_encoding TO 'SQL_ASCII'").await;
             unchecked.map_err(|error| from_driver(store, doing(), error))?;
         }
         Ok(session)
@@ -85,8 +90,8 @@ impl Session {
 
     /// Says goodbye and waits until the connection is closed.
     pub(crate) async fn close(self) {
-        let Self { client, mut driver, .. } = self;
-        drop(client);
+        let Self { line, mut driver, .. } = self;
+        drop(line);
         if tokio::time::timeout(GOODBYE, &mut driver).await.is_err() {
             driver.abort();
         }

@@ -19,10 +19,6 @@ use whimbrel_model::rooms::{self, LENGTH_BYTES, Rooms};
 use whimbrel_model::texts::Texts;
 use whimbrel_model::{Fingerprint, FingerprintKey};
 
-/// Of so many rows the fields are put together at a time, or of fewer that have so many bytes.
-const TOGETHER: usize = 128;
-const MOST_BYTES: usize = 256 << 10;
-
 /// In front of a row's fields stands how many they are.
 const COUNT_BYTES: usize = 2;
 
@@ -78,20 +74,19 @@ impl Whole {
     /// Appends so many rows, and notes where the fields of each stand.
     fn append(&self, count: usize, copy: &mut BytesMut, ranges: &mut Vec<Range<usize>>) {
         let fields = i16::try_from(self.columns.len()).unwrap_or(i16::MAX).to_be_bytes();
-        let (mut rooms, mut start) = (Rooms::default(), 0);
-        while start < count {
-            rooms.measure(start..count.min(start + TOGETHER), COUNT_BYTES);
-            self.columns.iter().for_each(|column| column.measure(&mut rooms));
-            rooms.open(MOST_BYTES);
-            start = rooms.rows().end;
+        let measure = |rows, rooms: &mut Rooms| {
+            rooms.measure(rows, COUNT_BYTES);
+            self.columns.iter().for_each(|column| column.measure(rooms));
+        };
+        Rooms::in_turns(count, measure, |rooms| {
             rooms.each(|_, room| room.first(&fields, COUNT_BYTES));
-            self.columns.iter().for_each(|column| column.put(&mut rooms));
+            self.columns.iter().for_each(|column| column.put(rooms));
             for row in rooms.filled() {
                 let fields = copy.len() + COUNT_BYTES;
                 copy.extend_from_slice(row);
                 ranges.push(fields..copy.len());
             }
-        }
+        });
     }
 }
 

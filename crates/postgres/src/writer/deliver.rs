@@ -16,6 +16,8 @@ use whimbrel_model::{Stage, StoreName};
 use whimbrel_store::Patience;
 use whimbrel_store::{Mode, Outcome, Refusal, Result, RunContext, StoreError, StoreErrorKind};
 
+/// Where what is tried next begins.
+const SAVEPOINT: &str = "SAVEPOINT whimbrel_batch";
 /// Undoes what was tried last.
 const UNDO: &str = "ROLLBACK TO SAVEPOINT whimbrel_batch; RELEASE SAVEPOINT whimbrel_batch";
 /// How much goes into one message. The server takes memory for a message whole, and gives it back with each `COPY`: for
@@ -111,11 +113,9 @@ impl Delivery<'_> {
     async fn direct(&mut self, rows: &[usize]) -> Result<bool> {
         let Some(copy) = &self.statements.direct else { return Ok(false) };
         let data = self.data(rows, false);
-        self.execute("SAVEPOINT whimbrel_batch").await?;
         match copy_in(&self.open.lease, copy, data).await {
-            // A trigger may drop rows without an error.
+            // A trigger may drop rows without an error. The savepoint ends with the transaction.
             Ok(count) if usize::try_from(count) == Ok(rows.len()) => {
-                self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
                 rows.iter().for_each(|row| self.settle(*row, Outcome::Created));
                 return Ok(true);
             }
@@ -144,7 +144,6 @@ impl Delivery<'_> {
         let mut waiting = vec![rows];
         while let Some(rows) = waiting.pop() {
             let data = self.data(&rows, true);
-            self.execute("SAVEPOINT whimbrel_batch").await?;
             let failure = match copy_in(&self.open.lease, copy, data).await {
                 Ok(_) => {
                     self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
@@ -210,7 +209,7 @@ impl Delivery<'_> {
     /// Whether the statement works at all: what it says of no record is about itself.
     async fn vet(&self, merge: &Statement) -> Result<()> {
         let none: [&(dyn ToSql + Sync); 2] = [&0_i32, &0_i32];
-        self.execute("SAVEPOINT whimbrel_batch").await?;
+        self.execute(SAVEPOINT).await?;
         let tried = self.client().query(merge, &none).await;
         tried.map_err(|error| from_driver(self.store, "cannot write a batch", error))?;
         self.execute(UNDO).await
@@ -220,7 +219,7 @@ impl Delivery<'_> {
     async fn probe(&mut self, rows: Vec<usize>) -> Result<Vec<usize>> {
         let stage = &self.statements.stage;
         for sql in &self.statements.probes {
-            self.execute("SAVEPOINT whimbrel_batch").await?;
+            self.execute(SAVEPOINT).await?;
             let found = self.client().query(sql.as_str(), &[]).await;
             let found = found.and_then(|rows| {
                 let pair = |row: &tokio_postgres::Row| Ok((row.try_get::<_, i32>(0)?, row.try_get(1)?));
@@ -285,11 +284,8 @@ impl Delivery<'_> {
             }
         };
         // The savepoint and what follows it go together.
-        let (begun, taken, merged) = futures::join!(
-            client.batch_execute("SAVEPOINT whimbrel_batch"),
-            taking,
-            client.query_one(merge, &bounds)
-        );
+        let (begun, taken, merged) =
+            futures::join!(client.batch_execute(SAVEPOINT), taking, client.query_one(merge, &bounds));
         begun.map_err(|error| self.judge(error))?;
         taken.map_err(|error| self.judge(error))?;
         let merged = merged.and_then(|row| {
@@ -402,7 +398,7 @@ impl Delivery<'_> {
     }
 }
 
-/// Sends a whole `COPY`; answers with how many rows arrived.
+/// Sends a whole `COPY` behind a savepoint; answers with how many rows arrived.
 async fn copy_in(
     lease: &Lease,
     sql: &str,
@@ -410,7 +406,15 @@ async fn copy_in(
 ) -> std::result::Result<u64, tokio_postgres::Error> {
     // An embedded server that refuses a row while messages are still to come may never answer again.
     let most = if lease.is_only_one() { EMBEDDED_CHUNK_BYTES } else { CHUNK_BYTES };
-    let mut sink = pin!(lease.client().copy_in::<_, Bytes>(sql).await?);
+    // Each question to the server costs a way there and back: what is known beforehand is asked together.
+    let begun = lease.client().batch_execute(SAVEPOINT);
+    let copying = async {
+        let copy = lease.line().prepared(sql).await?;
+        lease.client().copy_in::<_, Bytes>(&copy).await
+    };
+    let (begun, sink) = futures::join!(begun, copying);
+    begun?;
+    let mut sink = pin!(sink?);
     while !data.is_empty() {
         let chunk = data.split_to(data.len().min(most));
         if sink.send(chunk).await.is_err() {

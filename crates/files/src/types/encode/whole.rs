@@ -15,10 +15,6 @@ use whimbrel_model::texts::Texts;
 use whimbrel_model::{Fingerprint, FingerprintKey};
 use whimbrel_store::Refusal;
 
-/// Of so many records the text is put together at a time, or of fewer that have so many bytes.
-const TOGETHER: usize = 128;
-const MOST_BYTES: usize = 256 << 10;
-
 /// What stands in front of a value, or behind the last one: at the record's beginning, and behind each [`Behind`].
 #[derive(Debug)]
 struct Pieces {
@@ -109,16 +105,13 @@ impl Whole {
 
     /// Appends the text of so many records.
     pub(super) fn append(&self, rows: usize, into: &mut TextBuffer) {
-        let (mut rooms, mut start) = (Rooms::default(), 0);
-        while start < rows {
-            self.measure(start..rows.min(start + TOGETHER), &mut rooms);
-            rooms.open(MOST_BYTES);
-            start = rooms.rows().end;
+        let measure = |rows, rooms: &mut Rooms| self.measure(rows, rooms);
+        Rooms::in_turns(rows, measure, |rooms| {
             let mut last = Last::All(None);
-            self.columns.iter().for_each(|column| column.put(&mut last, &mut rooms));
-            last.put(&self.ends, &mut rooms);
+            self.columns.iter().for_each(|column| column.put(&mut last, rooms));
+            last.put(&self.ends, rooms);
             into.push_all(rooms.filled());
-        }
+        });
     }
 
     fn measure(&self, rows: Range<usize>, rooms: &mut Rooms) {
