@@ -105,7 +105,7 @@ impl Prepared {
         let reached = Reached { metadata, index: index_seq };
         replay::metadata(&transaction, reached.metadata)?;
         replay::embeddings(&transaction, reached.index, tally.damage.is_some())?;
-        places::rescue(&transaction)?;
+        tally.lost = places::rescue(&transaction)?;
         places::tally(&transaction, reached.index, &mut tally)?;
         transaction.commit()?;
         drop(connection);

@@ -171,8 +171,8 @@ fn take_labels(
 }
 
 /// Finds in the log the embeddings of records that the index has not. Chroma 0.4.0 to 0.5.4 leaves one out that was
-/// deleted and added again within one batch, and a damaged index leaves out many.
-pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
+/// deleted and added again within one batch, and a damaged index leaves out many. Answers with how many stay without.
+pub(super) fn rescue(connection: &Connection) -> Outcome<u64> {
     let without =
         "SELECT r.id, r.seq FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
     let mut log =
@@ -182,6 +182,7 @@ pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
     select.execute([])?;
     let mut ids = connection.prepare("SELECT id, seq FROM temp.without")?;
     let mut ids = ids.query([])?;
+    let mut lost = 0;
     while let Some(row) = ids.next()? {
         let id = Borrowed(row.get_ref(0)?);
         let mut state = LastWritten::of(row.get(1)?);
@@ -189,13 +190,14 @@ pub(super) fn rescue(connection: &Connection) -> Outcome<()> {
         while let Some(row) = rows.next()? {
             state.apply(row.get(0)?, row.get(1)?, row.get(2)?);
         }
-        if let Some(seq) = state.seq {
-            insert.execute(params![id, seq])?;
+        match state.seq {
+            Some(seq) => drop(insert.execute(params![id, seq])?),
+            None => lost += 1,
         }
     }
     drop(ids);
     connection.execute_batch("DROP TABLE temp.without")?;
-    Ok(())
+    Ok(lost)
 }
 
 /// The embedding that a record has after the operations of its id, where the beginning of them is not known.
@@ -227,7 +229,7 @@ impl LastWritten {
     }
 }
 
-/// Marks and counts what is lost and what may be stale.
+/// Marks and counts what may be stale, and counts all else. What is lost is known.
 pub(super) fn tally(connection: &Connection, index_seq: i64, tally: &mut Tally) -> Outcome<()> {
     if tally.damage.is_some() {
         // What the index held of such an id is not known, and an add of what it held did nothing. The record tells,
@@ -247,11 +249,13 @@ pub(super) fn tally(connection: &Connection, index_seq: i64, tally: &mut Tally) 
          AND NOT EXISTS (SELECT 1 FROM chroma.embeddings_queue q WHERE q.seq_id = records.seq)";
     connection.execute(stale, [index_seq])?;
     let lost = "FROM records r LEFT JOIN embedding_places p ON p.id = r.id WHERE p.id IS NULL";
-    // One walk for all counts: it looks every id up.
-    let counts = "SELECT count(*), count(*) - count(p.id), coalesce(sum(r.is_stale), 0), count(p.slot) \
-         FROM records r LEFT JOIN embedding_places p ON p.id = r.id";
-    (tally.records, tally.lost, tally.stale, tally.indexed) =
-        connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let counts = "SELECT count(*), coalesce(sum(is_stale), 0) FROM records";
+    (tally.records, tally.stale) = connection.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // Few are in the log: to look up those that are in the index would be to look up all.
+    let queued = "SELECT count(*) FROM embedding_places p CROSS JOIN records r ON r.id = p.id \
+         WHERE p.queued IS NOT NULL";
+    let queued: u64 = connection.query_row(queued, [], |row| row.get(0))?;
+    tally.indexed = tally.records - tally.lost - queued;
     if tally.lost > 0 {
         tally.lost_ids = first_ids(connection, lost)?;
     }

@@ -2,7 +2,6 @@
 
 use super::before::Keeping;
 use super::merge::Statements;
-use crate::client::Lease;
 use crate::encode::{HEADER, Rows, TRAILER};
 use crate::error::{from_driver, is_about_a_value, is_said_of_statements};
 use crate::ledger::Open;
@@ -113,20 +112,49 @@ impl Delivery<'_> {
     async fn direct(&mut self, rows: &[usize]) -> Result<bool> {
         let Some(copy) = &self.statements.direct else { return Ok(false) };
         let data = self.data(rows, false);
-        match copy_in(&self.open.lease, copy, data).await {
+        match self.copy_in(copy, data).await {
             // A trigger may drop rows without an error. The savepoint ends with the transaction.
             Ok(count) if usize::try_from(count) == Ok(rows.len()) => {
                 rows.iter().for_each(|row| self.settle(*row, Outcome::Created));
                 return Ok(true);
             }
             Ok(_) => {}
-            Err(error) => match self.judge(error) {
-                Failure::Record(_) | Failure::RecordOrStatement(_) | Failure::Again(_) => {}
-                Failure::Fatal(error) => return Err(error),
-            },
+            Err(Failure::Record(_) | Failure::RecordOrStatement(_) | Failure::Again(_)) => {}
+            Err(Failure::Fatal(error)) => return Err(error),
         }
         self.execute(UNDO).await?;
         Ok(false)
+    }
+
+    /// Sends a whole `COPY` behind a savepoint; answers with how many rows arrived. Without its savepoint it fails for
+    /// good: undone would be what an earlier one began.
+    async fn copy_in(&self, sql: &str, mut data: Bytes) -> std::result::Result<u64, Failure> {
+        let line = self.open.lease.line();
+        // Each question to the server costs a way there and back: what is known beforehand is asked together.
+        let begun = line.client().batch_execute(SAVEPOINT);
+        let copying = async {
+            let copy = line.prepared(sql).await?;
+            line.client().copy_in::<_, Bytes>(&copy).await
+        };
+        let (begun, sink) = futures::join!(begun, copying);
+        begun.map_err(|error| self.lost(error))?;
+        let mut sink = pin!(sink.map_err(|error| self.judge(error))?);
+        // An embedded server that refuses a row while messages are still to come may never answer again.
+        let is_embedded = self.open.lease.is_only_one();
+        let most = if is_embedded { EMBEDDED_CHUNK_BYTES } else { CHUNK_BYTES };
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(most));
+            if sink.send(chunk).await.is_err() {
+                // The server's answer, which `finish` reads, says why.
+                break;
+            }
+        }
+        sink.finish().await.map_err(|error| self.judge(error))
+    }
+
+    /// That a savepoint could not be made.
+    fn lost(&self, error: tokio_postgres::Error) -> Failure {
+        Failure::Fatal(from_driver(self.store, "cannot write a batch", error))
     }
 
     /// Into the staging table; answers with the rows that are there.
@@ -144,13 +172,13 @@ impl Delivery<'_> {
         let mut waiting = vec![rows];
         while let Some(rows) = waiting.pop() {
             let data = self.data(&rows, true);
-            let failure = match copy_in(&self.open.lease, copy, data).await {
+            let failure = match self.copy_in(copy, data).await {
                 Ok(_) => {
                     self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
                     staged.extend(rows);
                     continue;
                 }
-                Err(error) => self.judge(error),
+                Err(failure) => failure,
             };
             let reason = match failure {
                 Failure::Record(reason) | Failure::RecordOrStatement(reason) => reason,
@@ -286,7 +314,7 @@ impl Delivery<'_> {
         // The savepoint and what follows it go together.
         let (begun, taken, merged) =
             futures::join!(client.batch_execute(SAVEPOINT), taking, client.query_one(merge, &bounds));
-        begun.map_err(|error| self.judge(error))?;
+        begun.map_err(|error| self.lost(error))?;
         taken.map_err(|error| self.judge(error))?;
         let merged = merged.and_then(|row| {
             let created: Option<Vec<i32>> = row.try_get(0)?;
@@ -396,33 +424,6 @@ impl Delivery<'_> {
         data.put_i16(TRAILER);
         data.freeze()
     }
-}
-
-/// Sends a whole `COPY` behind a savepoint; answers with how many rows arrived.
-async fn copy_in(
-    lease: &Lease,
-    sql: &str,
-    mut data: Bytes,
-) -> std::result::Result<u64, tokio_postgres::Error> {
-    // An embedded server that refuses a row while messages are still to come may never answer again.
-    let most = if lease.is_only_one() { EMBEDDED_CHUNK_BYTES } else { CHUNK_BYTES };
-    // Each question to the server costs a way there and back: what is known beforehand is asked together.
-    let begun = lease.client().batch_execute(SAVEPOINT);
-    let copying = async {
-        let copy = lease.line().prepared(sql).await?;
-        lease.client().copy_in::<_, Bytes>(&copy).await
-    };
-    let (begun, sink) = futures::join!(begun, copying);
-    begun?;
-    let mut sink = pin!(sink?);
-    while !data.is_empty() {
-        let chunk = data.split_to(data.len().min(most));
-        if sink.send(chunk).await.is_err() {
-            // The server's answer, which `finish` reads, says why.
-            break;
-        }
-    }
-    sink.finish().await
 }
 
 /// The part of a staging table's name that tells it apart.
