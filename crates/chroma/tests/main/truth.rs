@@ -66,6 +66,26 @@ fn check_record(batch: &ReadBatch, row: usize, truth: &Value, place: &str) {
     assert_eq!(state == "stale", truth["stale"] == Value::Bool(true), "{place}: {state}");
 }
 
+/// What is said beforehand of all records together is what is true of each.
+fn check_notes(notes: &[String], records: &[Value], place: &str) {
+    let count = |is_meant: &dyn Fn(&Value) -> bool| records.iter().filter(|truth| is_meant(truth)).count();
+    let (lost, stale) =
+        (count(&|truth| truth["embedding"].is_null()), count(&|truth| truth["stale"] == Value::Bool(true)));
+    let note = |part: &str| notes.iter().find(|note| note.contains(part));
+    let all = records.len();
+    for (count, part, begin) in [
+        (lost, "Chroma has lost", format!("Chroma has lost {lost} of {all} embeddings, ")),
+        (stale, " embeddings may be others", format!("{stale} embeddings may be others ")),
+    ] {
+        assert_eq!(note(part).is_some(), count > 0, "{place}: {notes:?}");
+        assert!(note(part).is_none_or(|note| note.starts_with(&begin)), "{place}: {notes:?}, not {begin}");
+    }
+    let normalised = note("keeps embeddings normalised").and_then(|note| note.split("two units").next());
+    let indexed =
+        normalised.and_then(|note| note.split(": of ").nth(1)?.split(' ').next()?.parse::<usize>().ok());
+    assert!(indexed.is_none_or(|indexed| (1..=all - lost).contains(&indexed)), "{place}: {notes:?}");
+}
+
 async fn check_collection(fixture: &Fixture, truth: &Value, place: &str) -> usize {
     let text = |name: &str| truth[name].as_str().expect("a text");
     let name = format!("{}/{}/{}", text("tenant"), text("database"), text("name"));
@@ -75,6 +95,7 @@ async fn check_collection(fixture: &Fixture, truth: &Value, place: &str) -> usiz
     let description = source.describe().await.expect("a description");
     let records = truth["records"].as_array().expect("records");
     assert_eq!(truth["count"].as_u64(), description.records, "{place}: the count");
+    check_notes(&description.notes, records, &place);
     let field = description.schema.field_with_name("embedding").expect("embeddings");
     assert_eq!(
         field.metadata().get("whimbrel:metric").map(String::as_str),
