@@ -33,6 +33,11 @@ impl Fault {
         Self::found(StoreErrorKind::Mismatch, what)
     }
 
+    /// A thread panicked.
+    pub(crate) fn ended_badly(thread: &str) -> Self {
+        Self::found(StoreErrorKind::Internal, format!("{thread} ended badly"))
+    }
+
     /// What the file system said of a file.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         |error| Self::Io(path.to_owned(), error)

@@ -9,6 +9,7 @@ use crate::error::{Fault, Outcome};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The file without which an index was never kept, whatever else lies beside it.
@@ -16,6 +17,11 @@ const NAMES: &str = "index_metadata.pickle";
 const HEADER_BYTES: usize = 100;
 /// The only version of the format.
 const FORMAT: u32 = 1;
+/// An element ends with its label.
+const LABEL_BYTES: usize = 8;
+/// How much is read at once where labels are read: to ask for each alone costs more than to read what lies between them,
+/// unless elements are larger than this.
+const BLOCK_BYTES: u64 = 256 << 10;
 /// No embedding has more floats; a header that says so is damaged.
 const MOST_DIMENSIONS: u64 = 1 << 20;
 
@@ -89,6 +95,11 @@ impl OpenFile {
     fn read(&self, at: u64, into: &mut [u8]) -> Outcome<()> {
         read_at(&self.file, at, into).map_err(Fault::io(&self.path))
     }
+}
+
+/// A number of bytes that are in memory or are to be.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(unix)]
@@ -180,10 +191,13 @@ impl Index {
         let mut slots = HashMap::with_capacity(usize::try_from(self.present).unwrap_or(0));
         let too_many =
             || Fault::mismatch(format!("{}: more elements than an index holds", self.data.path.display()));
-        for slot in 0..self.present {
-            let mut label = [0; 8];
-            self.data.read(slot * self.layout.element_bytes + self.layout.label_offset, &mut label)?;
-            let label = u64::from_le_bytes(label);
+        let middle = self.present / 2;
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| self.labels(middle..self.present));
+            (self.labels(0..middle), second.join())
+        });
+        let second = second.map_err(|_| Fault::ended_badly("the thread that reads an index"))??;
+        for (slot, label) in (0..).zip(first?.into_iter().chain(second)) {
             let number = u32::try_from(slot).map_err(|_| too_many())?;
             let Some(other) = slots.insert(label, number) else { continue };
             match (self.is_deleted(other.into())?, self.is_deleted(slot)?) {
@@ -193,6 +207,26 @@ impl Index {
             }
         }
         Ok(slots)
+    }
+
+    /// The labels of elements, in their order.
+    fn labels(&self, elements: Range<u64>) -> Outcome<Vec<u64>> {
+        let Layout { element_bytes, label_offset, .. } = self.layout;
+        let at_once = (BLOCK_BYTES / element_bytes).max(1);
+        let mut labels = Vec::with_capacity(usize::try_from(elements.end - elements.start).unwrap_or(0));
+        let (mut block, mut from) = (Vec::new(), elements.start);
+        while from < elements.end {
+            let count = at_once.min(elements.end - from);
+            // From the first label to the last: the links of the first element are not needed.
+            block.resize(in_memory((count - 1) * element_bytes) + LABEL_BYTES, 0);
+            self.data.read(from * element_bytes + label_offset, &mut block)?;
+            let all = block
+                .chunks(in_memory(element_bytes))
+                .filter_map(|element| element.first_chunk::<LABEL_BYTES>());
+            labels.extend(all.map(|label| u64::from_le_bytes(*label)));
+            from += count;
+        }
+        Ok(labels)
     }
 
     fn is_deleted(&self, slot: u64) -> Outcome<bool> {

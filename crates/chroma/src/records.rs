@@ -92,9 +92,7 @@ impl Prepared {
             (load(&mut connection, &collection), files.join())
         });
         loaded?;
-        let files = files.map_err(|_| {
-            Fault::found(StoreErrorKind::Internal, "the thread that reads an index ended badly")
-        })??;
+        let files = files.map_err(|_| Fault::ended_badly("the thread that reads an index"))??;
         connection.execute("ATTACH ?1 AS places", [text_of(&places)?])?;
         leave_unsafe(&connection, "places")?;
         let transaction = connection.transaction()?;

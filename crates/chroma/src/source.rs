@@ -9,7 +9,7 @@ use crate::catalog::Metric;
 use crate::client::{Client, Epoch};
 use crate::error::{Fault, Outcome};
 use crate::records::Prepared;
-use crate::types::{self, Column, Described};
+use crate::types::{self, Column, Described, Lent};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -34,6 +34,7 @@ pub(crate) struct ChromaSource {
     client: Arc<Client>,
     name: String,
     request: Arc<ReadRequest>,
+    lent: Lent,
 }
 
 /// A collection as it is read.
@@ -41,6 +42,7 @@ pub(crate) struct Known {
     pub(crate) prepared: Arc<Prepared>,
     pub(crate) columns: Vec<Column>,
     pub(crate) schema: SchemaRef,
+    pub(crate) lent: Lent,
 }
 
 impl Described for Prepared {
@@ -73,7 +75,12 @@ impl ChromaSource {
             return Err(unsupported("`slice_by` says nothing to Chroma: a collection is cut by its rows")
                 .with_hint("leave `slice_by` out"));
         }
-        Ok(Self { client: Arc::clone(client), name: name.clone(), request: Arc::new(request) })
+        Ok(Self {
+            client: Arc::clone(client),
+            name: name.clone(),
+            request: Arc::new(request),
+            lent: Lent::default(),
+        })
     }
 
     fn doing(&self) -> String {
@@ -82,13 +89,13 @@ impl ChromaSource {
 
     /// The collection, made ready where it is not yet.
     async fn known(&self) -> Result<Known> {
-        let (name, request) = (self.name.clone(), Arc::clone(&self.request));
+        let (name, request, lent) = (self.name.clone(), Arc::clone(&self.request), self.lent.clone());
         let known = move |client: &Client| {
             let epoch: Arc<Epoch> = client.epoch()?;
             let prepared = epoch.prepared(&client.config, &name)?;
             let columns = types::columns(&request, &*prepared)?;
             let schema = types::schema(&columns, &*prepared);
-            Ok(Known { prepared, columns, schema })
+            Ok(Known { prepared, columns, schema, lent })
         };
         self.client.blocking(&self.doing(), known).await
     }

@@ -10,8 +10,10 @@
 //! | `vector_state` | text | only where it is asked for: `exact`, `rebuilt` (normalised by the index and multiplied again), `stale` (older, perhaps, than what was written last), `lost` |
 //! | any name of metadata | as declared, text where it is not | the value alone, by the table of [`whimbrel_model::attribute`] |
 
+mod lent;
 mod metadata;
 
+pub(crate) use lent::Lent;
 pub(crate) use metadata::{Entry, Metadata};
 
 use crate::catalog::Metric;
@@ -195,14 +197,19 @@ fn element() -> Arc<Field> {
 /// The values of a column, as far as they have come.
 enum Builder {
     Text(StringBuilder),
-    Embedding { floats: Vec<f32>, lengths: Vec<usize>, valid: Vec<bool> },
+    Embedding { floats: Vec<f32>, lengths: Vec<usize>, valid: Vec<bool>, lent: Lent },
     Entry(Reading, Values),
 }
 
 impl Builder {
-    fn new(what: What) -> Self {
+    fn new(what: What, lent: &Lent) -> Self {
         match what {
-            What::Embedding => Self::Embedding { floats: Vec::new(), lengths: Vec::new(), valid: Vec::new() },
+            What::Embedding => Self::Embedding {
+                floats: lent.room_for(0),
+                lengths: Vec::new(),
+                valid: Vec::new(),
+                lent: lent.clone(),
+            },
             What::Entry(reading) => Self::Entry(reading, Values::new(reading)),
             What::Id | What::Document | What::Uri | What::Metadata | What::State => {
                 Self::Text(StringBuilder::new())
@@ -217,7 +224,7 @@ impl Builder {
     }
 
     fn append_embedding(&mut self, embedding: Option<&[f32]>) {
-        if let Self::Embedding { floats, lengths, valid } = self {
+        if let Self::Embedding { floats, lengths, valid, .. } = self {
             floats.extend_from_slice(embedding.unwrap_or_default());
             lengths.push(embedding.map_or(0, <[f32]>::len));
             valid.push(embedding.is_some());
@@ -241,10 +248,10 @@ impl Builder {
         Ok(match self {
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::Entry(_, values) => values.finish(),
-            Self::Embedding { floats, lengths, valid } => {
-                // The next batch is about as large; to grow to that step by step would copy it several times.
-                let room = Vec::with_capacity(floats.len() + floats.len() / 16);
-                let floats: ArrayRef = Arc::new(Float32Array::from(std::mem::replace(floats, room)));
+            Self::Embedding { floats, lengths, valid, lent } => {
+                let room = lent.room_for(floats.len());
+                let floats = lent.lend(std::mem::replace(floats, room));
+                let floats: ArrayRef = Arc::new(Float32Array::new(floats, None));
                 let offsets = OffsetBuffer::from_lengths(std::mem::take(lengths));
                 let valid = NullBuffer::from(std::mem::take(valid));
                 Arc::new(ListArray::try_new(element(), offsets, floats, Some(valid))?)
@@ -263,9 +270,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn new(columns: &[Column], schema: &SchemaRef) -> Self {
+    /// `lent`: memory that was used before, which those share who read one collection.
+    pub(crate) fn new(columns: &[Column], schema: &SchemaRef, lent: &Lent) -> Self {
         Self {
-            builders: columns.iter().map(|column| Builder::new(column.what)).collect(),
+            builders: columns.iter().map(|column| Builder::new(column.what, lent)).collect(),
             columns: columns.to_vec(),
             schema: Arc::clone(schema),
             records: 0,

@@ -273,7 +273,8 @@ impl Connections {
         snapshot: Option<String>,
         ask: impl FnOnce(Line) -> A + Send,
     ) -> Result<(Lease, A::Output)> {
-        let session = self.idle_or_new(pool).await?;
+        let mut session = self.idle_or_new(pool).await?;
+        let prelude = if purpose == Purpose::Batches { session.first_batch() } else { "" };
         let line = session.line.clone();
         let (server, pid) = (session.server.clone(), session.server.backend_pid);
         let held = Held::Pooled { session, pool: Arc::clone(pool) };
@@ -281,7 +282,8 @@ impl Connections {
         let import = snapshot
             .as_ref()
             .map(|snapshot| format!("SET TRANSACTION SNAPSHOT '{}'; ", snapshot.replace('\'', "''")));
-        let sql = format!("{}; {}SELECT pg_backend_pid()", purpose.begin(), import.unwrap_or_default());
+        let import = import.unwrap_or_default();
+        let sql = format!("{}; {import}SELECT pg_backend_pid(){prelude}", purpose.begin());
         let (begun, asked) = futures::join!(lease.line.client().simple_query(&sql), ask(lease.line.clone()));
         let begun = begun.map_err(|error| {
             let is_cut = |code| kind_of(code) == StoreErrorKind::Unreachable;

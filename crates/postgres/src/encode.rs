@@ -277,7 +277,11 @@ impl Encoder {
             Err(refusal) => return Rows { copy: Bytes::new(), rows: vec![Err(refusal); count] },
         };
         copy.clear();
-        copy.reserve(records.get_array_memory_size().min(64 << 20));
+        // What is there would be copied, and its size doubled, if it were asked to grow.
+        let expected = records.get_array_memory_size().min(64 << 20);
+        if copy.capacity() < expected {
+            copy = BytesMut::with_capacity(expected);
+        }
         copy.put_slice(HEADER);
         let mut rows = Vec::with_capacity(count);
         for start in (0..count).step_by(BLOCK_RECORDS) {

@@ -57,7 +57,7 @@ impl Reading {
     }
 
     fn read(&self, connection: &Connection, to: &Sender<Result<Message, Fault>>) -> Outcome<()> {
-        let Known { prepared, columns, schema } = &self.known;
+        let Known { prepared, columns, schema, lent } = &self.known;
         let bounds = self.part.bounds();
         let sql = "SELECT r.row, r.id, r.is_stale, r.fault, p.slot, p.queued FROM records r \
              LEFT JOIN embedding_places p ON p.id = r.id WHERE r.row > ?1 AND r.row <= ?2 ORDER BY r.row";
@@ -70,7 +70,7 @@ impl Reading {
         let with_embedding = self.wants(What::Embedding) || self.wants(What::State);
         let mut embeddings = Embeddings::prepare(connection, prepared)?;
         let mut filling =
-            Filling { rows: Rows::new(columns, schema), unreadable: Vec::new(), last: bounds.0 };
+            Filling { rows: Rows::new(columns, schema, lent), unreadable: Vec::new(), last: bounds.0 };
         while let Some(row) = records.next()? {
             let number: i64 = row.get(0)?;
             let (metadata, mut refused) = sides.of(number)?;

@@ -7,7 +7,7 @@ use crate::error::{Fault, Outcome};
 use crate::server::Server;
 use crate::server::answer::{self, Fetched, Found};
 use crate::server::requests::Refusal;
-use crate::types::{Record, Rows, State, What};
+use crate::types::{Lent, Record, Rows, State, What};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ pub(super) struct Reading {
     /// How many bytes of answer a record has, as far as it is known.
     record_bytes: usize,
     context: RunContext,
+    lent: Lent,
 }
 
 /// A batch that is being filled.
@@ -61,6 +62,7 @@ impl Reading {
             batch_bytes: request.batch_bytes.max(1),
             at_once,
             context,
+            lent: Lent::default(),
         }
     }
 
@@ -182,8 +184,8 @@ impl Reading {
 
     /// Puts records together in the order of their ids.
     fn batches(&self, ids: &[String], mut found: Found) -> Outcome<Vec<ReadBatch>> {
-        let mut filling =
-            Filling { rows: Rows::new(&self.known.columns, &self.known.schema), unreadable: Vec::new() };
+        let rows = Rows::new(&self.known.columns, &self.known.schema, &self.lent);
+        let mut filling = Filling { rows, unreadable: Vec::new() };
         let mut batches = Vec::new();
         let mut gone = Vec::new();
         for (at, id) in ids.iter().enumerate() {
