@@ -5,7 +5,7 @@ use arrow::buffer::{Buffer, ScalarBuffer};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many batches' memory is kept track of: more are not on their way at a time.
-const MOST: usize = 16;
+const MOST: usize = 32;
 
 /// Memory that all who read a collection share.
 #[derive(Clone, Default)]
