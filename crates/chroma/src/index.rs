@@ -295,4 +295,37 @@ mod tests {
             assert!(Layout::parse(&bad).is_err());
         }
     }
+
+    #[test]
+    fn labels_are_found_whatever_block_they_lie_in() {
+        const ELEMENT_BYTES: usize = 172;
+        const ELEMENTS: u16 = 5_000;
+        assert!(u64::from(ELEMENTS) / 2 > BLOCK_BYTES / 172, "each half takes more than one block");
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("segment");
+        std::fs::create_dir(&folder).unwrap();
+        let mut head = header(ELEMENTS.into(), 172, 164, 132);
+        head[12..20].copy_from_slice(&u64::from(ELEMENTS).to_le_bytes());
+        std::fs::write(folder.join("header.bin"), head).unwrap();
+        let label = |slot: u16| u64::from(slot) * 7_919 % u64::from(ELEMENTS) + 1;
+        let element = |slot: u16| {
+            let mut element = [0xAA; ELEMENT_BYTES];
+            element[132..136].copy_from_slice(&f32::from(slot).to_le_bytes());
+            element[164..].copy_from_slice(&label(slot).to_le_bytes());
+            element
+        };
+        let whole: Vec<u8> = (0..ELEMENTS).flat_map(element).collect();
+        for (present, cut) in [(ELEMENTS, 0), (ELEMENTS - 1, 1), (1_001, 3_999 * ELEMENT_BYTES - 10)] {
+            std::fs::write(folder.join("data_level0.bin"), &whole[..whole.len() - cut]).unwrap();
+            let signature = Signature::of(directory.path()).unwrap();
+            let index = Index::open(&folder, &signature, false).unwrap();
+            assert_eq!(index.missing(), u64::from(ELEMENTS - present));
+            let slots = index.slots().unwrap();
+            assert_eq!(slots.len(), usize::from(present));
+            assert!((0..present).all(|slot| slots[&label(slot)] == u32::from(slot)));
+            let (mut bytes, mut floats) = (Vec::new(), Vec::new());
+            index.embedding(777, &mut bytes, &mut floats).unwrap();
+            assert_eq!(floats[0].to_bits(), 777.0_f32.to_bits());
+        }
+    }
 }
