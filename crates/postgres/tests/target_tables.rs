@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::Schema;
 use futures::{FutureExt as _, TryStreamExt as _};
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -422,6 +423,32 @@ async fn a_server_that_cuts_the_connection_leaves_nothing_behind() {
             second.write(batch(people(&[1], &["a"]), 1)).await.expect("written");
             second.commit(&checkpoint(1), 1).await.expect("committed");
             assert_eq!(scalar(fixture, "SELECT count(*) FROM people").await, 1);
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_a_merge_is_what_is_told() {
+    on_real_server(|fixture| {
+        async {
+            fixture
+                .run(
+                    "CREATE TABLE people (id bigint PRIMARY KEY, name text); \
+                     CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$; \
+                     CREATE TRIGGER cut BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION cut()",
+                )
+                .await;
+            let upsert = target(fixture, request("people", Mode::Upsert));
+            let writer = writer(&upsert, false, &context()).await;
+            writer.last().await.expect("the ledger");
+            let error =
+                writer.write(batch(people(&[1], &["a"]), 1)).await.expect_err("the connection is cut");
+            let told = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+            assert!(told.contains("terminating connection"), "{told}");
+            assert!(error.kind().is_retryable(), "{told}");
         }
         .boxed_local()
     })

@@ -210,8 +210,11 @@ impl Delivery<'_> {
         let mut waiting = vec![staged];
         while let Some(rows) = waiting.pop() {
             let Err(failure) = self.merge(&merge, &rows).await else { continue };
-            rows.iter().for_each(|row| self.outcomes[*row] = None);
-            self.execute(UNDO).await?;
+            // What is fatal ends the transaction, and is what is to be told: on a lost connection this would fail as well.
+            if !matches!(failure, Failure::Fatal(_)) {
+                rows.iter().for_each(|row| self.outcomes[*row] = None);
+                self.execute(UNDO).await?;
+            }
             if matches!(failure, Failure::RecordOrStatement(_)) && !is_vetted {
                 is_vetted = true;
                 self.vet(&merge).await?;
