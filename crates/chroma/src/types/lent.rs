@@ -25,18 +25,11 @@ impl Lent {
     /// Room for a batch like the one before, of so many floats: memory that is free again, or new.
     pub(super) fn room_for(&self, floats: usize) -> Vec<f32> {
         let mut lent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for at in 0..lent.len() {
-            match lent.swap_remove(at).into_vec::<f32>() {
-                Ok(mut room) => {
-                    room.clear();
-                    return room;
-                }
-                Err(held) => {
-                    lent.push(held);
-                    let last = lent.len() - 1;
-                    lent.swap(at, last);
-                }
-            }
+        // Nobody else can come to hold what only this list holds.
+        let free = lent.iter().position(|buffer| buffer.strong_count() == 1);
+        if let Some(Ok(mut room)) = free.map(|at| lent.swap_remove(at).into_vec::<f32>()) {
+            room.clear();
+            return room;
         }
         // To grow step by step would copy what is there several times.
         Vec::with_capacity(floats + floats / 16)

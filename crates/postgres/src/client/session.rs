@@ -33,10 +33,10 @@ current_setting('server_version_num'), current_setting('server_encoding'), curre
 current_setting('standard_conforming_strings'), pg_is_in_recovery(), current_user, current_database()";
 
 /// Makes the server's process keep the memory of one `COPY` for the next. Rows are gathered there, a thousand at a time
-/// whatever their size, and with the end of each `COPY` glibc gives their pages back to the system: to take new ones
-/// costs a fifth of all the processor time of loading vectors. How much may lie idle is twice the largest piece that was
-/// ever freed (mallopt(3), `M_MMAP_THRESHOLD`), so that one large piece is taken and freed. Eight megabytes, some
-/// milliseconds; other allocators take no notice.
+/// whatever their size, and with the end of each `COPY` glibc gives their pages back to the system: to take new ones was
+/// a seventh of the server's processor time where vectors are loaded. How much may lie idle is twice the largest piece
+/// that was ever freed (mallopt(3), `M_MMAP_THRESHOLD`), so that one large piece is taken and freed. Eight megabytes,
+/// some milliseconds; other allocators take no notice.
 const KEEP_MEMORY: &str = "; SELECT octet_length(repeat(repeat('x', 4096), 2048))";
 
 /// What a session found out about its server.
