@@ -1,6 +1,7 @@
 //! PostgreSQL as a store, against real servers: an embedded one, and the one that
 //! `WHIMBREL_TEST_POSTGRES_URL` names, where it is set (each test makes a database of its own there).
 
+mod asked;
 mod changed;
 mod conformance;
 mod epochs;
