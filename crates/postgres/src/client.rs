@@ -274,7 +274,7 @@ impl Connections {
         ask: impl FnOnce(Line) -> A + Send,
     ) -> Result<(Lease, A::Output)> {
         let mut session = self.idle_or_new(pool).await?;
-        let prelude = if purpose == Purpose::Batches { session.first_batch() } else { "" };
+        let once = if purpose == Purpose::Batches { session.first_batch() } else { "" };
         let line = session.line.clone();
         let (server, pid) = (session.server.clone(), session.server.backend_pid);
         let held = Held::Pooled { session, pool: Arc::clone(pool) };
@@ -283,7 +283,7 @@ impl Connections {
             .as_ref()
             .map(|snapshot| format!("SET TRANSACTION SNAPSHOT '{}'; ", snapshot.replace('\'', "''")));
         let import = import.unwrap_or_default();
-        let sql = format!("{}; {import}SELECT pg_backend_pid(){prelude}", purpose.begin());
+        let sql = format!("{}; {import}SELECT pg_backend_pid(){once}", purpose.begin());
         let (begun, asked) = futures::join!(lease.line.client().simple_query(&sql), ask(lease.line.clone()));
         let begun = begun.map_err(|error| {
             let is_cut = |code| kind_of(code) == StoreErrorKind::Unreachable;

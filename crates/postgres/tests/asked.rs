@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use whimbrel_postgres::config::{Host, SslMode};
-use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_store::conformance::context;
 use whimbrel_store::{Mode, Store as _};
 
@@ -69,15 +67,8 @@ async fn a_batch_straight_into_the_table_asks_five_times() {
     on_real_server(|fixture| {
         async {
             fixture.run("CREATE TABLE people (id bigint PRIMARY KEY, name text)").await;
-            let Host::Tcp(host) = &fixture.config.host else { return };
-            let (port, heard) = listening_proxy(format!("{host}:{}", fixture.config.port)).await;
-            let config = PostgresConfig {
-                host: Host::Tcp("127.0.0.1".to_owned()),
-                port,
-                ssl_mode: SslMode::Disable,
-                ..fixture.config.clone()
-            };
-            let store = PostgresStore::new("pg".into(), config);
+            let (port, heard) = listening_proxy(fixture.address()).await;
+            let store = fixture.by_way_of(port);
             let insert = store.target(request("people", Mode::Insert)).expect("a target");
             let writer = writer(&insert, true, &context()).await;
             writer.last().await.expect("the ledger");

@@ -11,6 +11,7 @@ use tokio_postgres::NoTls;
 use whimbrel_model::{Cursor, SlicePart, StoreName, record};
 use whimbrel_postgres::PostgresConfig;
 use whimbrel_postgres::PostgresStore;
+use whimbrel_postgres::config::{Host, SslMode};
 use whimbrel_store::conformance::context;
 use whimbrel_store::{ReadBatch, ReadRequest, Relation, Source, Store as _};
 
@@ -33,6 +34,21 @@ impl Fixture {
 
     pub fn table(&self, name: &str) -> Arc<dyn Source> {
         self.store.source(request(Relation::Table(name.to_owned()))).expect("a source")
+    }
+
+    /// Where the server listens, for a proxy that stands before it.
+    pub fn address(&self) -> String {
+        match &self.config.host {
+            Host::Tcp(host) => format!("{host}:{}", self.config.port),
+            Host::Unix(_) => panic!("no proxy stands before a socket: name the server by host and port"),
+        }
+    }
+
+    /// The same database by way of a proxy on this machine.
+    pub fn by_way_of(&self, port: u16) -> PostgresStore {
+        let host = Host::Tcp("127.0.0.1".to_owned());
+        let config = PostgresConfig { host, port, ssl_mode: SslMode::Disable, ..self.config.clone() };
+        PostgresStore::new(StoreName::new("pg"), config)
     }
 
     pub fn query(&self, sql: &str, slice_by: &[&str]) -> Arc<dyn Source> {

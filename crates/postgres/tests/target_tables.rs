@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use whimbrel_model::{Fidelity, Fingerprint, FlowName, Logical};
-use whimbrel_postgres::config::{Host, SslMode};
-use whimbrel_postgres::{PostgresConfig, PostgresStore};
+use whimbrel_postgres::PostgresStore;
 use whimbrel_store::conformance::context;
 use whimbrel_store::{Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest};
 
@@ -498,15 +497,8 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     on_real_server(|fixture| {
         async {
             fixture.run("CREATE TABLE people (id bigint PRIMARY KEY, name text)").await;
-            let Host::Tcp(host) = &fixture.config.host else { return };
-            let (port, cuts) = forgetful_proxy(format!("{host}:{}", fixture.config.port)).await;
-            let config = PostgresConfig {
-                host: Host::Tcp("127.0.0.1".to_owned()),
-                port,
-                ssl_mode: SslMode::Disable,
-                ..fixture.config.clone()
-            };
-            let store = PostgresStore::new("pg".into(), config);
+            let (port, cuts) = forgetful_proxy(fixture.address()).await;
+            let store = fixture.by_way_of(port);
             let insert = store.target(request("people", Mode::Insert)).expect("a target");
             let context = context();
             let one = writer(&insert, true, &context).await;
