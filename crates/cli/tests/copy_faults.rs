@@ -13,8 +13,13 @@ use std::time::{Duration, Instant};
 const FROM: &str = "embedded:data/parcels.pg?table=parcels";
 
 /// The lines of a dump, sorted: slices may be cut otherwise.
-fn lines(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).expect("the dump is there");
+fn lines(place: &Place, name: &str) -> Vec<String> {
+    let as_text = "as-text.ndjson";
+    if !name.ends_with(".ndjson") {
+        place.run(&["copy", name, as_text]).expect(0);
+    }
+    let name = if name.ends_with(".ndjson") { name } else { as_text };
+    let text = std::fs::read_to_string(place.path(name)).expect("the dump is there");
     assert!(text.ends_with('\n'), "the last line is whole");
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort_unstable();
@@ -23,16 +28,26 @@ fn lines(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_dump_survives_kills_and_has_its_name_only_when_it_is_whole() {
+    survives_kills("dump.ndjson");
+}
+
+#[test]
+fn a_dump_to_parquet_survives_kills() {
+    survives_kills("dump.parquet");
+}
+
+fn survives_kills(name: &str) {
     let place = parcels::place();
     let began = Instant::now();
-    place.run(&["copy", FROM, "whole.ndjson", "--batch-size", "50"]).expect(0);
+    let whole = format!("whole-{name}");
+    place.run(&["copy", FROM, &whole, "--batch-size", "50"]).expect(0);
     let took = began.elapsed();
-    let expected = lines(&place.path("whole.ndjson"));
+    let expected = lines(&place, &whole);
     assert_eq!(expected.len() as u64, parcels::PARCELS);
 
     for round in 1..=4_u32 {
-        let dump = place.path("dump.ndjson");
-        let mut running = place.start(&["copy", FROM, "dump.ndjson", "--batch-size", "50", "--new"]);
+        let dump = place.path(name);
+        let mut running = place.start(&["copy", FROM, name, "--batch-size", "50", "--new"]);
         let mut killed = 0;
         // The later rounds are killed nearer to the end, where the parts are put together.
         let moment = took * (4 + round * 3) / 18;
@@ -47,7 +62,7 @@ fn a_dump_survives_kills_and_has_its_name_only_when_it_is_whole() {
             running.kill();
             killed += 1;
             if dump.exists() {
-                assert_eq!(lines(&dump), expected, "what has the name is whole");
+                assert_eq!(lines(&place, name), expected, "what has the name is whole");
             }
             running = place.start(&["resume"]);
         };
@@ -55,9 +70,9 @@ fn a_dump_survives_kills_and_has_its_name_only_when_it_is_whole() {
         assert!(matches!(ended.code, Some(0 | 2)), "{ended:?}");
         if !dump.exists() {
             // Killed before the run began: beside one that did begin, this is refused.
-            place.run(&["copy", FROM, "dump.ndjson", "--batch-size", "50"]).expect(0);
+            place.run(&["copy", FROM, name, "--batch-size", "50"]).expect(0);
         }
-        assert_eq!(lines(&dump), expected, "round {round}");
+        assert_eq!(lines(&place, name), expected, "round {round}");
         std::fs::remove_file(&dump).expect("the dump can be removed");
         let left: Vec<_> = folders(&place.path("")).into_iter().filter(|path| is_parts(path)).collect();
         assert_eq!(left, Vec::<std::path::PathBuf>::new(), "no part is left");

@@ -53,6 +53,11 @@ impl Format {
     pub(crate) fn is_text(self) -> bool {
         !matches!(self, Self::Parquet | Self::Arrow)
     }
+
+    /// Whether what batches became stands in the file as it is, one behind the other.
+    pub(crate) fn is_appended(self) -> bool {
+        self != Self::Arrow
+    }
 }
 
 impl fmt::Display for Format {

@@ -1,7 +1,7 @@
 //! The writing side: a file that is there whole, or not at all.
 //!
-//! Records go into parts beside the file, one a slice and flow, durable with their checkpoint; text on a disk goes into
-//! a file that grows ([`growing`]). When all slices are done, the load's last step puts together in order what is
+//! Records go into parts beside the file, one a slice and flow, durable with their checkpoint; text and Parquet on a disk
+//! go into a file that grows ([`growing`]). When all slices are done, the load's last step puts together in order what is
 //! apart, and gives the file its name. Until then there is none of that name, or the one that was there before.
 
 mod growing;
@@ -236,13 +236,13 @@ impl FilesTarget {
 #[async_trait]
 impl Target for FilesTarget {
     fn capabilities(&self) -> Capabilities {
-        let grows = self.table.format.is_text() && matches!(self.table.place, Place::Folder(_));
+        let is_text = self.table.format.is_text() && matches!(self.table.place, Place::Folder(_));
         Capabilities {
             max_connections: None,
             atomic_batch: true,
             conditional: false,
             metered: false,
-            batch_records: if grows { TEXT_RECORDS } else { BATCH_RECORDS },
+            batch_records: if is_text { TEXT_RECORDS } else { BATCH_RECORDS },
         }
     }
 

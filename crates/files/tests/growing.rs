@@ -1,4 +1,4 @@
-//! Text on a disk that is written while its slices are read: in order, once, and whole after any end.
+//! Files on a disk that are written while its slices are read: in order, once, and whole after any end.
 
 use crate::support::{read_all, records, request, usual_store};
 use crate::writing::{checkpoint, into, publish, write, writer};
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use whimbrel_model::SliceId;
 use whimbrel_store::{RunContext, Store as _, StoreErrorKind, Target, Writer, conformance};
 
-const TEXTS: [&str; 6] = ["a.json", "a.ndjson", "a.csv", "a.jsonl.zst", "a.csv.gz", "b/a.dynamodb.json.gz"];
+const FILES: [&str; 7] =
+    ["a.json", "a.ndjson", "a.csv", "a.jsonl.zst", "a.csv.gz", "b/a.dynamodb.json.gz", "a.parquet"];
 
 fn batch(ids: Range<i64>) -> RecordBatch {
     wide(ids, 3)
@@ -64,7 +65,7 @@ fn parts(folder: &Path, context: &RunContext) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn slices_stand_in_their_order_whichever_ends_first() {
     let folder = tempfile::tempdir().unwrap();
-    for table in TEXTS {
+    for table in FILES {
         let (target, context) = (planned(folder.path(), table).await, conformance::context());
         let mut writers = Vec::new();
         for number in 0..5 {
@@ -108,7 +109,7 @@ async fn two_slices_that_end_at_once_need_no_part() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_held_when_a_process_was_killed_is_written_again() {
     let folder = tempfile::tempdir().unwrap();
-    for table in TEXTS {
+    for table in FILES {
         let context = conformance::context();
         let target = planned(folder.path(), table).await;
         begin(&target, "s.0000", batch(0..5), &context).await.finish().await.unwrap();
@@ -204,21 +205,32 @@ async fn flows_that_share_slices_or_a_file_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_lost_what_its_ledgers_know_of_is_refused_and_one_that_has_its_name_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let (target, context) = (planned(folder.path(), "a.json").await, conformance::context());
-    begin(&target, "s.0000", batch(0..5), &context).await.finish().await.unwrap();
-    let growing = staged(folder.path(), &context, "publishing");
-    let whole = std::fs::read(&growing).unwrap();
-    std::fs::write(&growing, &whole[..whole.len() - 1]).unwrap();
-    let step = target.load_steps().await.unwrap().remove(0);
-    assert_eq!(target.apply_step(&step, &context).await.unwrap_err().kind(), StoreErrorKind::Mismatch);
-    let again = planned(folder.path(), "a.json").await;
-    let next = begin(&again, "s.0001", batch(5..6), &context).await;
-    assert_eq!(next.finish().await.unwrap_err().kind(), StoreErrorKind::Mismatch);
-    assert!(!folder.path().join("a.json").exists());
-    // Killed when the file had its name and that was not noted.
-    std::fs::write(folder.path().join("a.json"), [whole.as_slice(), b"\n]\n"].concat()).unwrap();
-    std::fs::remove_file(&growing).unwrap();
-    publish(&again, &context).await;
-    assert_eq!(ids(folder.path(), "a.json").await, (0..5).collect::<Vec<_>>());
+    for table in ["a.json", "a.parquet"] {
+        let (folder, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, context) = (planned(folder.path(), table).await, conformance::context());
+        begin(&target, "s.0000", batch(0..5), &context).await.finish().await.unwrap();
+        let growing = staged(folder.path(), &context, "publishing");
+        let whole = std::fs::read(&growing).unwrap();
+        std::fs::write(&growing, &whole[..whole.len() - 1]).unwrap();
+        let step = target.load_steps().await.unwrap().remove(0);
+        assert_eq!(target.apply_step(&step, &context).await.unwrap_err().kind(), StoreErrorKind::Mismatch);
+        let again = planned(folder.path(), table).await;
+        let next = begin(&again, "s.0001", batch(5..6), &context).await;
+        assert_eq!(next.finish().await.unwrap_err().kind(), StoreErrorKind::Mismatch);
+        let named = folder.path().join(table);
+        assert!(!named.exists());
+
+        // The same records as they are where nothing failed.
+        let (target, other) = (planned(before.path(), table).await, conformance::context());
+        begin(&target, "s.0000", batch(0..5), &other).await.finish().await.unwrap();
+        publish(&target, &other).await;
+        // Killed when the file had its name and that was not noted.
+        let published = std::fs::read(before.path().join(table)).unwrap();
+        assert!(published.starts_with(&whole), "{table}: what was written is not written again");
+        std::fs::write(&named, &published).unwrap();
+        std::fs::remove_file(&growing).unwrap();
+        publish(&again, &context).await;
+        assert_eq!(std::fs::read(&named).unwrap(), published, "{table}");
+        assert_eq!(ids(folder.path(), table).await, (0..5).collect::<Vec<_>>());
+    }
 }

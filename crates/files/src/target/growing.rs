@@ -1,4 +1,4 @@
-//! A file of text on a disk that grows while its slices are read.
+//! A file of text or of Parquet on a disk that grows while its slices are read.
 //!
 //! A slice of which little is written is held in memory until its end. When its turn comes, in the order of slices, its
 //! bytes are written behind what is there, and are durable before its ledger says where they lie: what no ledger knows

@@ -1,11 +1,13 @@
-//! Parts of text on a disk, put together into one file without room for both.
+//! Parts on a disk, put together into one file without room for both.
 //!
 //! Bytes are appended part by part. Whenever enough of them are on the disk for good, the parts that they came from
 //! are removed: a large dump needs little more room than its file. How far an attempt that was cut off has come is told
 //! by the parts that are gone, and what they were long is known; so the next attempt cuts the file there and goes on.
 
+use super::row_groups::Footer;
 use super::staging::sync_folder;
 use crate::error::{Fault, Outcome};
+use arrow::datatypes::SchemaRef;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
@@ -29,16 +31,41 @@ pub(super) struct Joined {
     pub(super) there: u64,
     /// In their order; none is empty.
     pub(super) pieces: Vec<Piece>,
-    /// What stands before the first, between two, and behind the last.
-    pub(super) around: [Vec<u8>; 3],
+    /// What stands before the first, and between two.
+    pub(super) around: [Vec<u8>; 2],
+    pub(super) ending: Ending,
     /// After so many bytes the disk is given room back.
     pub(super) freed_at_once: u64,
+}
+
+/// What stands behind the last piece.
+pub(super) enum Ending {
+    Text(Vec<u8>),
+    /// Of Parquet: what the file has of these columns, which should be so many records.
+    Footer(SchemaRef, u64),
+}
+
+impl Ending {
+    /// Its bytes, of a file that is so long without them.
+    fn bytes(&self, file: &mut File, length: u64) -> Outcome<Vec<u8>> {
+        let (schema, records) = match self {
+            Self::Text(text) => return Ok(text.clone()),
+            Self::Footer(schema, records) => (schema, *records),
+        };
+        let mut footer = Footer::new();
+        footer.look_at(file, length)?;
+        if footer.records() == records {
+            return footer.to_bytes(schema);
+        }
+        let what = format!("{} records are in the file, and {records} were committed", footer.records());
+        Err(Fault::found(StoreErrorKind::Mismatch, what))
+    }
 }
 
 impl Joined {
     /// How long the file is before piece `number`, with what stands between; with the last one the whole file.
     fn length_before(&self, number: usize) -> u64 {
-        let [head, between, _] = self.around.each_ref().map(|text| text.len() as u64);
+        let [head, between] = self.around.each_ref().map(|text| text.len() as u64);
         let pieces: u64 = self.pieces.iter().take(number).map(|piece| piece.length).sum();
         // What stands between is written with the piece behind it.
         if self.there == 0 {
@@ -59,12 +86,16 @@ impl Joined {
     }
 
     /// Whether an earlier attempt came to its end: the file has its name, and only its parts are not all removed.
-    pub(super) fn is_finished(&self, joining: &Path, named: &Path) -> io::Result<bool> {
+    pub(super) fn is_finished(&self, joining: &Path, named: &Path) -> Outcome<bool> {
         if (self.put_in()? == 0 && self.there == 0) || joining.try_exists()? {
             return Ok(false);
         }
-        let whole = self.length_before(self.pieces.len()) + self.around[2].len() as u64;
-        Ok(fs::metadata(named).is_ok_and(|found| found.len() == whole))
+        let length = self.length_before(self.pieces.len());
+        let Ok(mut file) = File::open(named) else { return Ok(false) };
+        let left = file.metadata()?.len().checked_sub(length);
+        // What cannot be read as this file is another one.
+        let mut ending = || self.ending.bytes(&mut file, length);
+        Ok(left.is_some_and(|left| ending().is_ok_and(|ending| ending.len() as u64 == left)))
     }
 
     /// Puts the file together at `joining`, or goes on with it; answers with it, not yet durable. Blocks.
@@ -73,7 +104,8 @@ impl Joined {
     /// A part is shorter than it should be, or the disk fails; what is put in so far stays.
     pub(super) fn write(&self, joining: &Path) -> Outcome<File> {
         let begun = self.put_in()?;
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(joining)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).truncate(false).read(true).write(true).open(joining)?;
         let is_new = begun == 0 && self.there == 0;
         let at = if is_new { 0 } else { self.length_before(begun) };
         if file.metadata()?.len() < at {
@@ -81,13 +113,14 @@ impl Joined {
         }
         file.set_len(at)?;
         file.seek(SeekFrom::End(0))?;
-        let [head, _, tail] = &self.around;
         if is_new {
             sync_folder(joining.parent().unwrap_or(Path::new(".")))?;
-            file.write_all(head)?;
+            file.write_all(&self.around[0])?;
         }
         self.put_in_from(begun, &file)?;
-        file.write_all(tail)?;
+        let ending = self.ending.bytes(&mut file, self.length_before(self.pieces.len()))?;
+        file.seek(SeekFrom::End(0))?;
+        file.write_all(&ending)?;
         Ok(file)
     }
 
@@ -160,8 +193,9 @@ mod tests {
             fs::write(&path, format!("{text}torn")).unwrap();
             Piece { path, length: text.len() as u64 }
         };
-        let around = ["[\n", ",\n", "\n]\n"].map(|text| text.as_bytes().to_vec());
-        Joined { there: 0, pieces: (0..9).map(piece).collect(), around, freed_at_once }
+        let around = ["[\n", ",\n"].map(|text| text.as_bytes().to_vec());
+        let ending = Ending::Text(b"\n]\n".to_vec());
+        Joined { there: 0, pieces: (0..9).map(piece).collect(), around, ending, freed_at_once }
     }
 
     fn expected() -> String {

@@ -1,10 +1,11 @@
 //! The last step of a load: parts put together in order, and only then given their name.
 
-use super::joined::{self, Joined, Piece};
+use super::joined::{self, Ending, Joined, Piece};
 use super::ledger::{Entry, Extent, Ledger};
+use super::row_groups::{Footer, MAGIC};
 use super::staging::{PartBytes, PartKey, Staging, make_folder, safe, sync_folder};
 use super::writer::{packed, packed_always};
-use super::{Table, nested, row_groups};
+use super::{Table, nested};
 use crate::client::Place;
 use crate::error::{Fault, Outcome};
 use crate::format::Format;
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 use whimbrel_model::{FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
@@ -30,7 +32,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// the most.
 const UPLOAD_BYTES: usize = 16 << 20;
 const UPLOADS: usize = 2;
-/// The file that is not whole yet; of text each has its own, since an attempt goes on with it.
+/// The file that is not whole yet; where it grows each has its own, since an attempt goes on with it.
 const PUBLISHING: &str = "publishing";
 
 /// A part in its place.
@@ -93,21 +95,27 @@ fn write(table: &Table, staging: &Staging, handle: &Handle, parts: &[Placed]) ->
     }
     // Where no slice has a record, no part knows its columns.
     let schema = schema(parts)?.or_else(|| table.planned_schema());
-    if table.format.is_text() {
-        let is_nothing = parts.iter().all(|part| part.entry.records == 0);
-        return text(table, staging, handle, parts, around(table, schema.as_ref(), is_nothing)?);
+    if let (Some(joining), Some(folder)) = (growing_path(table, staging), staging.folder()) {
+        return join(table, folder, parts, schema.as_ref(), joining);
     }
     let mut sink = Sink::open(table, staging, handle)?;
     let written = match table.format {
         Format::Parquet => parquet(table, staging, parts, &mut sink, schema),
-        _ => arrow(table, staging, parts, &mut sink, schema),
+        Format::Arrow => arrow(table, staging, parts, &mut sink, schema),
+        _ => send(table, staging, parts, &mut sink, schema.as_ref()),
     };
     finish(table, written, sink)
 }
 
-/// What stands before, between and behind the parts of a text.
+/// Whether no slice has a record.
+fn is_nothing(parts: &[Placed]) -> bool {
+    parts.iter().all(|part| part.entry.records == 0)
+}
+
+/// What stands before, between and behind the parts; the end of Parquet says what they hold, and is not here.
 fn around(table: &Table, schema: Option<&SchemaRef>, is_nothing: bool) -> Outcome<[Vec<u8>; 3]> {
     let texts = match table.format {
+        Format::Parquet => return Ok([MAGIC.to_vec(), Vec::new(), Vec::new()]),
         Format::Json => ["[\n", ",\n", "\n]\n"].map(str::to_owned),
         Format::Csv => {
             let names =
@@ -134,9 +142,9 @@ pub(super) fn around_records(table: &Table, entry: &Entry) -> Outcome<[Vec<u8>; 
     around(table, schema.as_ref(), false)
 }
 
-/// Where a file of text grows while its slices are read; `None`: files like this one do not.
+/// Where a file grows while its slices are read; `None`: files like this one do not.
 pub(super) fn growing_path(table: &Table, staging: &Staging) -> Option<PathBuf> {
-    let grows = table.format.is_text() && table.request.shape.is_none();
+    let grows = table.format.is_appended() && table.request.shape.is_none();
     let name = format!("{PUBLISHING}-{}", safe(&table.path));
     staging.folder().filter(|_| grows).map(|folder| folder.join(name))
 }
@@ -179,51 +187,56 @@ pub(super) fn read(staging: &Staging, table: &Table, part: &Placed) -> Outcome<B
     Ok(BufReader::with_capacity(BUFFER_BYTES, bytes))
 }
 
-fn text(
+/// Puts a file of a disk together where it grows, or has begun to.
+fn join(
     table: &Table,
-    staging: &Staging,
-    handle: &Handle,
+    folder: &Path,
     parts: &[Placed],
-    around: [Vec<u8>; 3],
+    schema: Option<&SchemaRef>,
+    joining: PathBuf,
 ) -> Outcome<()> {
     let there = parts.iter().filter_map(|part| part.entry.joined).map(Extent::end).max().unwrap_or(0);
-    let parts: Vec<_> = parts.iter().filter(|part| part.entry.length > 0).collect();
-    if let (Some(joining), Some(folder)) = (growing_path(table, staging), staging.folder()) {
-        let piece = |part: &&Placed| {
-            let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
-            Piece { path: key.below(folder), length: part.entry.length }
-        };
-        let pieces = parts.iter().map(piece).collect();
-        let joined = Joined { there, pieces, around, freed_at_once: joined::FREED_AT_ONCE };
-        if joined.is_finished(&joining, Path::new(&table.path))? {
-            return Ok(());
+    let piece = |part: &Placed| {
+        let key = PartKey { path: &table.path, slice: &part.slice, flow: &part.flow };
+        Piece { path: key.below(folder), length: part.entry.length }
+    };
+    let pieces = parts.iter().filter(|part| part.entry.length > 0).map(piece).collect();
+    let [head, between, tail] = around(table, schema, is_nothing(parts))?;
+    let ending = match table.format {
+        Format::Parquet => {
+            let records = parts.iter().map(|part| part.entry.records).sum();
+            Ending::Footer(Arc::clone(schema.ok_or_else(no_schema)?), records)
         }
-        return Sink::File(BufWriter::new(joined.write(&joining)?), joining).finish(table);
+        _ => Ending::Text(tail),
+    };
+    let around = [head, between];
+    let joined = Joined { there, pieces, around, ending, freed_at_once: joined::FREED_AT_ONCE };
+    if joined.is_finished(&joining, Path::new(&table.path))? {
+        return Ok(());
     }
-    let mut sink = Sink::open(table, staging, handle)?;
-    let written = send(table, staging, &parts, &mut sink, &around);
-    finish(table, written, sink)
+    Sink::File(BufWriter::new(joined.write(&joining)?), joining).finish(table)
 }
 
 /// Sends the parts of a text one behind the other.
 fn send(
     table: &Table,
     staging: &Staging,
-    parts: &[&Placed],
+    parts: &[Placed],
     sink: &mut Sink,
-    [head, between, tail]: &[Vec<u8>; 3],
+    schema: Option<&SchemaRef>,
 ) -> Outcome<()> {
-    sink.write_all(head)?;
-    for (number, part) in parts.iter().enumerate() {
+    let [head, between, tail] = around(table, schema, is_nothing(parts))?;
+    sink.write_all(&head)?;
+    for (number, part) in parts.iter().filter(|part| part.entry.length > 0).enumerate() {
         if number > 0 {
-            sink.write_all(between)?;
+            sink.write_all(&between)?;
         }
         if io::copy(&mut read(staging, table, part)?, sink)? != part.entry.length {
             let what = format!("the part of slice {} is not as long as what was committed of it", part.slice);
             return Err(Fault::found(StoreErrorKind::Mismatch, what));
         }
     }
-    Ok(sink.write_all(tail)?)
+    Ok(sink.write_all(&tail)?)
 }
 
 /// Every batch of the parts, one behind the other.
@@ -267,12 +280,14 @@ fn parquet(
     sink: &mut Sink,
     schema: Option<SchemaRef>,
 ) -> Outcome<()> {
-    let mut joined = row_groups::Joined::new(sink, &schema.ok_or_else(no_schema)?)?;
+    let schema = schema.ok_or_else(no_schema)?;
+    let mut footer = Footer::new();
+    sink.write_all(MAGIC)?;
     for part in parts {
-        let records = joined.append(&mut read(staging, table, part)?, part.entry.length)?;
+        let records = footer.append(&mut read(staging, table, part)?, part.entry.length, sink)?;
         check_records(part, records)?;
     }
-    joined.close()
+    Ok(sink.write_all(&footer.to_bytes(&schema)?)?)
 }
 
 fn arrow(

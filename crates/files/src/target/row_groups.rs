@@ -1,29 +1,39 @@
-//! Parquet: each batch is encoded once, as row groups, and these are put together without a look into them.
+//! Parquet: each batch is encoded once, as row groups, and these become one file without a look into them.
 //!
-//! In a part a batch is the length of its bytes (u64, big endian) and a Parquet file of its own. So the work of encoding
-//! lies where slices are read side by side, and not in the last step; what is durable is what the file will hold.
+//! In a part a batch is the length of its bytes (u64, big endian) and a Parquet file of its own, and so it stands in the
+//! whole file, one behind the other. The file's end says where their row groups lie; what stands between these nobody
+//! looks at: a reader finds everything by that end (Parquet format, "File format"). So the work of encoding lies where
+//! slices are read side by side, and what is durable is never written again.
 
 use crate::error::{Fault, Outcome};
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader,
+    ParquetMetaDataWriter, RowGroupMetaData,
+};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use whimbrel_store::StoreErrorKind;
 
+/// What the file begins with; its end ends with it, too.
+pub(super) const MAGIC: &[u8] = b"PAR1";
 /// So many values of a column are looked at, to see whether they repeat.
 const LOOKED_AT: usize = 1024;
-/// What a batch's length takes in a part.
+/// What a batch's length takes in front of it.
 const LENGTH_BYTES: usize = 8;
+/// What stands behind a file's metadata: its length, and the magic.
+const TAIL_BYTES: usize = 8;
+/// A page holds no more values. Of few the processor still has in its caches what it packs.
+const PAGE_RECORDS: usize = 8_192;
 
 /// How columns are packed. A row group is a batch and has one page or a few of each column: what pages hold is not
 /// said beside what the group holds.
@@ -31,12 +41,14 @@ fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     let builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true);
+        .set_offset_index_disabled(true)
+        .set_data_page_row_count_limit(PAGE_RECORDS)
+        .set_write_batch_size(PAGE_RECORDS);
     Ok(builder)
 }
 
-/// A batch as a part holds it.
-pub(super) fn encoded(batch: &RecordBatch) -> Outcome<Vec<u8>> {
+/// A batch as a part holds it, put into this memory.
+pub(super) fn encoded(batch: &RecordBatch, memory: Vec<u8>) -> Outcome<Vec<u8>> {
     let mut properties = properties()?;
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         if !repeats(column) {
@@ -44,9 +56,14 @@ pub(super) fn encoded(batch: &RecordBatch) -> Outcome<Vec<u8>> {
             properties = properties.set_column_dictionary_enabled(path, false);
         }
     }
-    let mut bytes = Vec::with_capacity(batch.get_array_memory_size() / 2);
+    let mut bytes = memory;
+    bytes.clear();
+    bytes.reserve(batch.get_array_memory_size() / 2);
     bytes.extend_from_slice(&[0; LENGTH_BYTES]);
-    let mut writer = ArrowWriter::try_new(Behind(bytes), batch.schema(), Some(properties.build()))?;
+    // What the columns are in Arrow the whole file's end says.
+    let options =
+        ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Behind(bytes), batch.schema(), options)?;
     writer.write(batch)?;
     let Behind(mut bytes) = writer.into_inner()?;
     let length = u64::try_from(bytes.len() - LENGTH_BYTES).unwrap_or(u64::MAX);
@@ -105,59 +122,125 @@ fn counted<'a>(values: impl Iterator<Item = &'a [u8]>) -> (usize, usize) {
     (count, different.len())
 }
 
-/// A Parquet file of batches that are encoded already.
-pub(super) struct Joined<W: Write + Send> {
-    writer: SerializedFileWriter<W>,
+/// The end of a Parquet file, which says where the row groups of its batches lie.
+pub(super) struct Footer {
+    groups: Vec<RowGroupMetaData>,
+    records: u64,
+    /// Where the next batch stands.
+    at: u64,
 }
 
-impl<W: Write + Send> Joined<W> {
-    /// A file of these columns without any row.
-    pub(super) fn new(sink: W, schema: &SchemaRef) -> Outcome<Self> {
-        let writer = ArrowWriter::try_new(sink, Arc::clone(schema), Some(properties()?.build()))?;
-        let (writer, _) = writer.into_serialized_writer()?;
-        Ok(Self { writer })
+impl Footer {
+    /// Of a file that has not yet more than its beginning.
+    pub(super) fn new() -> Self {
+        Self { groups: Vec::new(), records: 0, at: MAGIC.len() as u64 }
     }
 
-    /// Appends the batches of a part of so many bytes; answers with how many records they have.
-    pub(super) fn append(&mut self, part: &mut impl Read, length: u64) -> Outcome<u64> {
-        let mut records = 0;
+    /// How many records the batches hold.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Appends the batches of a part of so many bytes to a file; answers with how many records they have.
+    pub(super) fn append(
+        &mut self,
+        part: &mut impl Read,
+        length: u64,
+        file: &mut impl Write,
+    ) -> Outcome<u64> {
+        let before = self.records;
         while let Some(bytes) = next(part, length)? {
             let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
-            for group in metadata.row_groups() {
-                self.append_group(&bytes, group)?;
-                records += u64::try_from(group.num_rows()).unwrap_or(0);
-            }
+            file.write_all(&(bytes.len() as u64).to_be_bytes())?;
+            file.write_all(&bytes)?;
+            self.note(&metadata, bytes.len() as u64)?;
         }
-        Ok(records)
+        Ok(self.records - before)
     }
 
-    fn append_group(&mut self, bytes: &Bytes, group: &RowGroupMetaData) -> Outcome<()> {
-        let mut joined = self.writer.next_row_group()?;
-        for column in group.columns() {
-            let closed = ColumnCloseResult {
-                bytes_written: u64::try_from(column.compressed_size()).unwrap_or(0),
-                rows_written: u64::try_from(group.num_rows()).unwrap_or(0),
-                metadata: column.clone(),
-                bloom_filter: None,
-                column_index: None,
-                offset_index: None,
-            };
-            joined.append_column(bytes, closed)?;
+    /// Looks at the batches that stand in a file, up to `end`.
+    pub(super) fn look_at(&mut self, file: &mut (impl Read + Seek), end: u64) -> Outcome<()> {
+        while self.at < end {
+            file.seek(SeekFrom::Start(self.at))?;
+            let length = u64::from_be_bytes(read(file)?);
+            let batch = self.at.saturating_add(LENGTH_BYTES as u64);
+            let tail = batch.saturating_add(length).checked_sub(TAIL_BYTES as u64);
+            let tail = tail.filter(|tail| (batch..end).contains(tail)).ok_or_else(damaged)?;
+            file.seek(SeekFrom::Start(tail))?;
+            let metadata_bytes = FooterTail::try_new(&read(file)?)?.metadata_length();
+            let metadata = tail.checked_sub(metadata_bytes as u64).filter(|metadata| *metadata >= batch);
+            file.seek(SeekFrom::Start(metadata.ok_or_else(damaged)?))?;
+            let mut bytes = vec![0; metadata_bytes];
+            file.read_exact(&mut bytes)?;
+            self.note(&ParquetMetaDataReader::decode_metadata(&bytes)?, length)?;
         }
-        joined.close()?;
+        if self.at == end { Ok(()) } else { Err(damaged()) }
+    }
+
+    /// Notes the next batch, which is so long without the length in front of it.
+    fn note(&mut self, metadata: &ParquetMetaData, length: u64) -> Outcome<()> {
+        let start = i64::try_from(self.at + LENGTH_BYTES as u64).map_err(|_| damaged())?;
+        for group in metadata.row_groups() {
+            let columns = group.columns().iter().map(|column| moved(column, start));
+            let moved = RowGroupMetaData::builder(group.schema_descr_ptr())
+                .set_num_rows(group.num_rows())
+                .set_total_byte_size(group.total_byte_size())
+                .set_column_metadata(columns.collect::<Result<_, _>>()?)
+                .set_file_offset(group.file_offset().unwrap_or_default() + start)
+                .set_ordinal(self.ordinal()?);
+            self.groups.push(moved.build()?);
+            self.records += u64::try_from(group.num_rows()).unwrap_or(0);
+        }
+        self.at += LENGTH_BYTES as u64 + length;
         Ok(())
     }
 
-    /// Writes what stands at a file's end.
-    pub(super) fn close(self) -> Outcome<()> {
-        self.writer.close()?;
-        Ok(())
+    fn ordinal(&self) -> Outcome<i16> {
+        i16::try_from(self.groups.len()).map_err(|_| {
+            let what = "a Parquet file has 32,767 row groups at the most, and this one would have more";
+            Fault::found(StoreErrorKind::Unsupported, what)
+        })
     }
+
+    /// Its bytes, of a file of these columns.
+    pub(super) fn to_bytes(&self, schema: &SchemaRef) -> Outcome<Vec<u8>> {
+        let empty = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties()?.build()))?;
+        let empty = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(empty.into_inner()?))?;
+        let of = empty.file_metadata();
+        let file = FileMetaData::new(
+            of.version(),
+            i64::try_from(self.records).map_err(|_| damaged())?,
+            of.created_by().map(str::to_owned),
+            of.key_value_metadata().cloned(),
+            of.schema_descr_ptr(),
+            of.column_orders().cloned(),
+        );
+        let metadata = ParquetMetaData::new(file, self.groups.clone());
+        let mut bytes = Vec::new();
+        ParquetMetaDataWriter::new(&mut bytes, &metadata).finish()?;
+        Ok(bytes)
+    }
+}
+
+/// A column of a row group in a file that begins elsewhere.
+fn moved(column: &ColumnChunkMetaData, start: i64) -> Result<ColumnChunkMetaData, ParquetError> {
+    let dictionary = column.dictionary_page_offset().map(|offset| offset + start);
+    let builder = column.clone().into_builder().set_dictionary_page_offset(dictionary);
+    builder.set_data_page_offset(column.data_page_offset() + start).build()
+}
+
+fn read<const BYTES: usize>(file: &mut impl Read) -> io::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn damaged() -> Fault {
+    Fault::found(StoreErrorKind::Mismatch, "a part of the file holds no row groups")
 }
 
 /// The next batch of a part of so many bytes; `None`: there is none left.
 fn next(part: &mut impl Read, most: u64) -> Outcome<Option<Bytes>> {
-    let damaged = || Fault::found(StoreErrorKind::Mismatch, "a part of the file holds no row groups");
     let mut head = Vec::with_capacity(LENGTH_BYTES);
     part.take(LENGTH_BYTES as u64).read_to_end(&mut head)?;
     if head.is_empty() {
@@ -196,21 +279,29 @@ mod tests {
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     }
 
+    fn part(ids: std::ops::Range<i64>) -> Vec<u8> {
+        encoded(&batch(ids), b"memory that was used before".to_vec()).unwrap()
+    }
+
+    /// The file of these parts, once as they are appended and once looked at as they stand there; and its records.
     fn joined(parts: &[Vec<u8>], schema: &SchemaRef) -> Outcome<(Vec<u8>, u64)> {
-        let (mut file, mut records) = (Vec::new(), 0);
-        let mut joined = Joined::new(&mut file, schema)?;
+        let (mut footer, mut file) = (Footer::new(), MAGIC.to_vec());
         for part in parts {
-            records += joined.append(&mut part.as_slice(), part.len() as u64)?;
+            footer.append(&mut part.as_slice(), part.len() as u64, &mut file)?;
         }
-        joined.close()?;
-        Ok((file, records))
+        assert_eq!(file, [MAGIC, &parts.concat()].concat());
+        let mut looked_at = Footer::new();
+        looked_at.look_at(&mut io::Cursor::new(&file), file.len() as u64)?;
+        assert_eq!(looked_at.to_bytes(schema)?, footer.to_bytes(schema)?);
+        file.extend(footer.to_bytes(schema)?);
+        Ok((file, footer.records()))
     }
 
     #[test]
     fn batches_become_row_groups_of_one_file() {
         let batches = [batch(0..3000), batch(3000..3001), batch(3001..8000)];
         let schema = batches[0].schema();
-        let [first, second, third] = batches.each_ref().map(|batch| encoded(batch).unwrap());
+        let [first, second, third] = [part(0..3000), part(3000..3001), part(3001..8000)];
         let (file, records) = joined(&[[first, second].concat(), Vec::new(), third], &schema).unwrap();
         assert_eq!(records, 8000);
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
@@ -227,12 +318,39 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_cut_or_is_something_else_is_refused() {
+    fn a_file_without_records_has_its_columns() {
         let schema = batch(0..1).schema();
-        let part = encoded(&batch(0..100)).unwrap();
-        for torn in [&part[..part.len() - 1], &part[..7], &part[8..], b"PAR1 and more of it"] {
-            let refused = joined(&[torn.to_vec()], &schema);
-            assert!(matches!(refused, Err(Fault::Found(StoreErrorKind::Mismatch, _))), "{}", torn.len());
+        let (file, records) = joined(&[], &schema).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
+        assert_eq!((records, reader.metadata().num_row_groups()), (0, 0));
+        assert_eq!(*reader.schema(), schema);
+    }
+
+    #[test]
+    fn a_part_that_is_cut_or_is_something_else_is_refused() {
+        let part = part(0..100);
+        let half = part.len() / 2;
+        for torn in [&part[..part.len() - 1], &part[..half], &part[..7], &part[8..], b"PAR1 and more of it"] {
+            let length = torn.len() as u64;
+            let appended = Footer::new().append(&mut &*torn, length, &mut Vec::new());
+            assert!(matches!(appended, Err(Fault::Found(StoreErrorKind::Mismatch, _))), "{length}");
+            let file = [MAGIC, torn].concat();
+            let looked_at = Footer::new().look_at(&mut io::Cursor::new(&file), file.len() as u64);
+            assert!(looked_at.is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn row_groups_that_no_reader_could_count_are_refused() {
+        let part = part(0..1);
+        let mut footer = Footer::new();
+        let refused =
+            (0..=1 << 15).map(|_| footer.append(&mut part.as_slice(), part.len() as u64, &mut io::sink()));
+        let refused: Vec<_> =
+            refused.enumerate().filter_map(|(number, appended)| Some((number, appended.err()?))).collect();
+        assert!(
+            matches!(refused.as_slice(), [(32_768, Fault::Found(StoreErrorKind::Unsupported, _))]),
+            "{refused:?}"
+        );
     }
 }

@@ -64,7 +64,7 @@ impl Writer for FilesWriter {
             } else if table.format.is_text() {
                 text(&table, &batch.records, &key, session.is_begun(&flow), session.spare())?
             } else {
-                typed(&table, &batch.records, &key)?
+                typed(&table, &batch.records, &key, session.spare())?
             };
             if written.records > 0 {
                 let schema = || schema_text(batch.records.schema_ref());
@@ -137,7 +137,7 @@ fn is_written(outcome: &Outcome) -> bool {
 }
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
-fn typed(table: &Table, batch: &RecordBatch, key: &FingerprintKey) -> Done<Written> {
+fn typed(table: &Table, batch: &RecordBatch, key: &FingerprintKey, memory: Vec<u8>) -> Done<Written> {
     let mut outcomes = Vec::with_capacity(batch.num_rows());
     for encoder in table.encoders(batch, key) {
         outcomes.extend(settled(encoder?.fingerprints()));
@@ -145,7 +145,7 @@ fn typed(table: &Table, batch: &RecordBatch, key: &FingerprintKey) -> Done<Writt
     let kept: arrow::array::BooleanArray = outcomes.iter().map(|outcome| Some(is_written(outcome))).collect();
     let batch = arrow::compute::filter_record_batch(batch, &kept)?;
     let is_parquet = table.format == Format::Parquet;
-    let bytes = if is_parquet { row_groups::encoded(&batch)? } else { stream(&batch)? };
+    let bytes = if is_parquet { row_groups::encoded(&batch, memory)? } else { stream(&batch)? };
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let records = u64::try_from(batch.num_rows()).unwrap_or(u64::MAX);
     Ok(Written { bytes, outcomes, records, length })
