@@ -16,7 +16,7 @@ const FROM: &str = "embedded:data/parcels.pg?table=parcels";
 fn lines(place: &Place, name: &str) -> Vec<String> {
     let as_text = "as-text.ndjson";
     if !name.ends_with(".ndjson") {
-        place.run(&["copy", name, as_text]).expect(0);
+        place.run(&["copy", name, as_text, "--mode", "upsert"]).expect(0);
     }
     let name = if name.ends_with(".ndjson") { name } else { as_text };
     let text = std::fs::read_to_string(place.path(name)).expect("the dump is there");
