@@ -1,6 +1,6 @@
 //! What is there: columns, keys, types, how many records, and what the database is.
 
-use crate::client::{Lease, first_value};
+use crate::client::{Lease, ask, first_value};
 use crate::config::PostgresConfig;
 use crate::error::from_driver;
 use crate::source::Filter;
@@ -352,12 +352,17 @@ pub(crate) async fn identity(store: &StoreName, lease: &Lease, config: &Postgres
     let failed = |error| from_driver(store, "cannot read the identity of the database", error);
     let sql = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute'), \
          (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database())";
-    let row = lease.client().query_one(sql, &[]).await.map_err(failed)?;
+    let rows = lease.client().query_typed(sql, &[]).await.map_err(failed)?;
+    let Some(row) = rows.first() else {
+        let context = "the server does not say which database it is";
+        return Err(StoreError::new(StoreErrorKind::Protocol, store, context));
+    };
     let is_allowed: bool = row.try_get(0).map_err(failed)?;
     let database: String = row.try_get(1).map_err(failed)?;
     let cluster = if is_allowed {
         let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
-        lease.client().query_one(sql, &[]).await.and_then(|row| row.try_get(0)).map_err(failed)?
+        let cluster: Option<String> = ask(lease.client(), sql, &[]).await.map_err(failed)?;
+        cluster.unwrap_or_default()
     } else {
         // Without the cluster's own identifier the address has to do; it changes when the server moves.
         config.to_string()

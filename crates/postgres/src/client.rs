@@ -7,6 +7,7 @@ use single::Single;
 use std::future::Ready;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
@@ -355,6 +356,16 @@ impl Connections {
 /// Asks nothing at the beginning of a transaction.
 fn nothing(_: Line) -> Ready<()> {
     std::future::ready(())
+}
+
+/// Asks for one value in a single round trip; `None`: there is no row.
+pub(crate) async fn ask<T: FromSqlOwned>(
+    client: &Client,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> std::result::Result<Option<T>, tokio_postgres::Error> {
+    let rows = client.query_typed(sql, parameters).await?;
+    rows.first().map(|row| row.try_get(0)).transpose()
 }
 
 /// The first value of the first row of an answer.

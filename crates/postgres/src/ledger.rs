@@ -1,7 +1,7 @@
 //! The run's memory beside the data: a row for each slice and flow, set from *n* to *n + 1* in the transaction
 //! of the batch itself, so that a batch arrives whole, once, or not at all.
 
-use crate::client::{Connections, Lease, Line, Purpose};
+use crate::client::{Connections, Lease, Line, Purpose, ask};
 use crate::error::from_driver;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -77,8 +77,8 @@ impl PostgresLedger {
 /// Makes the tables where they are missing, in the lease's transaction.
 pub(crate) async fn make(store: &StoreName, lease: &Lease) -> Result<()> {
     let there = "SELECT to_regclass('whimbrel.ledger') IS NOT NULL AND to_regclass('whimbrel.after_load') IS NOT NULL";
-    let is_there = lease.client().query_one(there, &[]).await.and_then(|row| row.try_get::<_, bool>(0));
-    if is_there.map_err(|error| failed(store, error))? {
+    let is_there = ask(lease.client(), there, &[]).await.map_err(|error| failed(store, error))?;
+    if is_there == Some(true) {
         return Ok(());
     }
     let sql = format!("SELECT pg_advisory_xact_lock({LOCK}); {TABLES}");

@@ -69,9 +69,9 @@ impl Pairs {
 ///
 /// # Errors
 /// The file is damaged, contradicts itself, or holds what chromadb does not write. Or `take` fails.
-pub(crate) fn read<E: From<Damage>>(
-    file: &[u8],
-    take: impl FnMut(&str, u64) -> Result<(), E>,
+pub(crate) fn read<'f, E: From<Damage>>(
+    file: &'f [u8],
+    take: impl FnMut(&'f str, u64) -> Result<(), E>,
 ) -> Result<Pickle, E> {
     let mut machine = Machine {
         file,
@@ -103,7 +103,7 @@ struct Machine<'f, F> {
     take: F,
 }
 
-impl<E: From<Damage>, F: FnMut(&str, u64) -> Result<(), E>> Machine<'_, F> {
+impl<'f, E: From<Damage>, F: FnMut(&'f str, u64) -> Result<(), E>> Machine<'f, F> {
     fn damage(&self, what: &'static str) -> Damage {
         Damage { what, at: self.at }
     }

@@ -6,6 +6,7 @@ use crate::error::from_driver;
 use crate::template::identifier;
 use crate::types::{CatalogType, ReadAs};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::types::Type;
 use whimbrel_model::StoreName;
 use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 
@@ -21,8 +22,9 @@ pub(super) async fn columns(
     request: &ReadRequest,
 ) -> Result<Vec<Column>> {
     check_names(store, of, &found, request)?;
-    let types = Types::load(store, lease, found.iter().map(|column| column.oid).collect()).await?;
-    let names = type_names(store, lease, &found).await?;
+    let oids = found.iter().map(|column| column.oid).collect();
+    let (types, names) =
+        futures::try_join!(Types::load(store, lease, oids), type_names(store, lease, &found))?;
     let mut columns = Vec::with_capacity(found.len());
     for (column, source_type) in found.into_iter().zip(names) {
         let Some(resolved) = types.resolve(&column) else {
@@ -92,7 +94,11 @@ async fn type_names(store: &StoreName, lease: &Lease, found: &[Found]) -> Result
     // PostgreSQL's name of an array does not say with how many dimensions it was declared.
     let more = found.iter().map(|column| "[]".repeat(usize::try_from(column.dimensions - 1).unwrap_or(0)));
     let sql = "SELECT format_type(o, m) FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS t(o, m, n) ORDER BY n";
-    let rows = lease.client().query(sql, &[&oids, &modifiers]).await.map_err(failed)?;
+    let rows = lease
+        .client()
+        .query_typed(sql, &[(&oids, Type::OID_ARRAY), (&modifiers, Type::INT4_ARRAY)])
+        .await
+        .map_err(failed)?;
     let names = rows.iter().map(|row| row.try_get::<_, String>(0).map_err(failed));
     names.zip(more).map(|(name, more)| Ok(name? + &more)).collect()
 }
@@ -141,7 +147,8 @@ impl Types {
         let mut types = BTreeMap::new();
         let mut wanted: Vec<u32> = oids.into_iter().collect();
         while !wanted.is_empty() {
-            let rows = lease.client().query(sql, &[&wanted]).await.map_err(failed)?;
+            let rows = lease.client().query_typed(sql, &[(&wanted, Type::OID_ARRAY)]).await;
+            let rows = rows.map_err(failed)?;
             wanted.clear();
             for row in rows {
                 let oid = row.try_get(0).map_err(failed)?;

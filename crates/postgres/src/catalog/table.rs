@@ -5,6 +5,7 @@ use crate::client::Lease;
 use crate::error::from_driver;
 use crate::sql::{Relation, Ties};
 use crate::template::identifier;
+use tokio_postgres::types::Type;
 use whimbrel_model::StoreName;
 use whimbrel_store::{ReadRequest, Result, StoreError, StoreErrorKind};
 
@@ -38,9 +39,9 @@ pub(super) async fn layout(
     request: &ReadRequest,
 ) -> Result<Layout> {
     let table = resolve(store, lease, name).await?;
-    let found = table_columns(store, lease, &table, request).await?;
+    let (found, key) =
+        futures::try_join!(table_columns(store, lease, &table, request), key(store, lease, &table))?;
     let columns = read_as::columns(store, lease, &format!("table {}", table.sql), found, request).await?;
-    let key = key(store, lease, &table).await?;
     let columns = only_wanted(columns, request, &key);
     let key_column = |name: &String| {
         let at = columns.iter().position(|column| column.name == *name)?;
@@ -111,8 +112,9 @@ pub(crate) async fn resolve(store: &StoreName, lease: &Lease, name: &str) -> Res
          row_security_active(c.oid) \
          FROM unnest($1::text[]) WITH ORDINALITY AS t(name, n) JOIN pg_catalog.pg_class c ON c.oid = to_regclass(t.name) \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY t.n LIMIT 1";
-    let row = lease.client().query_opt(sql, &[&candidates(name)]).await.map_err(failed)?;
-    let Some(row) = row else { return Err(not_found(store, lease, name).await) };
+    let names = candidates(name);
+    let rows = lease.client().query_typed(sql, &[(&names, Type::TEXT_ARRAY)]).await.map_err(failed)?;
+    let Some(row) = rows.first() else { return Err(not_found(store, lease, name).await) };
     let schema: String = row.try_get(1).map_err(failed)?;
     let table: String = row.try_get(2).map_err(failed)?;
     let kind: String = row.try_get(3).map_err(failed)?;
@@ -139,7 +141,7 @@ async fn not_found(store: &StoreName, lease: &Lease, name: &str) -> StoreError {
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
          AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' \
          AND n.nspname NOT LIKE 'pg\\_temp%' LIMIT 10000";
-    let rows = match lease.client().query(sql, &[]).await {
+    let rows = match lease.client().query_typed(sql, &[]).await {
         Ok(rows) => rows,
         Err(_) => return error,
     };
@@ -170,7 +172,7 @@ async fn table_columns(
          WHERE c.conrelid = attrelid AND c.contype = 'n' AND c.conkey[1] = attnum AND NOT c.convalidated), \
          has_column_privilege(attrelid, attnum, 'SELECT'), attndims::int2 \
          FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-    let rows = lease.client().query(sql, &[&table.oid]).await.map_err(failed)?;
+    let rows = lease.client().query_typed(sql, &[(&table.oid, Type::OID)]).await.map_err(failed)?;
     let mut found = Vec::with_capacity(rows.len());
     let mut forbidden = Vec::new();
     for row in rows {
@@ -242,8 +244,8 @@ async fn key(store: &StoreName, lease: &Lease, table: &Resolved) -> Result<Vec<S
          WHERE a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey[0:{key_columns} - 1]) AND NOT a.attnotnull)) \
          ORDER BY i.indisprimary DESC, {key_columns}, i.indexrelid LIMIT 1"
     );
-    let row = lease.client().query_opt(&sql, &[&table.oid]).await.map_err(failed)?;
-    row.map_or_else(|| Ok(Vec::new()), |row| row.try_get(0).map_err(failed))
+    let rows = lease.client().query_typed(&sql, &[(&table.oid, Type::OID)]).await.map_err(failed)?;
+    rows.first().map_or_else(|| Ok(Vec::new()), |row| row.try_get(0).map_err(failed))
 }
 
 #[cfg(test)]

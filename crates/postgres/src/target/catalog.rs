@@ -6,6 +6,7 @@ use crate::client::Lease;
 use crate::encode::{Meaning, Wire};
 use crate::error::from_driver;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
@@ -120,7 +121,16 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
         return Err(StoreError::new(StoreErrorKind::Unsupported, store, context));
     }
     let looking = Looking { store, lease, oid: resolved.oid, sql: &resolved.sql };
-    let (mut keys, mut key_names, mut has_primary_key) = looking.keys().await?;
+    // Asked for at once: a server that is far away is waited for once.
+    let (keys, triggers, columns, checks, foreign_keys, sequences) = futures::try_join!(
+        looking.keys(),
+        looking.triggers(),
+        looking.columns(),
+        looking.checks(),
+        looking.foreign_keys(),
+        looking.sequences(),
+    )?;
+    let (mut keys, mut key_names, mut has_primary_key) = keys;
     let late = if has_primary_key || resolved.kind != 'r' {
         None
     } else {
@@ -132,20 +142,20 @@ pub(crate) async fn read(store: &StoreName, lease: &Lease, name: &str) -> Result
         key_names.insert(0, name);
         has_primary_key = true;
     }
-    let (triggers, insert_rules, update_rules) = looking.triggers().await?;
+    let (triggers, insert_rules, update_rules) = triggers;
     Ok(Table {
-        columns: looking.columns().await?,
+        columns,
         keys,
         has_primary_key,
         is_key_late,
         key_names,
-        checks: looking.checks().await?,
+        checks,
         can_test_input: lease.server().version_number >= TESTS_INPUT,
         triggers,
         insert_rules,
         update_rules,
-        foreign_keys: looking.foreign_keys().await?,
-        sequences: looking.sequences().await?,
+        foreign_keys,
+        sequences,
         oid: resolved.oid,
         name: resolved.name,
         is_partitioned: resolved.kind == 'p',
@@ -200,7 +210,8 @@ AND coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true' ORDER BY c.conname"
 
 impl Looking<'_> {
     async fn rows(&self, sql: &str) -> Result<Vec<Row>> {
-        self.lease.client().query(sql, &[&self.oid]).await.map_err(|error| self.failed(error))
+        let rows = self.lease.client().query_typed(sql, &[(&self.oid, Type::OID)]).await;
+        rows.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: tokio_postgres::Error) -> StoreError {

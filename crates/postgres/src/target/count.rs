@@ -1,7 +1,7 @@
 //! How many records a table holds, and of which flow.
 
 use super::catalog::Table;
-use crate::client::Lease;
+use crate::client::{Lease, ask};
 use crate::error::from_driver;
 use crate::template::{identifier, literal};
 use std::collections::BTreeMap;
@@ -40,8 +40,10 @@ pub(super) async fn is_empty(
 ) -> Result<bool> {
     let sql =
         format!("SELECT NOT EXISTS (SELECT 1 FROM {} WHERE {})", table.sql, within(store, table, scope)?);
-    let row = lease.client().query_one(&sql, &[]).await.and_then(|row| row.try_get(0));
-    row.map_err(|error| from_driver(store, format!("cannot look whether {} is empty", table.sql), error))
+    let is_empty = ask(lease.client(), &sql, &[])
+        .await
+        .map_err(|error| from_driver(store, format!("cannot look whether {} is empty", table.sql), error))?;
+    Ok(is_empty.unwrap_or(false))
 }
 
 /// What tells one flow's rows from another's.

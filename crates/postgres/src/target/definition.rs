@@ -4,12 +4,13 @@ use super::catalog::Table;
 use super::langchain::Langchain;
 use super::{Writing, fit};
 use crate::catalog::{candidates, resolve};
-use crate::client::Lease;
+use crate::client::{Lease, ask};
 use crate::error::from_driver;
 use crate::template::{identifier, literal};
 use arrow::datatypes::Schema;
 use std::path::PathBuf;
 use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::types::Type;
 use whimbrel_model::StoreName;
 use whimbrel_model::logical::SOURCE_TYPE;
 use whimbrel_store::{Result, StoreError, StoreErrorKind, VectorCollection, WriteRequest};
@@ -234,11 +235,11 @@ impl Definition {
         let client = lease.client();
         client.batch_execute("SAVEPOINT whimbrel_type").await.map_err(|error| self.cannot_look(error))?;
         // A name that is no type at all may be a syntax error to older servers.
-        let found = client.query_one(sql, &[&name]).await.and_then(|row| row.try_get(0));
+        let found = ask(client, sql, &[(&name, Type::TEXT)]).await;
         let end = if found.is_ok() { "" } else { "ROLLBACK TO SAVEPOINT whimbrel_type; " };
         let ended = client.batch_execute(&format!("{end}RELEASE SAVEPOINT whimbrel_type")).await;
         ended.map_err(|error| self.cannot_look(error))?;
-        Ok(found.unwrap_or(false))
+        Ok(found.ok().flatten().unwrap_or(false))
     }
 
     /// Whether the type is one of pgvector's, and the extension could be made.

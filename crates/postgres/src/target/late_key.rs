@@ -8,7 +8,7 @@
 
 use super::catalog::Table;
 use super::{PostgresTarget, count};
-use crate::client::{Connections, Lease, Purpose};
+use crate::client::{Connections, Lease, Purpose, ask};
 use crate::error::from_driver;
 use crate::ledger;
 use crate::template::identifier;
@@ -135,8 +135,7 @@ pub(super) async fn noted(
 ) -> Result<Option<(String, Vec<String>)>> {
     let failed = |error| from_driver(store, "cannot see which primary keys follow a load", error);
     let client = lease.client();
-    let may_read = client.query_one(MAY_READ, &[]).await.and_then(|row| row.try_get::<_, bool>(0));
-    if !may_read.map_err(failed)? {
+    if ask(client, MAY_READ, &[]).await.map_err(failed)? != Some(true) {
         return Ok(None);
     }
     let row = client.query_opt(NOTED, &[&oid, &PRIMARY_KEY]).await.map_err(failed)?;

@@ -6,7 +6,7 @@ use super::langchain::VECTOR_INDEX;
 use super::late_key::{self, PRIMARY_KEY};
 use super::{Writing, route, step_extent, vector_index};
 use crate::catalog::resolve;
-use crate::client::{Connections, Lease, Purpose};
+use crate::client::{Connections, Lease, Purpose, ask};
 use crate::error::from_driver;
 use crate::ledger;
 use crate::source::PostgresSource;
@@ -126,8 +126,8 @@ pub(super) async fn served(
 
 async fn has_notes(store: &StoreName, lease: &Lease) -> Result<bool> {
     let sql = "SELECT to_regclass('whimbrel.after_load') IS NOT NULL";
-    let found = lease.client().query_one(sql, &[]).await.and_then(|row| row.try_get(0));
-    found.map_err(|error| failed(store, error))
+    let found = ask(lease.client(), sql, &[]).await.map_err(|error| failed(store, error))?;
+    Ok(found.unwrap_or(false))
 }
 
 /// What is still to be done for a table, and for tables that no flow is written into.

@@ -1,10 +1,11 @@
 //! Whose a table is: a line of its comment. Other lines of the comment are left as they are.
 
 use super::catalog;
-use crate::client::Lease;
+use crate::client::{Lease, ask};
 use crate::error::from_driver;
 use crate::template::literal;
 use std::collections::BTreeMap;
+use tokio_postgres::types::Type;
 use whimbrel_model::StoreName;
 use whimbrel_store::{Owner, Removal, Result};
 
@@ -59,9 +60,10 @@ pub(super) async fn remove(
 
 async fn comment(store: &StoreName, lease: &Lease, oid: u32) -> Result<String> {
     let sql = "SELECT coalesce(pg_catalog.obj_description($1, 'pg_class'), '')";
-    let row = lease.client().query_one(sql, &[&oid]).await;
-    row.and_then(|row| row.try_get(0))
-        .map_err(|error| from_driver(store, "cannot read a table's comment", error))
+    let comment: Option<String> = ask(lease.client(), sql, &[(&oid, Type::OID)])
+        .await
+        .map_err(|error| from_driver(store, "cannot read a table's comment", error))?;
+    Ok(comment.unwrap_or_default())
 }
 
 fn written(owner: &Owner) -> String {
