@@ -28,7 +28,15 @@ pub(crate) const READ_ONLY: OpenFlags =
 pub(crate) struct Client {
     pub(crate) store: StoreName,
     pub(crate) config: ChromaConfig,
-    epoch: Mutex<Option<Arc<Epoch>>>,
+    present: Mutex<Option<Present>>,
+}
+
+/// The present copy, and what is ready to be read of it, by the collection's id. What is ready keeps the copy, and not
+/// the other way about: a copy that kept it would never go.
+#[derive(Clone)]
+struct Present {
+    epoch: Arc<Epoch>,
+    ready: Arc<Mutex<HashMap<String, Arc<Prepared>>>>,
 }
 
 /// A copy of the database as it was at one moment, and the states of all files at that moment.
@@ -36,34 +44,51 @@ pub(crate) struct Epoch {
     directory: PathBuf,
     signature: Signature,
     scratch: Scratch,
-    /// What is ready to be read, by the collection's id.
-    prepared: Mutex<HashMap<String, Arc<Prepared>>>,
 }
 
 impl Client {
     pub(crate) fn new(store: &StoreName, config: ChromaConfig) -> Self {
-        Self { store: store.clone(), config, epoch: Mutex::default() }
+        Self { store: store.clone(), config, present: Mutex::default() }
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Arc<Epoch>>> {
-        self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Option<Present>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present copy; the first who asks has it made. Blocks.
     pub(crate) fn epoch(&self) -> Outcome<Arc<Epoch>> {
+        Ok(self.present()?.epoch)
+    }
+
+    fn present(&self) -> Outcome<Present> {
         let mut held = self.held();
-        if let Some(epoch) = &*held {
-            return Ok(Arc::clone(epoch));
+        if let Some(present) = &*held {
+            return Ok(present.clone());
         }
         let epoch = Arc::new(Epoch::begin(self.config.path())?);
-        *held = Some(Arc::clone(&epoch));
-        Ok(epoch)
+        let present = Present { epoch, ready: Arc::default() };
+        *held = Some(present.clone());
+        Ok(present)
+    }
+
+    /// A collection, ready to be read. Blocks; others who want one wait, as this goes through whole tables.
+    pub(crate) fn prepared(&self, name: &str) -> Outcome<Arc<Prepared>> {
+        let Present { epoch, ready } = self.present()?;
+        let collection = catalog::find(&epoch.connection()?, &self.config, name)?;
+        let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = ready.get(&collection.id) {
+            return Ok(Arc::clone(prepared));
+        }
+        let id = collection.id.clone();
+        let prepared = Arc::new(Prepared::make(&epoch, collection, self.config.lost)?);
+        ready.insert(id, Arc::clone(&prepared));
+        Ok(prepared)
     }
 
     /// Lets go of a copy that is no longer what the directory holds. Blocks.
     pub(crate) fn begin_epoch(&self) {
         let mut held = self.held();
-        let is_present = held.as_ref().is_some_and(|epoch| epoch.is_present());
+        let is_present = held.as_ref().is_some_and(|present| present.epoch.is_present());
         if !is_present {
             *held = None;
         }
@@ -97,7 +122,7 @@ impl Epoch {
         copy::refuse_other_layouts(directory)?;
         let scratch = Scratch::make()?;
         let signature = copy::copy(directory, scratch.path())?;
-        let epoch = Self { directory: directory.to_owned(), signature, scratch, prepared: Mutex::default() };
+        let epoch = Self { directory: directory.to_owned(), signature, scratch };
         // The first look rolls back what a killed writer left; a write-ahead log is folded in by leaving that mode.
         let connection = Connection::open(epoch.database())?;
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
@@ -135,19 +160,6 @@ impl Epoch {
         // Ids are UUIDs; whatever else stands there names no other place.
         let name: String = collection.id.chars().filter(char::is_ascii_alphanumeric).collect();
         self.scratch.path().join(format!("ready-{what}-{name}.sqlite3"))
-    }
-
-    /// A collection, ready to be read. Blocks; others who want one wait, as this goes through whole tables.
-    pub(crate) fn prepared(self: &Arc<Self>, config: &ChromaConfig, name: &str) -> Outcome<Arc<Prepared>> {
-        let collection = catalog::find(&self.connection()?, config, name)?;
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ready) = prepared.get(&collection.id) {
-            return Ok(Arc::clone(ready));
-        }
-        let id = collection.id.clone();
-        let ready = Arc::new(Prepared::make(self, collection, config.lost)?);
-        prepared.insert(id, Arc::clone(&ready));
-        Ok(ready)
     }
 }
 

@@ -46,9 +46,9 @@ pub(crate) struct Prepared {
     /// The records, and in a database beside it where their embeddings are.
     database: PathBuf,
     places: PathBuf,
-    /// Keeps the copy alive.
-    epoch: Arc<Epoch>,
     idle: Mutex<Vec<Connection>>,
+    /// Keeps the copy alive, behind all that has it open.
+    epoch: Arc<Epoch>,
 }
 
 /// What was found on the way.

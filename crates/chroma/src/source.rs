@@ -6,7 +6,7 @@ mod reading;
 mod sides;
 
 use crate::catalog::Metric;
-use crate::client::{Client, Epoch};
+use crate::client::Client;
 use crate::error::{Fault, Outcome};
 use crate::records::Prepared;
 use crate::types::{self, Column, Described, Lent};
@@ -91,8 +91,7 @@ impl ChromaSource {
     async fn known(&self) -> Result<Known> {
         let (name, request, lent) = (self.name.clone(), Arc::clone(&self.request), self.lent.clone());
         let known = move |client: &Client| {
-            let epoch: Arc<Epoch> = client.epoch()?;
-            let prepared = epoch.prepared(&client.config, &name)?;
+            let prepared = client.prepared(&name)?;
             let columns = types::columns(&request, &*prepared)?;
             let schema = types::schema(&columns, &*prepared);
             Ok(Known { prepared, columns, schema, lent })

@@ -57,6 +57,22 @@ fn a_collection_arrives_with_its_vectors_bit_for_bit() {
 }
 
 #[test]
+fn the_copy_that_is_read_goes_with_the_process() {
+    let place = Place::new();
+    directory(&place, "1.5.9");
+    let scratch = place.path("scratch");
+    std::fs::create_dir(&scratch).expect("a folder");
+    // The second finds the file there, and fails behind its plan.
+    for code in [0, 2] {
+        let copy = ["copy", "chroma:db?collection=docs_l2", "docs.ndjson", "--mode", "insert", "--verify"];
+        let running = place.start_with(&copy, |command| drop(command.env("TMPDIR", &scratch)));
+        running.wait().expect(code);
+        let left: Vec<_> = std::fs::read_dir(&scratch).expect("the folder").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
 fn what_a_killed_writer_left_is_read_and_left_alone() {
     for version in ["crash-1.5.9", "killed-1.5.9", "crash-0.6.3"] {
         let place = Place::new();
