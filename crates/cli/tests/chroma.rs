@@ -65,7 +65,9 @@ fn the_copy_that_is_read_goes_with_the_process() {
     // The second finds the file there, and fails behind its plan.
     for code in [0, 2] {
         let copy = ["copy", "chroma:db?collection=docs_l2", "docs.ndjson", "--mode", "insert", "--verify"];
-        let running = place.start_with(&copy, |command| drop(command.env("TMPDIR", &scratch)));
+        let running = place.start_with(&copy, |command| {
+            command.env("TMPDIR", &scratch);
+        });
         running.wait().expect(code);
         let left: Vec<_> = std::fs::read_dir(&scratch).expect("the folder").collect();
         assert!(left.is_empty(), "{left:?}");
