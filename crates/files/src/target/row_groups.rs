@@ -197,7 +197,8 @@ impl Footer {
 
     fn ordinal(&self) -> Outcome<i16> {
         i16::try_from(self.groups.len()).map_err(|_| {
-            let what = "a Parquet file has 32,767 row groups at the most, and this one would have more";
+            let what = "a Parquet file has 32,767 row groups at the most, and this one would have more: dump it as \
+                 several files, each with some of the records";
             Fault::found(StoreErrorKind::Unsupported, what)
         })
     }
