@@ -186,7 +186,7 @@ impl Footer {
                 .set_num_rows(group.num_rows())
                 .set_total_byte_size(group.total_byte_size())
                 .set_column_metadata(columns.collect::<Result<_, _>>()?)
-                .set_file_offset(group.file_offset().unwrap_or_default() + start)
+                .set_file_offset(group.file_offset().unwrap_or_default().saturating_add(start))
                 .set_ordinal(self.ordinal()?);
             self.groups.push(moved.build()?);
             self.records += u64::try_from(group.num_rows()).unwrap_or(0);
@@ -197,7 +197,7 @@ impl Footer {
 
     fn ordinal(&self) -> Outcome<i16> {
         i16::try_from(self.groups.len()).map_err(|_| {
-            let what = "a Parquet file has 32,767 row groups at the most, and this one would have more: dump it as \
+            let what = "a Parquet file has 32,768 row groups at the most, and this one would have more: dump it as \
                  several files, each with some of the records";
             Fault::found(StoreErrorKind::Unsupported, what)
         })
@@ -225,9 +225,9 @@ impl Footer {
 
 /// A column of a row group in a file that begins elsewhere.
 fn moved(column: &ColumnChunkMetaData, start: i64) -> Result<ColumnChunkMetaData, ParquetError> {
-    let dictionary = column.dictionary_page_offset().map(|offset| offset + start);
+    let dictionary = column.dictionary_page_offset().map(|offset| offset.saturating_add(start));
     let builder = column.clone().into_builder().set_dictionary_page_offset(dictionary);
-    builder.set_data_page_offset(column.data_page_offset() + start).build()
+    builder.set_data_page_offset(column.data_page_offset().saturating_add(start)).build()
 }
 
 fn read<const BYTES: usize>(file: &mut impl Read) -> io::Result<[u8; BYTES]> {
