@@ -22,10 +22,12 @@ use std::time::Duration;
 use whimbrel_model::{FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
 
-/// No slice holds more bytes than this.
+/// No slice of text holds more bytes than this.
 const MOST_HELD_BYTES: usize = 16 << 20;
-/// Nor do all together.
-const MOST_HELD_IN_ALL: usize = 48 << 20;
+/// All together hold as much as so many.
+const MOST_HELD_SLICES: usize = 3;
+/// A slice of Parquet holds as much as this part of text: its batches are larger, and take more memory on their way.
+const HELD_OF_PARQUET: usize = 4;
 /// For how long a slice that has ended waits for those before it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -37,6 +39,8 @@ pub(crate) struct Growing {
     path: PathBuf,
     /// What slices have in front of their numbers.
     group: String,
+    /// No slice holds more bytes than this.
+    most_held: usize,
     state: Mutex<State>,
     turned: Condvar,
     /// Apart from the rest, which waits for the disk.
@@ -104,6 +108,7 @@ impl Growing {
             staging: staging.clone(),
             path,
             group: order(slice).0.to_owned(),
+            most_held: MOST_HELD_BYTES / if table.format.is_text() { 1 } else { HELD_OF_PARQUET },
             state: Mutex::new(state),
             turned: Condvar::new(),
             memory: Mutex::default(),
@@ -112,6 +117,10 @@ impl Growing {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn most_in_all(&self) -> usize {
+        self.most_held * MOST_HELD_SLICES
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -238,7 +247,7 @@ impl Turn {
         self.held_bytes += length;
         let mut memory = self.growing.memory();
         memory.held_bytes += length;
-        self.held_bytes <= MOST_HELD_BYTES && memory.held_bytes <= MOST_HELD_IN_ALL
+        self.held_bytes <= self.growing.most_held && memory.held_bytes <= self.growing.most_in_all()
     }
 
     /// What is held, to be written as a part.
@@ -252,7 +261,7 @@ impl Turn {
         let held = self.take();
         let mut memory = self.growing.memory();
         for buffer in held {
-            if memory.held_bytes + memory.spare_bytes + buffer.capacity() <= MOST_HELD_IN_ALL {
+            if memory.held_bytes + memory.spare_bytes + buffer.capacity() <= self.growing.most_in_all() {
                 memory.spare_bytes += buffer.capacity();
                 memory.spare.push(buffer);
             }
