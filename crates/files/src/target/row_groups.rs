@@ -34,6 +34,8 @@ const LENGTH_BYTES: usize = 8;
 const TAIL_BYTES: usize = 8;
 /// A page holds no more values. Of few the processor still has in its caches what it packs.
 const PAGE_RECORDS: usize = 8_192;
+/// Of a batch about so many bytes are encoded at a time: beside its elements a list takes up to three times as much.
+const ENCODED_AT_ONCE: usize = 1 << 20;
 
 /// How columns are packed. A row group is a batch and has one page or a few of each column: what pages hold is not
 /// said beside what the group holds.
@@ -64,7 +66,12 @@ pub(super) fn encoded(batch: &RecordBatch, memory: Vec<u8>) -> Outcome<Vec<u8>> 
     let options =
         ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Behind(bytes), batch.schema(), options)?;
-    writer.write(batch)?;
+    let rows = batch.num_rows();
+    let at_once = rows * ENCODED_AT_ONCE / batch.get_array_memory_size().max(1);
+    let at_once = at_once.clamp(1, PAGE_RECORDS);
+    for start in (0..rows).step_by(at_once) {
+        writer.write(&batch.slice(start, at_once.min(rows - start)))?;
+    }
     let Behind(mut bytes) = writer.into_inner()?;
     let length = u64::try_from(bytes.len() - LENGTH_BYTES).unwrap_or(u64::MAX);
     bytes[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
