@@ -353,16 +353,14 @@ pub(crate) async fn identity(store: &StoreName, lease: &Lease, config: &Postgres
     let sql = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute'), \
          (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database())";
     let rows = lease.client().query_typed(sql, &[]).await.map_err(failed)?;
-    let Some(row) = rows.first() else {
-        let context = "the server does not say which database it is";
-        return Err(StoreError::new(StoreErrorKind::Protocol, store, context));
-    };
+    let nameless =
+        || StoreError::new(StoreErrorKind::Protocol, store, "the server does not say which database it is");
+    let row = rows.first().ok_or_else(nameless)?;
     let is_allowed: bool = row.try_get(0).map_err(failed)?;
     let database: String = row.try_get(1).map_err(failed)?;
     let cluster = if is_allowed {
         let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
-        let cluster: Option<String> = ask(lease.client(), sql, &[]).await.map_err(failed)?;
-        cluster.unwrap_or_default()
+        ask(lease.client(), sql, &[]).await.map_err(failed)?.ok_or_else(nameless)?
     } else {
         // Without the cluster's own identifier the address has to do; it changes when the server moves.
         config.to_string()

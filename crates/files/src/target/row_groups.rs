@@ -307,15 +307,19 @@ mod tests {
 
     #[test]
     fn batches_become_row_groups_of_one_file() {
-        let batches = [batch(0..3000), batch(3000..3001), batch(3001..8000)];
+        let batches = [batch(0..3000), batch(3000..3001), batch(3001..30_000)];
         let schema = batches[0].schema();
-        let [first, second, third] = [part(0..3000), part(3000..3001), part(3001..8000)];
+        let [first, second, third] = [part(0..3000), part(3000..3001), part(3001..30_000)];
         let (file, records) = joined(&[[first, second].concat(), Vec::new(), third], &schema).unwrap();
-        assert_eq!(records, 8000);
+        assert_eq!(records, 30_000);
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap();
         assert_eq!(*reader.schema(), schema);
         let groups = reader.metadata().row_groups().to_vec();
-        assert_eq!(groups.iter().map(RowGroupMetaData::num_rows).collect::<Vec<_>>(), [3000, 1, 4999]);
+        assert_eq!(
+            groups.iter().map(RowGroupMetaData::num_rows).collect::<Vec<_>>(),
+            [3000, 1, 26_999],
+            "however many of a batch are encoded at a time"
+        );
         // A dictionary where values repeat, and what a reader skips groups by.
         let has_dictionary = |column: usize| groups[2].column(column).dictionary_page_offset().is_some();
         assert_eq!([0, 1, 2, 3].map(has_dictionary), [false, true, false, true]);
