@@ -6,6 +6,7 @@ pub(crate) use pickle::{Damage, Pickle, read as read_pickle};
 
 use crate::client::{FileState, Signature, snapshot_lost, state};
 use crate::error::{Fault, Outcome};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -24,6 +25,9 @@ const LABEL_BYTES: usize = 8;
 const BLOCK_BYTES: u64 = 256 << 10;
 /// No embedding has more floats; a header that says so is damaged.
 const MOST_DIMENSIONS: u64 = 1 << 20;
+
+/// Which element has a label.
+pub(crate) type Slots = HashMap<u64, u32, RandomState>;
 
 /// An index, open for reading one embedding after the other.
 pub(crate) struct Index {
@@ -187,8 +191,11 @@ impl Index {
     ///
     /// # Errors
     /// Two elements have one label: the header counts elements that were never written, and what lies there is chance.
-    pub(crate) fn slots(&self) -> Outcome<HashMap<u64, u32>> {
-        let mut slots = HashMap::with_capacity(usize::try_from(self.present).unwrap_or(0));
+    pub(crate) fn slots(&self) -> Outcome<Slots> {
+        let mut slots = HashMap::with_capacity_and_hasher(
+            usize::try_from(self.present).unwrap_or(0),
+            RandomState::default(),
+        );
         let too_many =
             || Fault::mismatch(format!("{}: more elements than an index holds", self.data.path.display()));
         let middle = self.present / 2;

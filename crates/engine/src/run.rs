@@ -199,6 +199,7 @@ impl<'a> Run<'a> {
 
     async fn work(&mut self) -> Result<()> {
         distinct::tell(&self.migration).await?;
+        self.expect_slices();
         if !self.record.planned {
             let making =
                 if self.settings.create { "making missing tables" } else { "looking at the targets" };
@@ -263,6 +264,27 @@ impl<'a> Run<'a> {
         let (migration, journal) = (&self.migration, &*self.journal);
         steps::finish(migration, journal, &self.record.id, &context, keys.as_ref(), progress).await?;
         changed::finish(migration, journal, &self.record, &context, &comparisons, progress).await
+    }
+
+    /// Tells the stores how much will be asked of them at once.
+    fn expect_slices(&self) {
+        let parallel = self.settings.runner.parallel.max(1);
+        let limit = self.settings.runner.limit;
+        let mut expected: BTreeMap<&StoreName, [usize; 2]> = BTreeMap::new();
+        let mut expect = |store, slices: usize, side: usize| {
+            let sides = expected.entry(store).or_default();
+            sides[side] = (sides[side] + slices).min(parallel);
+        };
+        for scan in self.migration.scans.iter().filter(|scan| scan.spilled.is_none()) {
+            let slices = wanted_slices(scan, limit);
+            expect(&scan.store, slices, 0);
+            scan.flows.iter().for_each(|flow| expect(&flow.store, slices, 1));
+        }
+        for (store, [readers, writers]) in expected {
+            if let Some(store) = self.migration.stores.get(store) {
+                store.expect(readers, writers);
+            }
+        }
     }
 
     /// Makes tables where that was asked for, looks at what they hold, and cuts the sources into slices.

@@ -10,18 +10,22 @@ use crate::{exact, functions};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider, SchemaProvider,
+};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError, ParamValues, ScalarValue, SchemaError};
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::context::{SessionConfig, SessionContext};
+use datafusion::execution::context::SessionConfig;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use whimbrel_model::Logical;
 use whimbrel_store::KeyPattern;
 
@@ -86,9 +90,31 @@ pub struct Transformed {
     pub failed: Vec<(usize, String)>,
 }
 
+/// What every compiler plans with. Making it takes milliseconds (it knows some hundred functions), a copy of it none.
+static PLANNER: LazyLock<SessionState> = LazyLock::new(|| {
+    let mut config = SessionConfig::new().with_target_partitions(1);
+    // PostgreSQL's dialect is the one that the users' documents are written in.
+    config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features();
+    state.scalar_functions().get_or_insert_default().extend(functions::all());
+    state.build()
+});
+
+/// A catalog that has one table, `input`, where [`PLANNER`] looks for it.
+fn catalog_of(input: &SchemaRef) -> Result<Arc<dyn CatalogProviderList>, DataFusionError> {
+    let place = &PLANNER.config_options().catalog;
+    let schema = MemorySchemaProvider::new();
+    schema.register_table("input".to_owned(), Arc::new(EmptyTable::new(Arc::clone(input))))?;
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema(&place.default_schema, Arc::new(schema))?;
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(place.default_catalog.clone(), Arc::new(catalog));
+    Ok(Arc::new(catalogs))
+}
+
 /// Compiles SQL over one input schema.
 pub struct Compiler {
-    context: SessionContext,
+    state: SessionState,
     input: SchemaRef,
     parameters: BTreeMap<String, String>,
 }
@@ -99,15 +125,9 @@ impl Compiler {
     /// # Errors
     /// The input has one column name twice.
     pub fn new(input: &SchemaRef, parameters: &BTreeMap<String, String>) -> Result<Self, TransformError> {
-        let mut config = SessionConfig::new().with_target_partitions(1);
-        // PostgreSQL's dialect is the one that the users' documents are written in.
-        config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
-        let mut state = SessionStateBuilder::new().with_config(config).with_default_features();
-        state.scalar_functions().get_or_insert_default().extend(functions::all());
-        let context = SessionContext::new_with_state(state.build());
-        let table = Arc::new(EmptyTable::new(Arc::clone(input)));
-        context.register_table("input", table).map_err(|error| TransformError::new(plain(&error)))?;
-        Ok(Self { context, input: Arc::clone(input), parameters: parameters.clone() })
+        let mut state = PLANNER.clone();
+        state.register_catalog_list(catalog_of(input).map_err(|error| TransformError::new(plain(&error)))?);
+        Ok(Self { state, input: Arc::clone(input), parameters: parameters.clone() })
     }
 
     /// Compiles a transform; `None` passes every column on.
@@ -179,7 +199,7 @@ impl Compiler {
     }
 
     fn plan(&self, sql: &str) -> Result<LogicalPlan, TransformError> {
-        let mut state = self.context.state();
+        let mut state = self.state.clone();
         // A number that a float does not hold is a decimal.
         state.config_mut().options_mut().sql_parser.parse_float_as_decimal = exact::has_long_number(sql);
         let Some(planned) = state.create_logical_plan(sql).now_or_never() else {
@@ -212,15 +232,14 @@ impl Compiler {
             ));
             return Err(error);
         }
-        let state = self.context.state();
         let context = datafusion::optimizer::simplify_expressions::SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
-            .with_config_options(Arc::clone(state.config_options()))
+            .with_config_options(Arc::clone(self.state.config_options()))
             .build();
         let simplifier = ExprSimplifier::new(context);
         let coerced = simplifier.coerce(expr, &schema).map_err(|error| self.explain(&error))?;
         let simplified = simplifier.simplify(coerced).map_err(|error| self.explain(&error))?;
-        state.create_physical_expr(simplified, &schema).map_err(|error| self.explain(&error))
+        self.state.create_physical_expr(simplified, &schema).map_err(|error| self.explain(&error))
     }
 
     /// The planner's words, and for an unknown column the nearest right name.

@@ -6,19 +6,32 @@ use std::fmt::Display;
 pub trait Float: zmij::Float + Display + Into<f64> + Copy {
     /// Numbers of so many digits name floats of their own.
     const DIGITS: usize;
+    /// No text that names one needs more digits than this.
+    const MOST_DIGITS: u32;
+    /// A float with more bits behind the point than this, each of which is a digit behind it, has more digits than one that lies
+    /// in the middle between two numbers of [`Float::MOST_DIGITS`].
+    const MOST_BITS: i32 = most_bits(Self::MOST_DIGITS + 1);
 }
 
 impl Float for f32 {
     const DIGITS: usize = 6;
+    const MOST_DIGITS: u32 = 9;
 }
 
 impl Float for f64 {
     const DIGITS: usize = 15;
+    const MOST_DIGITS: u32 = 17;
 }
 
-/// A float with more bits behind the point than this has more than the 18 digits of one that lies in the middle between
-/// two numbers of 17.
-const MOST_BITS: i32 = 26;
+/// How many bits behind the point a float may have, the last of which is set, and have no more than so many digits: with
+/// another one its digits are those of a multiple of another power of five.
+const fn most_bits(digits: u32) -> i32 {
+    let (mut bits, mut least) = (0, 5_u64);
+    while least < 10_u64.pow(digits) {
+        (bits, least) = (bits + 1, least * 5);
+    }
+    bits
+}
 
 /// Gives the shortest text that names a float, without an exponent: as [`ToString`] writes it, mostly much quicker and
 /// without memory of its own.
@@ -29,7 +42,7 @@ pub fn shortest<F: Float, T>(value: F, take: impl FnOnce(&str) -> T) -> T {
         let text = buffer.format_finite(value);
         let text = text.strip_suffix(".0").unwrap_or(text);
         // Of two shortest texts that are equally near, ToString takes the larger one, and the quick way the even one.
-        let is_only_one = text.len() <= F::DIGITS || bits_behind_the_point(wide) > MOST_BITS;
+        let is_only_one = text.len() <= F::DIGITS || bits_behind_the_point(wide) > F::MOST_BITS;
         // What is very small or large has an exponent there.
         if is_only_one && !text.as_bytes().contains(&b'e') {
             return take(text);

@@ -34,6 +34,16 @@ impl Texts {
         Self { bytes: Buffer::from_vec(bytes), places }
     }
 
+    /// Texts that stand one behind the other, so many bytes each.
+    #[must_use]
+    pub fn of_length(mut bytes: Vec<u8>, length: u32) -> Self {
+        let rows = bytes.len().checked_div(length as usize).unwrap_or(0);
+        let starts = (0..u32::MAX).step_by(length.max(1) as usize);
+        let places = starts.take(rows).map(|start| (start, length)).collect();
+        bytes.extend_from_slice(&[0; SHORT_BYTES]);
+        Self { bytes: Buffer::from_vec(bytes), places }
+    }
+
     /// The same, each as long as `length` says, which is no more than it is.
     #[must_use]
     pub fn cut(&self, length: impl Fn(usize) -> Option<usize>) -> Option<Self> {
@@ -117,6 +127,7 @@ mod tests {
         assert_eq!(all(&cut, 4), ["on", "", "", "fo"]);
         assert!(texts.cut(|_| Some(1)).is_none());
         assert_eq!(all(&texts.chosen([3, 0, 3].into_iter()), 3), ["four", "one", "four"]);
+        assert_eq!(all(&Texts::of_length(b"abcdef".to_vec(), 2), 3), ["ab", "cd", "ef"]);
         assert_eq!(all(&Texts::between(b"ac".to_vec(), &[0, 1, 1, 2]), 3), ["a", "", "c"]);
     }
 }

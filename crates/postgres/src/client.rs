@@ -150,6 +150,27 @@ impl Connections {
         Ok(lease)
     }
 
+    /// Connects in the background as many times as there will be leases at once. The only connection of a server that
+    /// takes one is made where it is needed.
+    pub(crate) fn expect(&self, readers: usize, writers: usize) {
+        let Mode::Many { pool, .. } = &self.mode else { return };
+        let idle = pool.lock().unwrap_or_else(PoisonError::into_inner).len();
+        for number in idle..readers + writers {
+            let (store, config, pool) = (self.store.clone(), Arc::clone(&self.config), Arc::clone(pool));
+            tokio::spawn(async move {
+                let mut session = match Session::connect(&store, &config).await {
+                    Ok(session) => session,
+                    // Whoever needs the connection will try, and be told.
+                    Err(error) => return tracing::debug!(%error, "a connection could not be made beforehand"),
+                };
+                if number < writers {
+                    session.make_ready_to_write().await;
+                }
+                pool.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            });
+        }
+    }
+
     /// Begins an epoch; the one before ends.
     pub(crate) async fn begin_epoch(&self) -> Result<()> {
         match &self.mode {

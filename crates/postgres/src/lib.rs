@@ -177,6 +177,10 @@ impl Store for PostgresStore {
         self.connections.begin_epoch().await
     }
 
+    fn expect(&self, readers: usize, writers: usize) {
+        self.connections.expect(readers, writers);
+    }
+
     fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {
         Ok(Arc::new(PostgresSource::new(&self.name, &self.connections, request)))
     }

@@ -75,6 +75,11 @@ pub trait Store: Send + Sync {
         Ok(())
     }
 
+    /// So many slices are about to be read, and so many written, at the same time: whoever needs a connection for each may
+    /// make it now, while the rest is prepared. Returns at once and never fails: who uses a connection hears what is
+    /// wrong with it. Called within a tokio runtime.
+    fn expect(&self, _readers: usize, _writers: usize) {}
+
     /// The region whose prices hold for the units that it meters, after the first connection as it turned out;
     /// `None` where nothing is metered.
     fn price_region(&self) -> Option<String> {

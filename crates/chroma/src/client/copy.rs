@@ -3,7 +3,9 @@
 use super::DATABASE;
 use crate::error::{Fault, Outcome};
 use std::collections::BTreeMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use whimbrel_store::StoreErrorKind;
@@ -14,6 +16,8 @@ const JOURNALS: [&str; 2] = ["chroma.sqlite3-journal", "chroma.sqlite3-wal"];
 const INDEX_FILES: [&str; 4] = ["header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"];
 /// A file that was written so short a time ago may be written again without a later time of change.
 const RECENT: Duration = Duration::from_millis(50);
+/// A file of so many bytes takes longer to copy than a thread to begin, many times over.
+const LARGE_BYTES: u64 = 16 << 20;
 /// How often a directory is copied that changes meanwhile.
 const COPIES: usize = 8;
 /// How often a moment is awaited in which nothing was just written, in all: some seconds.
@@ -38,7 +42,7 @@ pub(crate) fn state(path: &Path) -> Outcome<Option<FileState>> {
     match path.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(Some(FileState::of(&metadata))),
         Ok(_) => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Fault::Io(path.to_owned(), error)),
     }
 }
@@ -154,13 +158,37 @@ fn copy_files(directory: &Path, into: &Path, states: &Signature) -> Outcome<bool
         if states.get(&from).is_none() {
             continue;
         }
-        match std::fs::copy(&from, &to) {
-            Ok(_) => make_writable(&to)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && into.is_dir() => return Ok(false),
+        match copy_file(&from, &to) {
+            Ok(()) => make_writable(&to)?,
+            Err(error) if error.kind() == ErrorKind::NotFound && into.is_dir() => return Ok(false),
+            // It has become shorter.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
             Err(error) => return Err(Fault::Io(from, error)),
         }
     }
     Ok(true)
+}
+
+/// Copies a file as long as it is now, by two threads where it is large: what lies in memory is copied at the pace of one
+/// processor each.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    File::create(to)?.set_len(length)?;
+    let part = |range: Range<u64>| {
+        let (mut from, mut to) = (File::open(from)?, OpenOptions::new().write(true).open(to)?);
+        from.seek(SeekFrom::Start(range.start))?;
+        to.seek(SeekFrom::Start(range.start))?;
+        let wanted = range.end - range.start;
+        let copied = io::copy(&mut from.take(wanted), &mut to)?;
+        if copied == wanted { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    };
+    let middle = if length < LARGE_BYTES { length } else { length / 2 };
+    std::thread::scope(|scope| {
+        let second = (middle < length).then(|| scope.spawn(|| part(middle..length)));
+        let first = part(0..middle);
+        let second = second.map_or(Ok(Ok(())), |second| second.join());
+        first.and(second.unwrap_or_else(|_| Err(io::Error::other("the thread that copies ended badly"))))
+    })
 }
 
 /// A copy takes the permissions along, also those of a file that nobody may write to.

@@ -5,10 +5,9 @@ use super::{IDS_SHOWN, Tally};
 use crate::catalog::{Collection, Metric, sequence};
 use crate::client::Epoch;
 use crate::error::{Fault, Outcome};
-use crate::index::{self, Index, Pickle, read_pickle};
+use crate::index::{self, Index, Pickle, Slots, read_pickle};
 use rusqlite::types::ToSqlOutput::{self, Borrowed};
 use rusqlite::{Connection, Statement, params, params_from_iter};
-use std::collections::HashMap;
 
 /// Where embeddings are, by id: in the index or in the log.
 const TABLE: &str =
@@ -168,11 +167,7 @@ fn refuse_other_dimension(index: &Index, collection: &Collection) -> Outcome<()>
 }
 
 /// Takes over which element is whose; answers also with how many ids have a label that no element has.
-fn take_labels(
-    connection: &Connection,
-    mut slots: HashMap<u64, u32>,
-    names: &[u8],
-) -> Outcome<(Pickle, usize)> {
+fn take_labels(connection: &Connection, mut slots: Slots, names: &[u8]) -> Outcome<(Pickle, usize)> {
     let (mut places, mut without) = (Places::new(connection)?, 0);
     let read = read_pickle(names, |id, label| {
         // What is taken is gone: no element is that of two ids.

@@ -16,7 +16,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What every session runs with. Values travel in binary form, except keys of slices and cursors: those are
 /// text, so whatever forms text is fixed here.
-const SETTINGS: &str = "\
+/// Behind them stand the facts that a session wants to know of its server, in the same message.
+const SETTINGS_AND_FACTS: &str = "\
 SET client_encoding TO 'UTF8'; \
 SET TimeZone TO 'UTC'; \
 SET DateStyle TO 'ISO, YMD'; \
@@ -26,9 +27,8 @@ SET bytea_output TO 'hex'; \
 SET standard_conforming_strings TO on; \
 SET statement_timeout TO 0; \
 SET idle_in_transaction_session_timeout TO 0; \
-SET lock_timeout TO '30s'";
-
-const FACTS: &str = "SELECT pg_backend_pid(), current_setting('server_version'), \
+SET lock_timeout TO '30s'; \
+SELECT pg_backend_pid(), current_setting('server_version'), \
 current_setting('server_version_num'), current_setting('server_encoding'), current_setting('TimeZone'), \
 current_setting('standard_conforming_strings'), pg_is_in_recovery(), current_user, current_database()";
 
@@ -75,13 +75,7 @@ impl Session {
         let line = Line::new(client);
         let mut session = Self { line, server: Server::default(), runtime, driver, has_written: false };
         let doing = || format!("cannot set up a session on {config}");
-        session
-            .line
-            .client()
-            .batch_execute(SETTINGS)
-            .await
-            .map_err(|error| from_driver(store, doing(), error))?;
-        let facts = session.line.client().simple_query(FACTS).await;
+        let facts = session.line.client().simple_query(SETTINGS_AND_FACTS).await;
         let facts = facts.map_err(|error| from_driver(store, doing(), error))?;
         session.server = Server { has_tls, ..server_of(store, &facts)? };
         if !session.server.text_is_utf8 {
@@ -91,6 +85,16 @@ impl Session {
             unchecked.map_err(|error| from_driver(store, doing(), error))?;
         }
         Ok(session)
+    }
+
+    /// Asks beforehand what would be asked with the first transaction that writes a batch.
+    pub(super) async fn make_ready_to_write(&mut self) {
+        let once = self.first_batch();
+        let asked = self.line.client().simple_query(once).await;
+        // It is for speed alone; a connection that is gone is found out where it is used.
+        asked
+            .map(drop)
+            .unwrap_or_else(|error| tracing::debug!(%error, "a connection could not be made ready"));
     }
 
     /// What is asked once, with the first transaction that writes a batch; behind a semicolon, or nothing.

@@ -208,6 +208,7 @@ impl Cells {
             Self::Printed { texts, is_number: true } => number(texts.value(row), writing, into, canonical),
             Self::Printed { texts, is_number: false } => text(texts.value(row), writing, into, canonical),
             Self::Bool(values) => boolean(values.value(row), writing, into, canonical),
+            Self::Int(values) if writing == Writing::Typed => canonical.integer_bits(values.value(row)),
             Self::Int(values) => {
                 number(itoa::Buffer::new().format(values.value(row)), writing, into, canonical);
             }
@@ -226,6 +227,11 @@ impl Cells {
             Self::Struct { fields, .. } => object(fields, row, writing, into, canonical)?,
         }
         Ok(())
+    }
+
+    /// Whether its values are all equally long in canonical form where the file holds their type.
+    pub(super) fn is_of_one_length(&self) -> bool {
+        matches!(self, Self::Int(_) | Self::Float32(_) | Self::Float64(_) | Self::Moment(_))
     }
 
     /// Elements that are floats of 32 bits, none of them NULL.
@@ -417,26 +423,36 @@ pub(super) fn is_plain_float(value: impl Float) -> bool {
     wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative())
 }
 
-/// A float as a number of its digits, which are made where they are to stand.
+/// A float as a number of its digits, which are made where they are to stand; where the file holds its type, its bits.
 fn float_number(value: impl Float, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
-    if !is_plain_float(value) || !matches!(writing, Writing::Json | Writing::Typed) {
+    if writing == Writing::Typed {
+        return canonical.float_bits(value.into());
+    }
+    if !is_plain_float(value) || writing != Writing::Json {
         return number(&float_text(value), writing, into, canonical);
     }
+    let is_normal = float::is_shortest_normal(value.into());
     float::shortest(value, |text| {
-        canonical.number(text);
-        if writing == Writing::Json {
-            into.push_str(text);
+        if is_normal {
+            canonical.digits(text);
+        } else {
+            canonical.number(text);
         }
+        into.push_str(text);
     });
 }
 
-/// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped.
+/// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped. Where the file holds its type,
+/// the count.
 fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     let (before, behind) = match writing {
         Writing::Json => ("\"", "\""),
         Writing::DynamoDb => ("{\"S\":\"", "\"}"),
         Writing::Csv | Writing::Typed => ("", ""),
     };
+    if writing == Writing::Typed && moments.append_typed(row, canonical) {
+        return;
+    }
     let started = into.len();
     into.push_str(before);
     let from = into.len();
@@ -565,6 +581,15 @@ fn list(
         return Ok(());
     }
     canonical.list(rows.len());
+    if let Some(vector) = elements.vector(rows.clone()).filter(|_| writing == Writing::Json) {
+        into.push('[');
+        for (number, value) in vector.iter().enumerate() {
+            into.push_str(if number > 0 { "," } else { "" });
+            float_number(*value, writing, into, canonical);
+        }
+        into.push(']');
+        return Ok(());
+    }
     into.push_str(if writing == Writing::DynamoDb { "{\"L\":[" } else { "[" });
     for (number, row) in rows.enumerate() {
         into.push_str(if number > 0 { "," } else { "" });
@@ -628,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_of_typed_files_count_by_their_bits_and_those_with_null_by_their_digits() {
+    fn vectors_of_typed_files_count_by_their_bits_as_their_elements_do() {
         let mut lists = arrow::array::ListBuilder::new(arrow::array::Float32Builder::new());
         let vectors: [&[Option<f32>]; 6] = [
             &[Some(9.0)],
@@ -659,7 +684,7 @@ mod tests {
         }
         let with_null = expected(&|canonical| {
             canonical.list(2);
-            canonical.number("0");
+            canonical.float_bits(0.0);
             canonical.null();
         });
         assert_eq!(made(2), with_null);

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
+use whimbrel_model::canonical::Canonical;
 
 /// Days from 1970-01-01 to the first and to the last day whose year has four digits.
 const FIRST_DAY: i64 = -719_528;
@@ -72,6 +73,31 @@ impl Moments {
 
     pub(super) fn nulls(&self) -> Option<&NullBuffer> {
         self.counts.nulls()
+    }
+
+    /// Appends the canonical form of a value as a typed file holds it; of what is NULL it is anyone's. `false`: a count of
+    /// so large a unit that its microseconds are not to be counted; nothing is appended.
+    #[inline]
+    pub(super) fn append_typed(&self, row: usize, canonical: &mut Canonical) -> bool {
+        let count = if self.is_null(row) { 0 } else { self.counts.value(row) };
+        let micros = match self.unit {
+            Unit::Days => {
+                // Counted in 32 bits.
+                canonical.date(i32::try_from(count).unwrap_or(0));
+                return true;
+            }
+            Unit::Parts(NANOSECONDS, _) => Some(count.div_euclid(1_000)),
+            Unit::Parts(parts, _) => count.checked_mul(1_000_000 / parts),
+        };
+        let below = if let Unit::Parts(NANOSECONDS, _) = self.unit { count.rem_euclid(1_000) } else { 0 };
+        let (Some(micros), Unit::Parts(_, is_utc)) = (micros, self.unit) else { return false };
+        let below = u16::try_from(below).unwrap_or(0);
+        if is_utc {
+            canonical.instant(micros, below)
+        } else {
+            canonical.local(micros, below)
+        }
+        true
     }
 
     /// Appends a value that is not NULL. What no calendar of four-digit years holds is the count itself, but for the
