@@ -232,12 +232,18 @@ fn extents<'a>(ledger: &'a Ledger, path: &'a str) -> impl Iterator<Item = (&'a L
 }
 
 impl Turn {
-    /// Memory for the next batch's text.
-    pub(super) fn spare(&self) -> Vec<u8> {
-        let mut memory = self.growing.memory();
-        let spare = memory.spare.pop().unwrap_or_default();
-        memory.spare_bytes -= spare.capacity();
-        spare
+    /// Memory for so many bytes of the next batch. What was used before and is too small is given up: to make it larger
+    /// would copy what nobody needs.
+    pub(super) fn spare(&self, bytes: usize) -> Vec<u8> {
+        let used = {
+            let mut memory = self.growing.memory();
+            let fits = memory.spare.iter().position(|spare| spare.capacity() >= bytes);
+            let used = memory.spare.pop_if(|_| fits.is_none());
+            let used = used.or_else(|| fits.map(|place| memory.spare.swap_remove(place))).unwrap_or_default();
+            memory.spare_bytes -= used.capacity();
+            used
+        };
+        if used.capacity() < bytes { Vec::with_capacity(bytes) } else { used }
     }
 
     /// Holds the bytes of a batch; whether there was room for them. What is held stays, and can be taken.

@@ -49,8 +49,8 @@ fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     Ok(builder)
 }
 
-/// A batch as a part holds it, put into this memory.
-pub(super) fn encoded(batch: &RecordBatch, memory: Vec<u8>) -> Outcome<Vec<u8>> {
+/// A batch as a part holds it, put into memory that is asked for by its size.
+pub(super) fn encoded(batch: &RecordBatch, memory: impl FnOnce(usize) -> Vec<u8>) -> Outcome<Vec<u8>> {
     let mut properties = properties()?;
     for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         if !repeats(column) {
@@ -58,9 +58,8 @@ pub(super) fn encoded(batch: &RecordBatch, memory: Vec<u8>) -> Outcome<Vec<u8>> 
             properties = properties.set_column_dictionary_enabled(path, false);
         }
     }
-    let mut bytes = memory;
+    let mut bytes = memory(batch.get_array_memory_size() / 2);
     bytes.clear();
-    bytes.reserve(batch.get_array_memory_size() / 2);
     bytes.extend_from_slice(&[0; LENGTH_BYTES]);
     // What the columns are in Arrow the whole file's end says.
     let options =
@@ -288,7 +287,7 @@ mod tests {
     }
 
     fn part(ids: std::ops::Range<i64>) -> Vec<u8> {
-        encoded(&batch(ids), b"memory that was used before".to_vec()).unwrap()
+        encoded(&batch(ids), |_| b"memory that was used before".to_vec()).unwrap()
     }
 
     /// The file of these parts, once as they are appended and once looked at as they stand there; and its records.

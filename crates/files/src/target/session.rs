@@ -114,9 +114,10 @@ impl Session {
         self.state().next.get(flow).is_some_and(|entry| entry.length > 0)
     }
 
-    /// Memory for the text of a batch.
-    pub(crate) fn spare(&self) -> Vec<u8> {
-        self.state().turn.as_ref().map(Turn::spare).unwrap_or_default()
+    /// Memory for so many bytes of a batch.
+    pub(crate) fn spare(&self, bytes: usize) -> Vec<u8> {
+        let spare = self.state().turn.as_ref().map(|turn| turn.spare(bytes));
+        spare.unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 
     /// Appends the bytes of a batch. `schema` is asked for with the flow's first.

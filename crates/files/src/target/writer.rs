@@ -62,9 +62,9 @@ impl Writer for FilesWriter {
             let written = if table.request.shape.is_some() {
                 nested::frames(&table, &mut table.encoder(&batch.records, &key)?)?
             } else if table.format.is_text() {
-                text(&table, &batch.records, &key, session.is_begun(&flow), session.spare())?
+                text(&table, &batch.records, &key, session.is_begun(&flow), |bytes| session.spare(bytes))?
             } else {
-                typed(&table, &batch.records, &key, session.spare())?
+                typed(&table, &batch.records, &key, |bytes| session.spare(bytes))?
             };
             if written.records > 0 {
                 let schema = || schema_text(batch.records.schema_ref());
@@ -101,11 +101,16 @@ fn text(
     batch: &RecordBatch,
     key: &FingerprintKey,
     is_begun: bool,
-    memory: Vec<u8>,
+    memory: impl FnOnce(usize) -> Vec<u8>,
 ) -> Done<Written> {
     let row_bytes = table.row_bytes.load(Ordering::Relaxed);
-    let mut text = TextBuffer::within(memory);
-    text.reserve((batch.num_rows() * (row_bytes + row_bytes / 16)).min(MOST_ROOM));
+    let room = match row_bytes {
+        // Nothing is known yet; text is mostly longer than columns are.
+        0 => 2 * batch.get_array_memory_size(),
+        _ => batch.num_rows() * (row_bytes + row_bytes / 16),
+    };
+    let room = room.min(MOST_ROOM);
+    let mut text = TextBuffer::within(memory(room));
     let is_array = table.format == Format::Json;
     let between = if is_array { ",\n" } else { "\n" };
     if is_array && is_begun {
@@ -137,7 +142,12 @@ fn is_written(outcome: &Outcome) -> bool {
 }
 
 /// A batch as a file by itself: of Parquet, or an Arrow IPC stream.
-fn typed(table: &Table, batch: &RecordBatch, key: &FingerprintKey, memory: Vec<u8>) -> Done<Written> {
+fn typed(
+    table: &Table,
+    batch: &RecordBatch,
+    key: &FingerprintKey,
+    memory: impl FnOnce(usize) -> Vec<u8>,
+) -> Done<Written> {
     let mut outcomes = Vec::with_capacity(batch.num_rows());
     for encoder in table.encoders(batch, key) {
         outcomes.extend(settled(encoder?.fingerprints()));
