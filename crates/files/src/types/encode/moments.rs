@@ -80,22 +80,20 @@ impl Moments {
     #[inline]
     pub(super) fn append_typed(&self, row: usize, canonical: &mut Canonical) -> bool {
         let count = if self.is_null(row) { 0 } else { self.counts.value(row) };
-        let micros = match self.unit {
-            Unit::Days => {
-                // Counted in 32 bits.
-                canonical.date(i32::try_from(count).unwrap_or(0));
-                return true;
-            }
-            Unit::Parts(NANOSECONDS, _) => Some(count.div_euclid(1_000)),
-            Unit::Parts(parts, _) => count.checked_mul(1_000_000 / parts),
+        let Unit::Parts(parts, is_utc) = self.unit else {
+            // Days are counted in 32 bits.
+            canonical.date(i32::try_from(count).unwrap_or(0));
+            return true;
         };
-        let below = if let Unit::Parts(NANOSECONDS, _) = self.unit { count.rem_euclid(1_000) } else { 0 };
-        let (Some(micros), Unit::Parts(_, is_utc)) = (micros, self.unit) else { return false };
-        let below = u16::try_from(below).unwrap_or(0);
+        let (micros, below) = match parts {
+            NANOSECONDS => (Some(count.div_euclid(1_000)), count.rem_euclid(1_000)),
+            parts => (count.checked_mul(1_000_000 / parts), 0),
+        };
+        let (Some(micros), Ok(below)) = (micros, u16::try_from(below)) else { return false };
         if is_utc {
-            canonical.instant(micros, below)
+            canonical.instant(micros, below);
         } else {
-            canonical.local(micros, below)
+            canonical.local(micros, below);
         }
         true
     }
