@@ -52,6 +52,8 @@ pub struct State {
     pub stop_after: Mutex<Option<(u64, CancellationToken)>>,
     /// Writes so far.
     pub written: AtomicU64,
+    /// How much it was told to expect: reads and writes at once.
+    pub expected: Mutex<Vec<(usize, usize)>>,
     /// What the store says it is.
     pub identity: Mutex<String>,
     /// Whether it shows records that no flow asked for.
@@ -92,6 +94,10 @@ impl Store for MemoryStore {
     async fn begin_epoch(&self) -> Result<()> {
         self.state.epochs.fetch_add(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn expect(&self, readers: usize, writers: usize) {
+        self.state.expected.lock().unwrap().push((readers, writers));
     }
 
     fn source(&self, request: ReadRequest) -> Result<Arc<dyn Source>> {

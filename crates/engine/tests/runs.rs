@@ -137,6 +137,16 @@ async fn a_quiet_run_accounts_for_every_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stores_are_told_how_much_is_asked_of_them_at_once() {
+    let trial = Trial { parallel: 2, ..Trial::new("upsert") };
+    let (summary, error) = trial.run().await;
+    assert!(error.is_none());
+    assert_eq!(summary.slices, 3);
+    // Both are looked at; then two slices at a time are read, and written.
+    assert_eq!(*trial.state.expected.lock().unwrap(), [(1, 0), (1, 0), (2, 0), (0, 2)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_source_is_a_complete_run() {
     let trial = Trial { records: 0, ..Trial::new("upsert") };
     let (summary, error) = trial.run().await;

@@ -340,13 +340,17 @@ impl Connections {
         Ok(())
     }
 
-    /// A new session. A transaction pooler would give it and another one the same idle backend.
+    /// A session beside another one. A transaction pooler would give both the same idle backend.
     async fn with_a_backend_of_its_own(&self, pool: &Arc<Pool>) -> Result<Session> {
-        let session = Session::connect(&self.store, &self.config).await?;
+        let session = match spare(pool) {
+            Some(session) => session,
+            None => Session::connect(&self.store, &self.config).await?,
+        };
         let other = self.idle_or_new(pool).await?;
         let backend = other.line.client().simple_query("SELECT pg_backend_pid()").await;
         let backend = backend.map_err(|error| self.cannot_begin(error))?;
-        if first_value(&backend).and_then(|pid| pid.parse().ok()) == Some(session.server.backend_pid) {
+        let backend = first_value(&backend).and_then(|pid| pid.parse().ok());
+        if backend != Some(other.server.backend_pid) || backend == Some(session.server.backend_pid) {
             return Err(session::is_transaction_pooler(&self.store));
         }
         pool.lock().unwrap_or_else(PoisonError::into_inner).push(other);
@@ -372,6 +376,13 @@ impl Connections {
         let context = "the connection that held the snapshot of this epoch is gone";
         StoreError::new(StoreErrorKind::SnapshotLost, &self.store, context)
     }
+}
+
+/// An idle session, where there is another one beside it.
+fn spare(pool: &Pool) -> Option<Session> {
+    let mut idle = pool.lock().unwrap_or_else(PoisonError::into_inner);
+    idle.retain(|session| !session.line.client().is_closed());
+    if idle.len() > 1 { idle.pop() } else { None }
 }
 
 /// Asks nothing at the beginning of a transaction.

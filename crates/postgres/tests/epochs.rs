@@ -32,6 +32,37 @@ async fn an_epoch_sees_one_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_expected_are_there_and_used() {
+    on_real_server(|fixture| {
+        async {
+            fixture.run(TABLE).await;
+            let other = beside(fixture).await;
+            let sessions = async || {
+                let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND application_name = 'whimbrel' AND state = 'idle'";
+                other.query_one(count, &[]).await.unwrap().get::<_, i64>(0)
+            };
+            let before = sessions().await;
+            fixture.store.expect(2, 1);
+            while sessions().await < 3 {}
+            let source = fixture.table("t");
+            let parts = source.slices(3).await.unwrap();
+            fixture.store.begin_epoch().await.unwrap();
+            for part in &parts {
+                assert_eq!(column(&read(&*source, part, None).await, "id").len(), 100);
+            }
+            // One holds the snapshot, and is no longer idle.
+            while sessions().await != 2 {}
+            assert!(before <= 1, "what is idle already is none that is made");
+            fixture.store.expect(1, 1);
+            assert_eq!(sessions().await, 2);
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_snapshot_is_said_and_a_new_epoch_goes_on() {
     on_real_server(|fixture| {
         async {

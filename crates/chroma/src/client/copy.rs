@@ -205,3 +205,21 @@ fn make_writable(path: &Path) -> Outcome<()> {
     permissions.set_readonly(false);
     std::fs::set_permissions(path, permissions).map_err(Fault::io(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_copied_whole_whatever_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for length in [0, 1, LARGE_BYTES - 1, LARGE_BYTES + 1] {
+            let bytes: Vec<u8> = (0..length / 8 + 1).flat_map(u64::to_le_bytes).collect();
+            let bytes = &bytes[..usize::try_from(length).unwrap()];
+            std::fs::write(&from, bytes).unwrap();
+            copy_file(&from, &to).unwrap();
+            assert!(std::fs::read(&to).unwrap() == bytes, "{length}");
+        }
+    }
+}

@@ -278,6 +278,28 @@ mod tests {
         assert_all_alike(&counts);
     }
 
+    /// The form of a column's only value as a typed file holds it.
+    fn typed(column: impl Array + 'static) -> Option<Vec<u8>> {
+        let mut canonical = Canonical::default();
+        let moments = Moments::new(&(Arc::new(column) as ArrayRef)).unwrap().unwrap();
+        moments.append_typed(0, &mut canonical).then(|| canonical.into_bytes())
+    }
+
+    #[test]
+    fn moments_of_typed_files_are_told_apart_and_are_the_same_in_each_unit() {
+        let nanos = |count: i64| typed(TimestampNanosecondArray::from(vec![count])).unwrap();
+        let micros = |count: i64| typed(TimestampMicrosecondArray::from(vec![count])).unwrap();
+        let forms = [i64::MIN, -1_001, -1_000, -1, 0, 1, 999, 1_000, 1_001, i64::MAX].map(nanos);
+        let different: std::collections::BTreeSet<_> = forms.iter().collect();
+        assert_eq!(different.len(), forms.len());
+        assert_eq!(nanos(-7_000), micros(-7));
+        assert_eq!(typed(TimestampMillisecondArray::from(vec![-7])).unwrap(), micros(-7_000));
+        assert_eq!(typed(TimestampSecondArray::from(vec![7])).unwrap(), micros(7_000_000));
+        assert_ne!(typed(TimestampMicrosecondArray::from(vec![7]).with_timezone("UTC")).unwrap(), micros(7));
+        assert!(typed(TimestampSecondArray::from(vec![i64::MAX])).is_none());
+        assert_ne!(typed(Date32Array::from(vec![1])), typed(Date32Array::from(vec![i32::MAX])));
+    }
+
     proptest! {
         #[test]
         fn all_are_printed_as_arrow_prints_them(

@@ -297,7 +297,8 @@ mod tests {
     use crate::types::encode::TextBuffer;
     use arrow::array::{
         ArrayRef, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int32Array, Int64Array,
-        ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+        ListArray, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+        TimestampSecondArray, UInt64Array,
     };
     use arrow::compute::concat_batches;
     use arrow::datatypes::{Field, Int32Type, Schema};
@@ -368,6 +369,26 @@ mod tests {
                 "a list whose name is longer than thirty-two bytes",
                 Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
             ),
+            (
+                "nano",
+                Arc::new(TimestampNanosecondArray::from(vec![
+                    Some(i64::MIN),
+                    Some(-1),
+                    None,
+                    Some(1_600_000_000_123_456_789),
+                    Some(i64::MAX),
+                ])),
+            ),
+            (
+                "second",
+                Arc::new(TimestampSecondArray::from(vec![
+                    Some(0),
+                    None,
+                    Some(-62_167_219_201),
+                    Some(1_600_000_000),
+                    Some(if odd { i64::MAX } else { 1 }),
+                ])),
+            ),
         ];
         let field = |(name, column): &(&str, ArrayRef)| match *name {
             "number" => Logical::Number.field(name, true),
@@ -386,7 +407,7 @@ mod tests {
         for (format, nulls) in
             FORMATS.into_iter().flat_map(|format| [(format, Nulls::Omit), (format, Nulls::Null)])
         {
-            let all_ready = batch(false).project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
+            let all_ready = batch(false).project(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13]).unwrap();
             let some_odd = batch(true).project(&[9, 0, 2]).unwrap();
             for batch in [
                 batch(false),
