@@ -2,7 +2,7 @@
 //!
 //! Every value is a tag byte and its content. Text, bytes and numbers carry their length (u32, big endian),
 //! lists, maps and sets their number of elements, so that no two values share an encoding. Numbers are
-//! compared by value ([`Decimal`]'s normal form) or, where files hold their types, by bits, timestamps by instant, maps by sorted keys, sets by sorted
+//! compared by value ([`Decimal`]'s normal form), timestamps by instant, maps by sorted keys, sets by sorted
 //! elements, vectors bit for bit. NULL and *missing* differ: a missing attribute is not part of its map.
 //!
 //! [`VERSION`] is stored beside every fingerprint; it changes when an encoding or the way in which it is hashed does.
@@ -30,8 +30,6 @@ pub(crate) mod tag {
     pub const MAP: u8 = 11;
     pub const SET: u8 = 12;
     pub const VECTOR: u8 = 13;
-    pub const FLOAT: u8 = 14;
-    pub const INTEGER: u8 = 15;
 }
 
 /// Appends canonical values to a buffer.
@@ -158,20 +156,6 @@ impl Canonical {
     #[inline]
     pub fn integer(&mut self, value: i64) {
         self.digits(itoa::Buffer::new().format(value));
-    }
-
-    /// A whole number by its bits: where both sides hold it as one, and nothing asks for its digits.
-    #[inline]
-    pub fn integer_bits(&mut self, value: i64) {
-        self.buffer.push(tag::INTEGER);
-        self.buffer.extend_from_slice(&value.to_be_bytes());
-    }
-
-    /// A float by its bits, one of 32 as the one of 64 that is the same number.
-    #[inline]
-    pub fn float_bits(&mut self, value: f64) {
-        self.buffer.push(tag::FLOAT);
-        self.buffer.extend_from_slice(&value.to_bits().to_be_bytes());
     }
 
     /// A number by digits that are its normal form already: those of an integer, without zeros before them.

@@ -182,7 +182,9 @@ impl Buckets {
     /// The stored form: the number of records, then each bucket that is not zero with its number; big endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = self.records.to_be_bytes().to_vec();
+        let used = self.sums.iter().filter(|sum| **sum != 0).count();
+        let mut bytes = Vec::with_capacity(8 + 18 * used);
+        bytes.extend(self.records.to_be_bytes());
         for (number, sum) in (0_u16..).zip(&self.sums).filter(|(_, sum)| **sum != 0) {
             bytes.extend(number.to_be_bytes());
             bytes.extend(sum.to_be_bytes());

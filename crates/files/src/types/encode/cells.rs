@@ -208,7 +208,6 @@ impl Cells {
             Self::Printed { texts, is_number: true } => number(texts.value(row), writing, into, canonical),
             Self::Printed { texts, is_number: false } => text(texts.value(row), writing, into, canonical),
             Self::Bool(values) => boolean(values.value(row), writing, into, canonical),
-            Self::Int(values) if writing == Writing::Typed => canonical.integer_bits(values.value(row)),
             Self::Int(values) => {
                 number(itoa::Buffer::new().format(values.value(row)), writing, into, canonical);
             }
@@ -227,11 +226,6 @@ impl Cells {
             Self::Struct { fields, .. } => object(fields, row, writing, into, canonical)?,
         }
         Ok(())
-    }
-
-    /// Whether its values are all equally long in canonical form where the file holds their type.
-    pub(super) fn is_of_one_length(&self) -> bool {
-        matches!(self, Self::Int(_) | Self::Float32(_) | Self::Float64(_) | Self::Moment(_))
     }
 
     /// Elements that are floats of 32 bits, none of them NULL.
@@ -423,12 +417,9 @@ pub(super) fn is_plain_float(value: impl Float) -> bool {
     wide.is_finite() && !(wide == 0.0 && wide.is_sign_negative())
 }
 
-/// A float as a number of its digits, which are made where they are to stand; where the file holds its type, its bits.
+/// A float as a number of its digits, which are made where they are to stand.
 fn float_number(value: impl Float, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
-    if writing == Writing::Typed {
-        return canonical.float_bits(value.into());
-    }
-    if !is_plain_float(value) || writing != Writing::Json {
+    if !is_plain_float(value) || !matches!(writing, Writing::Json | Writing::Typed) {
         return number(&float_text(value), writing, into, canonical);
     }
     let is_normal = float::is_shortest_normal(value.into());
@@ -438,7 +429,9 @@ fn float_number(value: impl Float, writing: Writing, into: &mut TextBuffer, cano
         } else {
             canonical.number(text);
         }
-        into.push_str(text);
+        if writing == Writing::Json {
+            into.push_str(text);
+        }
     });
 }
 
@@ -653,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_of_typed_files_count_by_their_bits_as_their_elements_do() {
+    fn vectors_of_typed_files_count_by_their_bits_and_those_with_null_by_their_digits() {
         let mut lists = arrow::array::ListBuilder::new(arrow::array::Float32Builder::new());
         let vectors: [&[Option<f32>]; 6] = [
             &[Some(9.0)],
@@ -684,7 +677,7 @@ mod tests {
         }
         let with_null = expected(&|canonical| {
             canonical.list(2);
-            canonical.float_bits(0.0);
+            canonical.number("0");
             canonical.null();
         });
         assert_eq!(made(2), with_null);

@@ -5,7 +5,7 @@
 //! no number, a number with an exponent) is written value by value in that batch.
 
 use super::cells::{Cells, Writing, csv_text, escaped, is_plain_csv, is_plain_float, is_plain_text, quoted};
-use super::moments::Day;
+use super::moments::{Day, Moments};
 use super::text::TextBuffer;
 use arrow::array::{Array as _, BooleanArray, StringArray};
 use arrow::buffer::NullBuffer;
@@ -67,11 +67,6 @@ enum Counts {
 impl Ready {
     /// `None`: the column is to be written value by value.
     pub(super) fn new(cells: &Cells, writing: Writing) -> Option<Self> {
-        if writing == Writing::Typed && cells.is_of_one_length() {
-            let (nulls, forms) = typed(cells)?;
-            let counts = Counts::Form(forms.clone());
-            return Some(Self { nulls, before: "", behind: Behind::Nothing, texts: forms, counts });
-        }
         let (nulls, texts, counts, kind) = match cells {
             Cells::Text(array) | Cells::Printed { texts: array, is_number: false } => {
                 (array.nulls().cloned(), written(array, writing)?, Counts::Words(Texts::of(array)), "S")
@@ -92,6 +87,11 @@ impl Ready {
             }
             Cells::Float32(values) => floats(values.values(), values.nulls(), writing)?,
             Cells::Float64(values) => floats(values.values(), values.nulls(), writing)?,
+            // All have one length, and NULL has it, too.
+            Cells::Moment(moments) if writing == Writing::Typed => {
+                let forms = typed(moments)?;
+                (moments.nulls().cloned(), forms.clone(), Counts::Form(forms), "S")
+            }
             Cells::Moment(moments) => {
                 let mut day = Day::default();
                 let put = |row: usize, into: &mut TextBuffer| moments.append_near(row, &mut day, into);
@@ -211,33 +211,14 @@ fn number(texts: Texts, writing: Writing) -> Counts {
     if writing == Writing::Csv { Counts::Words(texts) } else { Counts::Digits(texts) }
 }
 
-/// The canonical forms of a column's values as a typed file holds them: of NULL, too, so that all have one length. `None`:
-/// one of them is to be written as text.
-fn typed(cells: &Cells) -> Option<(Option<NullBuffer>, Texts)> {
-    let mut forms = Canonical::default();
-    let (rows, nulls) = match cells {
-        Cells::Int(values) => {
-            values.values().iter().for_each(|value| forms.integer_bits(*value));
-            (values.len(), values.nulls())
-        }
-        Cells::Float32(values) => {
-            values.values().iter().for_each(|value| forms.float_bits((*value).into()));
-            (values.len(), values.nulls())
-        }
-        Cells::Float64(values) => {
-            values.values().iter().for_each(|value| forms.float_bits(*value));
-            (values.len(), values.nulls())
-        }
-        Cells::Moment(moments) => {
-            if !(0..moments.len()).all(|row| moments.append_typed(row, &mut forms)) {
-                return None;
-            }
-            (moments.len(), moments.nulls())
-        }
-        _ => return None,
-    };
+/// The canonical forms of moments as a typed file holds them. `None`: one of them is to be written as text.
+fn typed(moments: &Moments) -> Option<Texts> {
+    let (mut forms, rows) = (Canonical::default(), moments.len());
+    if !(0..rows).all(|row| moments.append_typed(row, &mut forms)) {
+        return None;
+    }
     let length = forms.len().checked_div(rows).unwrap_or(0);
-    Some((nulls.cloned(), Texts::of_length(forms.into_bytes(), u32::try_from(length).ok()?)))
+    Some(Texts::of_length(forms.into_bytes(), u32::try_from(length).ok()?))
 }
 
 type Parts = (Option<NullBuffer>, Texts, Counts, &'static str);

@@ -1,8 +1,8 @@
 //! Records as a file holds them, with their fingerprints.
 //!
-//! A fingerprint is taken over what the file holds: in JSON a timestamp is a text, in CSV a number too, in Parquet and
-//! Arrow IPC floats, whole numbers and moments count by their bits. Columns count by name, sorted; a NULL is none of them, since a file
-//! does not tell it from what is missing.
+//! A fingerprint is taken over what the file holds: in JSON a timestamp is a text, in CSV a number too; in Parquet and
+//! Arrow IPC a timestamp is its instant, and a vector of 32-bit floats its bits. Columns count by name, sorted; a NULL is
+//! none of them, since a file does not tell it from what is missing.
 
 use super::cells::{Cells, Form, Writing, csv_text, quoted};
 use super::ready::{Ready, heads};
