@@ -48,9 +48,8 @@ fn main() -> ExitCode {
     let outcome = match runtime {
         Ok(runtime) => {
             let outcome = runtime.block_on(dispatch(cli, console));
-            // Idle connections and embedded servers' tasks are not waited for, nor do threads give their memory back one by
-            // one: the system takes all of it.
-            std::mem::forget(runtime);
+            // Idle connections and embedded servers' tasks are not waited for.
+            runtime.shutdown_background();
             outcome
         }
         Err(error) => {

@@ -109,10 +109,6 @@ impl Migration {
     /// A store fails, SQL cannot be compiled, or a record could not have its place in its target.
     pub async fn prepare(resolved: Resolved, stores: Stores, batch_records: Option<usize>) -> Result<Self> {
         let mut scans: Vec<Scan> = Vec::new();
-        // Whoever connects may do so while others are looked at.
-        let used: BTreeSet<&StoreName> =
-            resolved.flows.iter().flat_map(|flow| [&flow.from.store, &flow.into.store]).collect();
-        used.into_iter().filter_map(|name| stores.get(name)).for_each(|store| store.expect(1, 0));
         for flows in scan_groups(&resolved.flows, &stores) {
             let mut scan = prepare_scan(&flows, &stores, batch_records, &resolved).await?;
             let waiting = spill_scans(&mut scan);
