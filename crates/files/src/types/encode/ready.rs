@@ -290,6 +290,17 @@ mod tests {
     const FORMATS: [Format; 5] =
         [Format::NdJson, Format::Json, Format::DynamoDbJson, Format::Csv, Format::Parquet];
 
+    /// Columns of moments in other units.
+    fn moments(odd: bool) -> Vec<(&'static str, ArrayRef)> {
+        let last = if odd { i64::MAX } else { 1 };
+        let nanos = vec![Some(i64::MIN), Some(-1), None, Some(1_600_000_000_123_456_789), Some(i64::MAX)];
+        let seconds = vec![Some(0), None, Some(-62_167_219_201), Some(1_600_000_000), Some(last)];
+        vec![
+            ("nano", Arc::new(TimestampNanosecondArray::from(nanos))),
+            ("second", Arc::new(TimestampSecondArray::from(seconds))),
+        ]
+    }
+
     /// Columns of all kinds, a NULL in each; some values of `odd` have another form in some of the formats.
     fn batch(odd: bool) -> RecordBatch {
         let long = "long ".repeat(20);
@@ -350,27 +361,8 @@ mod tests {
                 "a list whose name is longer than thirty-two bytes",
                 Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)),
             ),
-            (
-                "nano",
-                Arc::new(TimestampNanosecondArray::from(vec![
-                    Some(i64::MIN),
-                    Some(-1),
-                    None,
-                    Some(1_600_000_000_123_456_789),
-                    Some(i64::MAX),
-                ])),
-            ),
-            (
-                "second",
-                Arc::new(TimestampSecondArray::from(vec![
-                    Some(0),
-                    None,
-                    Some(-62_167_219_201),
-                    Some(1_600_000_000),
-                    Some(if odd { i64::MAX } else { 1 }),
-                ])),
-            ),
         ];
+        let columns = [columns, moments(odd)].concat();
         let field = |(name, column): &(&str, ArrayRef)| match *name {
             "number" => Logical::Number.field(name, true),
             _ => Field::new(*name, column.data_type().clone(), true),
