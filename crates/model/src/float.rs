@@ -114,6 +114,16 @@ mod tests {
         }
     }
 
+    /// What has few digits may lie in the middle between two texts that are equally short.
+    #[test]
+    fn floats_of_few_digits_are_written_as_they_always_were() {
+        for (whole, bits) in (0_u16..3_000).flat_map(|whole| (0..64).map(move |bits| (whole, bits))) {
+            let (single, double) =
+                (f32::from(whole) * 2_f32.powi(-bits), f64::from(whole) * 2_f64.powi(-bits));
+            assert_eq!((text(single), text(double)), (single.to_string(), double.to_string()));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
         #[test]
