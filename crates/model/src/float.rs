@@ -23,8 +23,8 @@ impl Float for f64 {
     const MOST_DIGITS: u32 = 17;
 }
 
-/// How many bits behind the point a float may have, the last of which is set, and have no more than so many digits: with
-/// another one its digits are those of a multiple of another power of five.
+/// With how many bits behind the point a float may still have no more than so many digits. Of one with `n` bits, the last of
+/// which is set, the digits are those of an odd multiple of 5ⁿ.
 const fn most_bits(digits: u32) -> i32 {
     let (mut bits, mut least) = (0, 5_u64);
     while least < 10_u64.pow(digits) {

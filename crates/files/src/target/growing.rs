@@ -238,8 +238,8 @@ impl Turn {
         let used = {
             let mut memory = self.growing.memory();
             let fits = memory.spare.iter().position(|spare| spare.capacity() >= bytes);
-            let used = memory.spare.pop_if(|_| fits.is_none());
-            let used = used.or_else(|| fits.map(|place| memory.spare.swap_remove(place))).unwrap_or_default();
+            let place = fits.or(memory.spare.len().checked_sub(1));
+            let used = place.map(|place| memory.spare.swap_remove(place)).unwrap_or_default();
             memory.spare_bytes -= used.capacity();
             used
         };

@@ -435,8 +435,8 @@ fn float_number(value: impl Float, writing: Writing, into: &mut TextBuffer, cano
     });
 }
 
-/// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped. Where the file holds its type,
-/// the count.
+/// A date or timestamp as text, made where it is to stand: nothing in it is ever escaped. Where the file holds its type
+/// it counts as its instant.
 fn moment(moments: &Moments, row: usize, writing: Writing, into: &mut TextBuffer, canonical: &mut Canonical) {
     let (before, behind) = match writing {
         Writing::Json => ("\"", "\""),
@@ -574,15 +574,6 @@ fn list(
         return Ok(());
     }
     canonical.list(rows.len());
-    if let Some(vector) = elements.vector(rows.clone()).filter(|_| writing == Writing::Json) {
-        into.push('[');
-        for (number, value) in vector.iter().enumerate() {
-            into.push_str(if number > 0 { "," } else { "" });
-            float_number(*value, writing, into, canonical);
-        }
-        into.push(']');
-        return Ok(());
-    }
     into.push_str(if writing == Writing::DynamoDb { "{\"L\":[" } else { "[" });
     for (number, row) in rows.enumerate() {
         into.push_str(if number > 0 { "," } else { "" });

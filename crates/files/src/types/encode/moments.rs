@@ -75,8 +75,8 @@ impl Moments {
         self.counts.nulls()
     }
 
-    /// Appends the canonical form of a value as a typed file holds it; of what is NULL it is anyone's. `false`: a count of
-    /// so large a unit that its microseconds are not to be counted; nothing is appended.
+    /// Appends the canonical form of a value as a typed file holds it; of what is NULL it is anyone's. `false`: it is so far
+    /// away that 64 bits do not count its microseconds; nothing is appended.
     #[inline]
     pub(super) fn append_typed(&self, row: usize, canonical: &mut Canonical) -> bool {
         let count = if self.is_null(row) { 0 } else { self.counts.value(row) };
