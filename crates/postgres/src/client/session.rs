@@ -16,8 +16,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What every session runs with. Values travel in binary form, except keys of slices and cursors: those are
 /// text, so whatever forms text is fixed here.
-/// Behind them stand the facts that a session wants to know of its server, in the same message.
-const SETTINGS_AND_FACTS: &str = "\
+const SETTINGS: &str = "\
 SET client_encoding TO 'UTF8'; \
 SET TimeZone TO 'UTC'; \
 SET DateStyle TO 'ISO, YMD'; \
@@ -27,8 +26,11 @@ SET bytea_output TO 'hex'; \
 SET standard_conforming_strings TO on; \
 SET statement_timeout TO 0; \
 SET idle_in_transaction_session_timeout TO 0; \
-SET lock_timeout TO '30s'; \
-SELECT pg_backend_pid(), current_setting('server_version'), \
+SET lock_timeout TO '30s'";
+
+/// Asked in a message of its own: behind a pooler by transaction it may be another server process that answers, without
+/// the settings.
+const FACTS: &str = "SELECT pg_backend_pid(), current_setting('server_version'), \
 current_setting('server_version_num'), current_setting('server_encoding'), current_setting('TimeZone'), \
 current_setting('standard_conforming_strings'), pg_is_in_recovery(), current_user, current_database()";
 
@@ -75,7 +77,10 @@ impl Session {
         let line = Line::new(client);
         let mut session = Self { line, server: Server::default(), runtime, driver, has_written: false };
         let doing = || format!("cannot set up a session on {config}");
-        let facts = session.line.client().simple_query(SETTINGS_AND_FACTS).await;
+        // One round trip for both.
+        let client = session.line.client();
+        let (set, facts) = futures::join!(client.batch_execute(SETTINGS), client.simple_query(FACTS));
+        set.map_err(|error| from_driver(store, doing(), error))?;
         let facts = facts.map_err(|error| from_driver(store, doing(), error))?;
         session.server = Server { has_tls, ..server_of(store, &facts)? };
         if !session.server.text_is_utf8 {
