@@ -74,7 +74,26 @@ fn typed_files_come_back_value_for_value() {
         let back = place.run(&["copy", file, &target, "--key", "id", "--json", "--verify"]).expect(0).json();
         assert_eq!((&back["totals"]["created"], &back["verify"]["outcome"]), (&json!(5), &json!("equal")));
         assert_eq!(different(&place, table, &COLUMNS), [""; 0], "{file}");
+        let declared = format!(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass
+                 AND (attname, format_type(atttypid, atttypmod)) IN (('money', 'numeric(12,2)'), ('exact', 'numeric'))"
+        );
+        assert_eq!(asked(&place, "data/a.pg", &declared), Some(2), "{file}");
     }
+}
+
+#[test]
+fn a_number_that_is_none_is_a_reject_of_typed_files_and_arrives_as_text() {
+    let place = place();
+    parcels::fill(&place, "data/a.pg", "UPDATE everything SET money = 'NaN' WHERE id = 3");
+    let from = "embedded:data/a.pg?table=everything";
+    let out = place.run(&["copy", from, "t.parquet", "--json", "--verify"]).expect(3).json();
+    assert_eq!((&out["totals"]["created"], &out["totals"]["rejected"]), (&json!(4), &json!(1)));
+    let text = "SELECT id, money::text AS money FROM everything";
+    let out =
+        ["copy", "embedded:data/a.pg", "all.parquet", "--select", text, "--key", "id", "--json", "--verify"];
+    let out = place.run(&out).expect(0).json();
+    assert_eq!((&out["totals"]["created"], &out["verify"]["outcome"]), (&json!(5), &json!("equal")));
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod writer;
 use crate::client::{Place, blocking};
 use crate::error::{Fault, Outcome};
 use crate::format::{Compression, Format, format_of_name};
-use crate::types::encode::{Compared, Encoder, TextBuffer, fidelity};
+use crate::types::encode::{Compared, Encoder, TextBuffer, decimals, fidelity};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -28,7 +28,8 @@ use growing::Growing;
 use serde_json::Value;
 use session::Session;
 use staging::Staging;
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::runtime::Handle;
@@ -114,6 +115,16 @@ impl Table {
             let block = records.slice(start, BLOCK_RECORDS.min(rows - start));
             self.encoder(&block, key)
         })
+    }
+
+    /// The columns of the file, where records have these.
+    fn written_schema<'a>(&self, schema: &'a Schema) -> Cow<'a, Schema> {
+        if self.format.is_text() { Cow::Borrowed(schema) } else { Cow::Owned(decimals::schema(schema)) }
+    }
+
+    /// Why records have no place in a typed file, by row.
+    fn refused(&self, records: &RecordBatch) -> std::result::Result<BTreeMap<usize, Refusal>, ArrowError> {
+        if self.format.is_text() { Ok(BTreeMap::new()) } else { Ok(decimals::typed(records)?.refused) }
     }
 
     fn planned_schema(&self) -> Option<SchemaRef> {
@@ -261,7 +272,8 @@ impl Target for FilesTarget {
         if let Some(shape) = &table.request.shape {
             nested::fidelity(shape, schema, &mut fidelity).map_err(unsupported)?;
         }
-        *table.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(schema.clone()));
+        let written = table.written_schema(schema).into_owned();
+        *table.schema.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(written));
         let exists = self.exists().await?;
         let mut notes =
             vec![format!("{} is written whole: it has its name when all records are there", table.format)];
@@ -281,8 +293,15 @@ impl Target for FilesTarget {
             Ok(encoder) => encoder,
             Err(error) => return unencodable(records, &error),
         };
+        let mut refused = match self.table.refused(records) {
+            Ok(refused) => refused,
+            Err(error) => return unencodable(records, &error),
+        };
         let (rows, mut text) = (encoder.rows(), TextBuffer::default());
         let one = |row| {
+            if let Some(refusal) = refused.remove(&row) {
+                return Err(refusal);
+            }
             text.clear();
             let fingerprint = encoder.append(row, &mut text)?;
             Ok(Encoded {
@@ -306,6 +325,10 @@ impl Target for FilesTarget {
                 Ok(mut encoder) => fingerprints.extend(encoder.fingerprints()),
                 Err(error) => return unencodable(records, &error),
             }
+        }
+        match self.table.refused(records) {
+            Ok(refused) => refused.into_iter().for_each(|(row, refusal)| fingerprints[row] = Err(refusal)),
+            Err(error) => return unencodable(records, &error),
         }
         fingerprints
     }

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use whimbrel_model::canonical::Canonical;
+use whimbrel_model::logical::with_source_type;
 use whimbrel_model::{Checkpoint, Counts, Cursor, Fingerprint, Logical, SliceId};
 use whimbrel_store::{
     HeldBatch, HeldFlow, KeyPattern, LoadStep, Mode, Nulls, Outcome, RunContext, Store, StoreErrorKind,
@@ -57,10 +58,12 @@ fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
         Arc::new(Float64Array::from_iter(ids.clone().map(|id| (id % 2 == 0).then_some(0.1)))),
         Arc::new(BooleanArray::from_iter(ids.clone().map(|id| Some(id % 2 == 0)))),
         Arc::new(BinaryArray::from_iter_values(ids.clone().map(|id| vec![0, 255, id.to_le_bytes()[0]]))),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(ids).with_timezone("UTC")),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(ids.clone()).with_timezone("UTC")),
         Arc::new(StringArray::from(vec![""; count])),
         Arc::new(tags.finish()),
+        Arc::new(ids.map(|id| (id % 4 != 0).then(|| format!("-{id}.50"))).collect::<StringArray>()),
     ];
+    let price = with_source_type(Logical::Number.field("price", true), "numeric(12,2)");
     let fields = vec![
         Field::new("id", DataType::Int64, false),
         Field::new("text", DataType::Utf8, true),
@@ -72,6 +75,7 @@ fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
         Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
         Field::new("empty", DataType::Utf8, true),
         Field::new("tags", columns[9].data_type().clone(), true),
+        price,
     ];
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
@@ -167,7 +171,7 @@ async fn round_trip(store: &dyn Store, table: &str) {
     let context = conformance::context();
     let target = store.target(into(table)).unwrap();
     let plan = target.plan(&batch(0..1).schema()).await.unwrap();
-    assert!(!plan.exists && plan.fidelity.len() == 10);
+    assert!(!plan.exists && plan.fidelity.len() == 11);
     assert!(target.state().await.unwrap().empty);
 
     let second = writer(&target, "s.0001", &context).await;
@@ -318,7 +322,7 @@ async fn what_the_files_say_is_what_other_programs_expect() {
     let line = read("a.ndjson");
     assert_eq!(line.lines().count(), 1);
     let expected = format!(
-        r#"{{"id":3,"text":null,"document":{{"z":{DIGITS}, "a":[3,null,"x"]}},"number":{DIGITS},"float":null,"flag":false,"bytes":"AP8D","at":"1970-01-01T00:00:00.000003Z","empty":"","tags":null}}"#
+        r#"{{"id":3,"text":null,"document":{{"z":{DIGITS}, "a":[3,null,"x"]}},"number":{DIGITS},"float":null,"flag":false,"bytes":"AP8D","at":"1970-01-01T00:00:00.000003Z","empty":"","tags":null,"price":-3.50}}"#
     );
     assert_eq!(line.trim_end(), expected);
     dump(folder.path(), "a.json", &[batch(0..2), batch(2..3)], Nulls::Omit).await;
@@ -329,7 +333,7 @@ async fn what_the_files_say_is_what_other_programs_expect() {
     let text = "\"ü \"\"1\"\",\n\u{1} \\ end\"";
     let document = format!("\"{{\"\"z\"\":{DIGITS},\n\"\"a\"\":[1,null,\"\"x\"\"]}}\"");
     let expected = format!(
-        "id,text,document,number,float,flag,bytes,at,empty,tags\n1,{text},{document},{DIGITS},,false,AP8B,1970-01-01T00:00:00.000001Z,\"\",[]\n"
+        "id,text,document,number,float,flag,bytes,at,empty,tags,price\n1,{text},{document},{DIGITS},,false,AP8B,1970-01-01T00:00:00.000001Z,\"\",[],-1.50\n"
     );
     assert_eq!(read("a.csv"), expected);
     dump(folder.path(), "a.dynamodb.json", &[batch(1..2)], Nulls::Omit).await;
@@ -517,6 +521,56 @@ async fn a_cut_commit_leaves_the_one_before_and_a_cut_publication_is_done_again(
     publish(&target, &context).await;
     assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
     assert!(before > 1 && !parts.exists());
+}
+
+#[tokio::test]
+async fn columns_of_other_types_than_before_the_resume_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, context) = (store(folder.path()), conformance::context());
+    for table in ["a.parquet", "a.arrow", "a.ndjson"] {
+        let target = store.target(into(table)).unwrap();
+        let first = writer(&target, "s.0000", &context).await;
+        write(&*first, 1, batch(0..3)).await;
+        first.commit(&checkpoint(1), 1).await.unwrap();
+        drop(first);
+        let resumed = writer(&target, "s.0000", &context).await;
+        assert_eq!(resumed.last().await.unwrap(), Some(checkpoint(1)), "{table}");
+        let other = batch(3..5).project(&[0, 1]).unwrap();
+        let batch = WriteBatch { records: other, seq: 2, cursor: None, contested: false, guards: None };
+        let error = resumed.write(batch).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Mismatch, "{table}");
+        assert!(error.to_string().contains("run --new"), "{error}");
+    }
+}
+
+/// Its price is the one value of its type that is no decimal.
+fn priced_at_nan() -> RecordBatch {
+    let batch = batch(50..51);
+    let mut columns = batch.columns().to_vec();
+    columns[10] = Arc::new(StringArray::from(vec!["NaN"]));
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+#[tokio::test]
+async fn a_number_without_a_decimal_is_a_reject_of_typed_files_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (table, is_typed) in [("a.parquet", true), ("a.arrow", true), ("a.ndjson", false), ("a.csv", false)] {
+        conformance::whole_target(&conformance::WholeFixture {
+            store: &store(folder.path()),
+            request: into(table),
+            records: batch(0..7),
+            others: batch(20..25),
+            refused: is_typed.then(priced_at_nan),
+        })
+        .await;
+        if !is_typed {
+            dump(folder.path(), table, &[priced_at_nan()], Nulls::Omit).await;
+        }
+        let source = store(folder.path()).source(request(table, &[], &["id", "price"])).unwrap();
+        let schema = source.describe().await.unwrap().schema;
+        let price = schema.field_with_name("price").unwrap().data_type().clone();
+        assert_eq!(price == DataType::Decimal128(12, 2), is_typed, "{table}: {price}");
+    }
 }
 
 #[tokio::test]

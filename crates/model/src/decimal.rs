@@ -87,6 +87,31 @@ impl Decimal {
         format!("1{:0width$}{digits}~", MAGNITUDES - 1 - magnitude, width = MAGNITUDE_DIGITS)
     }
 
+    /// The number times ten to the power of `scale`, where that is a whole number of at most `precision` digits (up to
+    /// 38, the most that an `i128` holds whatever they are).
+    #[must_use]
+    pub fn scaled(&self, precision: u8, scale: i8) -> Option<i128> {
+        if self.digits.is_empty() {
+            return Some(0);
+        }
+        let count = i64::try_from(self.digits.len()).ok()?;
+        // No digit behind the point is a zero at the end: where one is left there, the number does not fit.
+        let zeros = self.exponent.checked_sub(count)?.checked_add(i64::from(scale))?;
+        if zeros < 0 || count.checked_add(zeros)? > i64::from(precision.min(MOST_DIGITS)) {
+            return None;
+        }
+        let whole = self.digits.parse::<i128>().ok()? * 10_i128.pow(u32::try_from(zeros).ok()?);
+        Some(if self.negative { -whole } else { whole })
+    }
+
+    /// The same of a number's text, which is looked at once where it is short and plain; `None` also for what is no number.
+    #[must_use]
+    pub fn scaled_text(text: &str, precision: u8, scale: i8) -> Option<i128> {
+        let short = short(text, scale)
+            .filter(|whole| whole.unsigned_abs() < 10_u128.pow(u32::from(precision.min(MOST_DIGITS))));
+        short.or_else(|| Self::parse(text)?.scaled(precision, scale))
+    }
+
     /// How many significant digits it has; 0 for zero.
     #[must_use]
     pub fn precision(&self) -> usize {
@@ -98,6 +123,34 @@ impl Decimal {
     pub fn magnitude(&self) -> Option<i64> {
         (!self.digits.is_empty()).then(|| self.exponent - 1)
     }
+}
+
+/// So many digits an `i128` holds, whatever they are.
+const MOST_DIGITS: u8 = 38;
+/// So many an `i64` does.
+const SHORT_DIGITS: usize = 18;
+
+/// A number of few digits, no more of them behind the point than `scale`, times ten to the power of `scale`; `None`: it is
+/// another one, or none at all.
+fn short(text: &str, scale: i8) -> Option<i128> {
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let missing = usize::try_from(scale).ok()?.checked_sub(fraction.len())?;
+    if whole.is_empty() || whole.len() + fraction.len() > SHORT_DIGITS {
+        return None;
+    }
+    let mut value = 0_i64;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i64::from(byte - b'0');
+    }
+    let value = i128::from(if is_negative { -value } else { value });
+    value.checked_mul(10_i128.checked_pow(u32::try_from(missing).ok()?)?)
 }
 
 /// The sort key of zero; those of negative numbers begin with `1`, those of others with `3`.
@@ -136,6 +189,50 @@ impl fmt::Display for Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_of_so_many_digits_is_whole_when_scaled() {
+        let most = "9".repeat(38);
+        let most_number = most.parse::<i128>().unwrap();
+        for (text, precision, scale, expected) in [
+            ("12.34", 12, 2, Some(1234)),
+            ("-12.34", 12, 2, Some(-1234)),
+            ("12", 4, 2, Some(1200)),
+            ("12.5", 4, 2, Some(1250)),
+            ("0.00", 4, 2, Some(0)),
+            ("-0.00", 4, 2, Some(0)),
+            ("0", 38, 38, Some(0)),
+            ("+7", 4, 0, Some(7)),
+            ("007.10", 4, 2, Some(710)),
+            ("1e2", 5, 2, Some(10_000)),
+            ("125E-1", 5, 2, Some(1250)),
+            // Zeros at the end are no digits.
+            ("12.34000", 4, 2, Some(1234)),
+            ("99.99", 4, 2, Some(9999)),
+            ("-99.99", 4, 2, Some(-9999)),
+            ("100.00", 4, 2, None),
+            ("100", 4, 2, None),
+            ("12.345", 12, 2, None),
+            ("1e-3", 12, 2, None),
+            ("123456789012345678.5", 20, 1, Some(1_234_567_890_123_456_785)),
+            (&most, 38, 0, Some(most_number)),
+            (&format!("-{most}"), 38, 0, Some(-most_number)),
+            (&format!("{most}0"), 38, 0, None),
+            ("1", 38, 38, None),
+            ("0.1", 38, 38, Some(10_i128.pow(37))),
+            ("NaN", 12, 2, None),
+            ("", 12, 2, None),
+            ("-", 12, 2, None),
+            (".", 12, 2, None),
+            ("1.2.3", 12, 2, None),
+            ("1 ", 12, 2, None),
+            ("1e99999", 38, 2, None),
+        ] {
+            let parsed = Decimal::parse(text).and_then(|number| number.scaled(precision, scale));
+            assert_eq!(Decimal::scaled_text(text, precision, scale), expected, "{text}");
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_plain_part_of_a_text_is_its_normal_form() {

@@ -56,6 +56,17 @@ pub fn with_source_type(field: Field, source_type: &str) -> Field {
     field.with_metadata(metadata)
 }
 
+/// The digits and the digits behind the point of a number whose source holds no others, as `numeric(10,2)` of PostgreSQL
+/// does. `None`: the field is no [`Logical::Number`], or of no such type; also where the point would lie outside the digits.
+#[must_use]
+pub fn declared_digits(field: &Field) -> Option<(u8, i8)> {
+    Logical::of(field).filter(|logical| *logical == Logical::Number)?;
+    let declared = field.metadata().get(SOURCE_TYPE)?.strip_prefix("numeric(")?.strip_suffix(')')?;
+    let (precision, scale) = declared.split_once(',').unwrap_or((declared, "0"));
+    let (precision, scale): (u8, i8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    (scale >= 0 && i16::from(scale) <= i16::from(precision)).then_some((precision, scale))
+}
+
 /// The type's name for people: the source's own where it is known, else the meaning, else Arrow's.
 #[must_use]
 pub fn type_name(field: &Field) -> String {
@@ -74,5 +85,30 @@ pub fn type_name(field: &Field) -> String {
             DataType::List(element) => format!("{}[]", type_name(element)),
             other => other.to_string().to_lowercase(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_declared_where_the_source_holds_no_others() {
+        for (source_type, expected) in [
+            ("numeric(10,2)", Some((10, 2))),
+            ("numeric(76,0)", Some((76, 0))),
+            ("numeric(5)", Some((5, 0))),
+            ("numeric", None),
+            ("numeric(5,-2)", None),
+            ("numeric(2,4)", None),
+            ("numeric(1000,2)", None),
+            // SQLite keeps what it is given.
+            ("sqlite numeric(10,2)", None),
+        ] {
+            let field = with_source_type(Logical::Number.field("n", true), source_type);
+            assert_eq!(declared_digits(&field), expected, "{source_type}");
+        }
+        let text = with_source_type(Field::new("n", DataType::Utf8, true), "numeric(10,2)");
+        assert_eq!(declared_digits(&text), None);
     }
 }

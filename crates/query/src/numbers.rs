@@ -8,7 +8,7 @@
 use arrow::array::{Array, ArrayRef, Decimal128Array, Decimal256Array};
 use arrow::datatypes::{DataType, Field, i256};
 use std::sync::Arc;
-use whimbrel_model::logical::SOURCE_TYPE;
+use whimbrel_model::logical::declared_digits;
 use whimbrel_model::{Logical, record};
 
 /// Digits behind the point of a number without a declared precision. With 20 of them two such numbers can still be
@@ -48,7 +48,7 @@ impl Form {
         if Logical::of(field) != Some(Logical::Number) {
             return Self::Same;
         }
-        let declared = field.metadata().get(SOURCE_TYPE).and_then(|name| declared(name));
+        let declared = declared_digits(field).filter(|(precision, _)| *precision <= OPEN_PRECISION);
         match (declared, numbers) {
             (Some((precision, scale)), _) if precision <= NARROW_PRECISION => Self::Narrow(precision, scale),
             (Some((precision, scale)), _) => Self::Wide(precision, scale),
@@ -95,15 +95,6 @@ impl Form {
 
 fn values<T>(column: &ArrayRef, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<Option<T>>, String> {
     (0..column.len()).map(|row| record::text_at(column, row).map(&parse).transpose()).collect()
-}
-
-/// The digits and the scale in `numeric(10,2)`, where a decimal can hold them.
-fn declared(source_type: &str) -> Option<(u8, i8)> {
-    let inner = source_type.strip_prefix("numeric(")?.strip_suffix(')')?;
-    let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
-    let (precision, scale): (u8, i8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-    let fits = precision <= OPEN_PRECISION && scale >= 0 && i16::from(scale) <= i16::from(precision);
-    fits.then_some((precision, scale))
 }
 
 /// The value times ten to the power of `scale`, as the digits of a whole number.

@@ -175,7 +175,8 @@ fn schema(parts: &[Placed]) -> Outcome<Option<SchemaRef>> {
     Ok(known)
 }
 
-fn read_schema(text: &str) -> Outcome<SchemaRef> {
+/// The columns that a ledger's entry names.
+pub(super) fn read_schema(text: &str) -> Outcome<SchemaRef> {
     let damaged = |_| Fault::found(StoreErrorKind::Mismatch, "a ledger's schema cannot be read");
     let bytes = BASE64.decode(text).map_err(damaged)?;
     Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())

@@ -3,9 +3,10 @@
 use super::Table;
 use super::growing::{Growing, Turn};
 use super::ledger::{Entry, Ledger};
+use super::publish::read_schema;
 use super::staging::{Part, PartKey, Staging};
 use crate::error::{Fault, Outcome};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use whimbrel_model::{Checkpoint, FlowName, SliceId};
 use whimbrel_store::StoreErrorKind;
@@ -29,6 +30,8 @@ struct State {
     turn: Option<Turn>,
     /// What the next commit will say.
     next: BTreeMap<FlowName, Entry>,
+    /// Flows of which the session has seen a batch.
+    seen: BTreeSet<FlowName>,
     /// Flows that have called for the commit.
     called: usize,
     /// Commits were called for since the last one that is durable, and so many bytes were written.
@@ -52,6 +55,7 @@ impl Session {
             parts: BTreeMap::new(),
             turn: None,
             next: BTreeMap::new(),
+            seen: BTreeSet::new(),
             called: 0,
             is_behind: false,
             behind_bytes: 0,
@@ -121,6 +125,9 @@ impl Session {
     }
 
     /// Appends the bytes of a batch. `schema` is asked for with the flow's first.
+    ///
+    /// # Errors
+    /// A write failed, now or before, or what was written before a resume has other columns.
     pub(crate) fn append(
         &self,
         flow: &FlowName,
@@ -134,12 +141,21 @@ impl Session {
             return Err(broken());
         }
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let entry = state.next.get_mut(flow).ok_or_else(broken)?;
+        let State { next, seen, .. } = &mut *state;
+        let entry = next.get_mut(flow).ok_or_else(broken)?;
+        if !seen.contains(flow) {
+            let columns = schema()?;
+            // Of columns that were of other types before, as an earlier build wrote them, no file could be made.
+            if let Some(known) = &entry.schema
+                && read_schema(known)? != read_schema(&columns)?
+            {
+                return Err(other_columns());
+            }
+            entry.schema.get_or_insert(columns);
+            seen.insert(flow.clone());
+        }
         entry.length += length;
         entry.records += records;
-        if entry.schema.is_none() {
-            entry.schema = Some(schema()?);
-        }
         let path = entry.path.clone();
         state.behind_bytes += length;
         if let Some(part) = state.parts.get_mut(flow) {
@@ -216,6 +232,13 @@ impl Session {
         (state.is_behind, state.behind_bytes, state.is_broken) = (false, 0, false);
         Ok(())
     }
+}
+
+fn other_columns() -> Fault {
+    Fault::found(
+        StoreErrorKind::Mismatch,
+        "what was written of it has columns of other types than the records have now; begin anew with `run --new`",
+    )
 }
 
 fn broken() -> Fault {

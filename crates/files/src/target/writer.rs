@@ -6,6 +6,7 @@ use crate::client::blocking;
 use crate::error::{Fault, Outcome as Done};
 use crate::format::{Compression, Format};
 use crate::types::encode::TextBuffer;
+use crate::types::encode::decimals::{self, Typed};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
@@ -67,7 +68,7 @@ impl Writer for FilesWriter {
                 typed(&table, &batch.records, &key, |bytes| session.spare(bytes))?
             };
             if written.records > 0 {
-                let schema = || schema_text(batch.records.schema_ref());
+                let schema = || schema_text(&table.written_schema(batch.records.schema_ref()));
                 session.append(&flow, batch.seq, written.bytes, written.records, schema)?;
             }
             Ok(WriteOutcome {
@@ -148,12 +149,15 @@ fn typed(
     key: &FingerprintKey,
     memory: impl FnOnce(usize) -> Vec<u8>,
 ) -> Done<Written> {
+    let Typed { records, refused } = decimals::typed(batch)?;
     let mut outcomes = Vec::with_capacity(batch.num_rows());
+    // Of the numbers as they came: to make texts of decimals again would take time, and both count the same.
     for encoder in table.encoders(batch, key) {
         outcomes.extend(settled(encoder?.fingerprints()));
     }
+    refused.into_iter().for_each(|(row, refusal)| outcomes[row] = Outcome::Rejected(refusal));
     let kept: arrow::array::BooleanArray = outcomes.iter().map(|outcome| Some(is_written(outcome))).collect();
-    let batch = arrow::compute::filter_record_batch(batch, &kept)?;
+    let batch = arrow::compute::filter_record_batch(&records, &kept)?;
     let is_parquet = table.format == Format::Parquet;
     let bytes = if is_parquet { row_groups::encoded(&batch, memory)? } else { stream(&batch)? };
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);

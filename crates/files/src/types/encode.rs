@@ -13,9 +13,10 @@
 //! | NULL | left out, or null with `nulls: null` | left out, or NULL | nothing |
 //! | the column `_item` | the object | the whole item | its text |
 //!
-//! Parquet and Arrow IPC hold the columns as they are.
+//! Parquet and Arrow IPC hold the columns as they are, but for numbers of declared digits: `numeric(12,2)` is a decimal.
 
 mod cells;
+pub(crate) mod decimals;
 mod moments;
 mod ready;
 mod record;
@@ -51,7 +52,10 @@ pub(crate) fn fidelity(format: Format, schema: &Schema) -> Result<Vec<ColumnFide
 
 fn column(format: Format, field: &Field) -> Option<(String, Fidelity)> {
     if !format.is_text() {
-        return is_held(field.data_type()).then(|| (type_name(field), Fidelity::Exact));
+        let decimal =
+            decimals::digits(field).map(|(precision, scale)| format!("decimal({precision},{scale})"));
+        let into = decimal.unwrap_or_else(|| type_name(field));
+        return is_held(field.data_type()).then_some((into, Fidelity::Exact));
     }
     let (into, how) = text_column(format, field)?;
     let fidelity = how.map_or(Fidelity::Exact, |how| Fidelity::Reversible(how.to_owned()));
@@ -110,6 +114,7 @@ fn is_held(data_type: &DataType) -> bool {
 mod tests {
     use super::*;
     use arrow::datatypes::TimeUnit;
+    use whimbrel_model::logical::with_source_type;
 
     #[test]
     fn the_table() {
@@ -118,6 +123,7 @@ mod tests {
             None => "none".to_owned(),
         };
         let plain = |data_type| Field::new("c", data_type, true);
+        let price = with_source_type(Logical::Number.field("c", true), "numeric(12,2)");
         for (format, field, expected) in [
             (Format::Json, plain(DataType::Utf8), "string exact"),
             (Format::Json, Logical::Number.field("c", true), "number exact"),
@@ -131,6 +137,8 @@ mod tests {
                 "string reversible: as Arrow prints it, with all its digits",
             ),
             (Format::Parquet, Logical::Json.field("c", true), "json exact"),
+            (Format::Parquet, price.clone(), "decimal(12,2) exact"),
+            (Format::NdJson, price, "number exact"),
             (Format::Json, plain(DataType::Duration(TimeUnit::Second)), "none"),
         ] {
             assert_eq!(of(format, &field), expected);
