@@ -349,6 +349,11 @@ pub(crate) async fn records(store: &StoreName, lease: &Lease, layout: &Layout) -
 
 /// What the database is: the cluster's system identifier and the database's oid.
 pub(crate) async fn identity(store: &StoreName, lease: &Lease, config: &PostgresConfig) -> Result<Identity> {
+    let identity = lease.server().identity.get_or_try_init(|| ask_identity(store, lease, config)).await?;
+    Ok(identity.clone())
+}
+
+async fn ask_identity(store: &StoreName, lease: &Lease, config: &PostgresConfig) -> Result<Identity> {
     let failed = |error| from_driver(store, "cannot read the identity of the database", error);
     let sql = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'execute'), \
          (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database())";

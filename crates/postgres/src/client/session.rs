@@ -4,11 +4,13 @@ use super::connect::{self, Connected};
 use super::line::Line;
 use crate::config::PostgresConfig;
 use crate::error::from_driver;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_postgres::SimpleQueryMessage;
-use whimbrel_model::StoreName;
+use whimbrel_model::{Identity, StoreName};
 use whimbrel_store::{Result, StoreError, StoreErrorKind};
 
 /// How long a connection may take to say goodbye.
@@ -38,8 +40,10 @@ current_setting('standard_conforming_strings'), pg_is_in_recovery(), current_use
 /// whatever their size, and with the end of each `COPY` glibc gives their pages back to the system: to take new ones was
 /// a seventh of the server's processor time where vectors are loaded. How much may lie idle is twice the largest piece
 /// that was ever freed (mallopt(3), `M_MMAP_THRESHOLD`), so that one large piece is taken and freed. Eight megabytes,
-/// some milliseconds; other allocators take no notice.
-const KEEP_MEMORY: &str = "; SELECT octet_length(repeat(repeat('x', 4096), 2048))";
+/// some milliseconds; other allocators take no notice. Behind `OFFSET 0` the text is none that the planner works out
+/// beforehand, and copies.
+const KEEP_MEMORY: &str =
+    "; SELECT octet_length(repeat(x, 2048)) FROM (SELECT repeat('x', 4096) AS x OFFSET 0) AS large";
 
 /// What a session found out about its server.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +61,8 @@ pub(crate) struct Server {
     pub user: String,
     pub database: String,
     pub has_tls: bool,
+    /// What identifies the database that it is connected to, once that was asked for: a connection stays with one.
+    pub identity: Arc<OnceCell<Identity>>,
 }
 
 /// A connection.
@@ -143,6 +149,7 @@ fn server_of(store: &StoreName, facts: &[SimpleQueryMessage]) -> Result<Server> 
         user: text(7)?.to_owned(),
         database: text(8)?.to_owned(),
         has_tls: false,
+        identity: Arc::default(),
     })
 }
 

@@ -75,7 +75,10 @@ fn decimals(
         let text = texts.value(row);
         Decimal::scaled_text(text, precision, scale).unwrap_or_else(|| {
             let shown: String = text.chars().take(SHOWN).collect();
-            let reason = format!("`{name}` is {shown}, which a decimal({precision},{scale}) does not hold");
+            let reason = format!(
+                "`{name}` is {shown}, which a decimal({precision},{scale}) does not hold; `CAST(\"{name}\" AS VARCHAR)` in \
+                 the transform keeps the column as text"
+            );
             refused.entry(row).or_insert(Refusal { stage: Stage::Convert, reason });
             0
         })
@@ -121,11 +124,13 @@ mod tests {
         let share = typed.records.column(1).as_primitive::<arrow::datatypes::Decimal128Type>();
         assert_eq!((share.value(0), share.value(1), share.is_null(3)), (125, 0, true));
         let refused: Vec<_> =
-            typed.refused.iter().map(|(row, refusal)| (*row, refusal.reason.as_str())).collect();
-        let expected = [
-            (2, "`price` is NaN, which a decimal(10,2) does not hold"),
-            (4, "`price` is 1.555, which a decimal(10,2) does not hold"),
-        ];
-        assert_eq!(refused, expected);
+            typed.refused.iter().map(|(row, refusal)| (*row, refusal.reason.clone())).collect();
+        let reason = |value: &str| {
+            format!(
+                "`price` is {value}, which a decimal(10,2) does not hold; `CAST(\"price\" AS VARCHAR)` in the transform keeps \
+                 the column as text"
+            )
+        };
+        assert_eq!(refused, [(2, reason("NaN")), (4, reason("1.555"))]);
     }
 }
