@@ -35,6 +35,7 @@ mod shipped;
 mod sqlite;
 mod undoing;
 mod verify;
+mod whole;
 
 const POSTGRES: &str = "WHIMBREL_TEST_POSTGRES_URL";
 const DYNAMODB: &str = "WHIMBREL_TEST_DYNAMODB_ENDPOINT";

@@ -13,6 +13,8 @@ pub struct Structure {
     pub tables: Vec<TableStructure>,
     /// What is not copied, or not as it is: a sentence each.
     pub notes: Vec<String>,
+    /// Tables that are not among these though the database has them, a sentence for each reason.
+    pub others: Vec<String>,
 }
 
 /// A table.
@@ -225,7 +227,7 @@ mod tests {
             table("e", &["f"]),
             table("f", &["e"]),
         ];
-        let mut structure = Structure { tables, notes: Vec::new() };
+        let mut structure = Structure { tables, ..Structure::default() };
         let waits = structure.order_by_dependency();
         let names: Vec<_> = structure.tables.iter().map(|table| table.name.as_str()).collect();
         assert_eq!(names, ["d", "c", "a", "b", "e", "f", "0"]);

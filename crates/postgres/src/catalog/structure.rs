@@ -20,8 +20,8 @@ const TABLES: &str = "SELECT c.oid, c.relname::text, pg_catalog.quote_ident(n.ns
     WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' \
     ORDER BY c.relname";
 
-/// What is left out: a sentence each.
-const LEFT_OUT: &str = "SELECT CASE k WHEN 1 THEN 'views' WHEN 2 THEN 'tables of other schemas' WHEN 3 THEN 'triggers' ELSE 'CHECK constraints' END \
+/// What is left out: a sentence each, and whether it names tables.
+const LEFT_OUT: &str = "SELECT k = 2, CASE k WHEN 1 THEN 'views' WHEN 2 THEN 'tables of other schemas' WHEN 3 THEN 'triggers' ELSE 'CHECK constraints' END \
     || ' are left out: ' || string_agg(name, ', ' ORDER BY name) FROM (\
     SELECT 1 AS k, c.relname::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         WHERE n.nspname = current_schema() AND c.relkind IN ('v', 'm') \
@@ -65,7 +65,8 @@ const INDEXES: &str = "SELECT c.relname::text, i.indisunique, CASE WHEN i.indexp
 /// Reads the structure of all tables.
 pub(crate) async fn structure(store: &StoreName, lease: &Lease) -> Result<Structure> {
     let found = Found { store, lease };
-    let mut structure = Structure { notes: found.left_out().await?, ..Structure::default() };
+    let [notes, others] = found.left_out().await?;
+    let mut structure = Structure { notes, others, ..Structure::default() };
     let failed = |error| from_driver(store, "cannot read what the database is made of", error);
     for row in lease.client().query(TABLES, &[]).await.map_err(failed)? {
         let (oid, name): (u32, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
@@ -86,10 +87,15 @@ impl Found<'_> {
         from_driver(self.store, "cannot read what the database is made of", error)
     }
 
-    async fn left_out(&self) -> Result<Vec<String>> {
+    /// What is left out of the tables that are there, and those that are left out themselves.
+    async fn left_out(&self) -> Result<[Vec<String>; 2]> {
         let rows = self.lease.client().query(LEFT_OUT, &[]).await.map_err(|error| self.failed(error))?;
-        let sentences = rows.iter().map(|row| row.try_get(0));
-        sentences.collect::<std::result::Result<_, _>>().map_err(|error| self.failed(error))
+        let mut sentences: [Vec<String>; 2] = Default::default();
+        for row in &rows {
+            let names_tables: bool = row.try_get(0).map_err(|error| self.failed(error))?;
+            sentences[usize::from(names_tables)].push(row.try_get(1).map_err(|error| self.failed(error))?);
+        }
+        Ok(sentences)
     }
 
     async fn table(

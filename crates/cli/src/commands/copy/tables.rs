@@ -80,13 +80,6 @@ impl Tables {
         if draft.one_store() {
             return Err(EngineError::refused("both ends are the same database", "name another target"));
         }
-        if matches!((&draft.from, &draft.into), (Place::Postgres { .. }, Place::Postgres { .. })) {
-            // Its own types (enums, domains, `varchar(n)`) would become others on the way.
-            return Err(EngineError::refused(
-                "not yet: PostgreSQL is not copied whole into PostgreSQL",
-                "make the tables with `pg_dump --schema-only`, then copy them one by one: `?table=NAME` on both sides",
-            ));
-        }
         let store = |name: &str| {
             let found = opened.stores.get(&StoreName::new(name)).cloned();
             found.ok_or_else(|| EngineError::Internal("a copy has a source and a target".to_owned()))
@@ -105,16 +98,22 @@ impl Tables {
             let message = format!("the table `{name}` is missing in {}", target.location());
             return Err(EngineError::refused(message, "leave `--no-create` out, and it is made"));
         }
+        let is_own = matches!((&draft.from, &draft.into), (Place::Postgres { .. }, Place::Postgres { .. }));
+        if is_own && let Some(name) = missing.first() {
+            return Err(missing_in_postgres(name, &target));
+        }
         let is_missing = |table: &&TableStructure| missing.contains(&table.name);
         let wanted = Structure {
             tables: structure.tables.iter().filter(is_missing).cloned().collect(),
-            notes: Vec::new(),
+            ..Structure::default()
         };
         let definition = target.define(&wanted).map_err(refused)?;
         self.flows = flows(&structure, &waits, |table| definition.is_enforced || !missing.contains(table));
         self.script = (!missing.is_empty()).then_some(definition.sql);
         draft.notes.push(made(structure.tables.len(), missing.len()));
-        draft.notes.extend(structure.notes);
+        draft.notes.extend(structure.others);
+        // Of what is there already nothing is left out.
+        draft.notes.extend(if is_own { Vec::new() } else { structure.notes });
         draft.notes.extend(definition.notes);
         Ok(())
     }
@@ -156,6 +155,16 @@ impl Tables {
         let lines: String = script.lines().map(|line| format!("#   {line}\n")).collect();
         format!("\n# {SCRIPT}, beside this spec:\n{lines}")
     }
+}
+
+/// PostgreSQL's tables are made for PostgreSQL by its own program: their own types (enums, domains, `varchar(n)`) and
+/// defaults would become others on the way.
+fn missing_in_postgres(table: &str, target: &Arc<dyn Store>) -> EngineError {
+    EngineError::refused(
+        format!("the table `{table}` is missing in {}", target.location()),
+        "make the tables with `pg_dump --schema-only SOURCE | psql TARGET`, with all that is theirs; then copy all of them, \
+         or one with `?table=NAME` on both sides",
+    )
 }
 
 /// The tables that the target does not have.
