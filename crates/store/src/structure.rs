@@ -45,6 +45,8 @@ pub struct ColumnStructure {
     pub is_not_null: bool,
     /// What it is where nothing is said.
     pub default: Option<DefaultValue>,
+    /// Whether the database works its values out of others.
+    pub is_generated: bool,
     /// Whether the database counts it up where nothing is said: the number that is next, as far as it is known.
     pub counter: Option<Counter>,
 }

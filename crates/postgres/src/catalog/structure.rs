@@ -139,6 +139,7 @@ impl Found<'_> {
                 field: field.clone(),
                 declared: None,
                 is_not_null: filled.is_not_null,
+                is_generated: filled.is_generated,
                 default,
                 counter: filled.counter,
             });

@@ -137,6 +137,7 @@ impl Found<'_> {
             is_not_null: column.is_not_null
                 || is_counted
                 || (table.is_without_rowid && table.primary_key().contains(&column.name)),
+            is_generated: column.is_generated,
             default,
             counter: is_counted.then_some(Counter { next }),
         })

@@ -31,6 +31,8 @@ struct TableFlow {
     table: String,
     /// Columns with the words that are declared for them.
     columns: Vec<(String, String)>,
+    /// The columns that are written, where not all are.
+    written: Option<Vec<String>>,
     /// The flows that must be complete before.
     after: Vec<String>,
 }
@@ -109,6 +111,10 @@ impl Tables {
         };
         let definition = target.define(&wanted).map_err(refused)?;
         self.flows = flows(&structure, &waits, |table| definition.is_enforced || !missing.contains(table));
+        if matches!(&draft.into, Place::Postgres { .. }) && missing.len() < structure.tables.len() {
+            let there = target.structure().await.map_err(refused)?;
+            draft.notes.extend(self.leave_out_generated(&structure, &there));
+        }
         self.script = (!missing.is_empty()).then_some(definition.sql);
         draft.notes.push(made(structure.tables.len(), missing.len()));
         draft.notes.extend(structure.others);
@@ -116,6 +122,30 @@ impl Tables {
         draft.notes.extend(if is_own { Vec::new() } else { structure.notes });
         draft.notes.extend(definition.notes);
         Ok(())
+    }
+
+    /// Leaves out what the target's tables work out themselves; says of which.
+    fn leave_out_generated(&mut self, source: &Structure, target: &Structure) -> Option<String> {
+        let generated = |table: &str| {
+            let found = target.tables.iter().find(|there| there.name == table);
+            let columns = found.into_iter().flat_map(|there| &there.columns);
+            columns
+                .filter(|column| column.is_generated)
+                .map(|column| column.field.name())
+                .collect::<BTreeSet<_>>()
+        };
+        let mut left_out = Vec::new();
+        for (flow, table) in self.flows.iter_mut().zip(&source.tables) {
+            let generated = generated(&table.name);
+            let names = table.columns.iter().map(|column| column.field.name());
+            let (out, written): (Vec<_>, Vec<_>) = names.cloned().partition(|name| generated.contains(name));
+            if !out.is_empty() {
+                flow.written = Some(written);
+                left_out.extend(out.iter().map(|column| format!("{}.{column}", table.name)));
+            }
+        }
+        let said = |left_out: String| format!("left out, as the target works them out itself: {left_out}");
+        (!left_out.is_empty()).then(|| said(left_out.join(", ")))
     }
 
     /// Writes what follows the stores in the spec.
@@ -129,6 +159,7 @@ impl Tables {
             name: "tables".to_owned(),
             table: "tables".to_owned(),
             columns: Vec::new(),
+            written: None,
             after: Vec::new(),
         };
         let known = if self.flows.is_empty() { std::slice::from_ref(&unknown) } else { &self.flows };
@@ -144,6 +175,11 @@ impl Tables {
                 let columns: Vec<_> =
                     flow.columns.iter().map(|(name, word)| format!("{}: {word}", quoted(name))).collect();
                 let _ = writeln!(text, "    columns: {{ {} }}", columns.join(", "));
+            }
+            if let Some(written) = &flow.written {
+                let names: Vec<_> = written.iter().map(|name| identifier(name)).collect();
+                let transform = quoted(format!("SELECT {} FROM input", names.join(", ")));
+                let _ = writeln!(text, "    transform: {transform}");
             }
             let _ = writeln!(text, "    into: {{ store: target, table: {table}, mode: {mode} }}");
         }
@@ -214,12 +250,18 @@ fn flows(
             .iter()
             .filter_map(|column| Some((column.field.name().clone(), column.declared.clone()?)))
             .collect(),
+        written: None,
         after: match is_enforced(&table.name) {
             true => waits.iter().filter_map(|parent| names.get(parent).cloned()).collect(),
             false => Vec::new(),
         },
     };
     structure.tables.iter().zip(waits).map(flow).collect()
+}
+
+/// A column's name in SQL.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A table's name as stores take it: one with a dot or a quote would be read as something else.
