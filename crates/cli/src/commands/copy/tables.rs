@@ -117,6 +117,9 @@ impl Tables {
         }
         self.script = (!missing.is_empty()).then_some(definition.sql);
         draft.notes.push(made(structure.tables.len(), missing.len()));
+        if is_own {
+            draft.notes.extend(in_circles(&structure, &waits));
+        }
         draft.notes.extend(structure.others);
         // Of what is there already nothing is left out.
         draft.notes.extend(if is_own { Vec::new() } else { structure.notes });
@@ -201,6 +204,23 @@ fn missing_in_postgres(table: &str, target: &Arc<dyn Store>) -> EngineError {
         "make the tables with `pg_dump --schema-only SOURCE | psql TARGET`, with all that is theirs; then copy all of them, \
          or one with `?table=NAME` on both sides",
     )
+}
+
+/// Tables that no order puts behind all that they refer to: what that means where their keys are there already.
+fn in_circles(structure: &Structure, waits: &[BTreeSet<String>]) -> Option<String> {
+    let is_in_one = |table: &TableStructure, waits: &BTreeSet<String>| {
+        let mut parents = table.foreign_keys.iter().map(|key| &key.parent);
+        parents.any(|parent| structure.table(parent).is_some() && !waits.contains(parent))
+    };
+    let found = structure.tables.iter().zip(waits).filter(|(table, waits)| is_in_one(table, waits));
+    let names: Vec<_> = found.map(|(table, _)| format!("`{}`", table.name)).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} may refer to records that come after their own, which the target's foreign keys refuse: drop those keys \
+             before, and make them again when all is there",
+            names.join(", ")
+        )
+    })
 }
 
 /// The tables that the target does not have.
