@@ -83,7 +83,7 @@ fn tables_that_no_order_puts_right_are_named() {
     live.database.script(records);
     let (from, into) = (live.database.url(), bare.url());
     let copied = live.run(&["copy", &from, &into, "--json"]).expect(3);
-    assert!(copied.err.contains("`node`, `store` may refer to records"), "{}", copied.err);
+    assert!(copied.err.contains("`node`, `staff` may refer to records"), "{}", copied.err);
     // The circle's first is refused, and what refers to it; each is kept whole, and named.
     let flows = &copied.json()["flows"];
     let counts = |flow: &str| (flows[flow]["created"].clone(), flows[flow]["rejected"].clone());
