@@ -445,7 +445,7 @@ pub fn quoted(text: impl AsRef<str>) -> String {
 }
 
 /// SQL as a block where it has more than one line.
-fn sql(text: &str, indent: usize) -> String {
+pub fn sql(text: &str, indent: usize) -> String {
     let text = text.trim();
     if !text.contains('\n') {
         return serde_json::Value::from(text).to_string();

@@ -324,7 +324,8 @@ fn take(draft: &mut Draft, described: &SourceDescription, sample: &Sample) {
     }
 }
 
-fn select<'a>(key: &'a [String], others: impl Iterator<Item = &'a String>) -> String {
+/// Chooses columns, those of the key first.
+pub fn select<'a>(key: &'a [String], others: impl Iterator<Item = &'a String>) -> String {
     let others = others.filter(|name| !key.contains(name));
     let names: Vec<_> = key.iter().chain(others).map(|name| quoted(name)).collect();
     format!("SELECT {}\nFROM input", names.join(", "))

@@ -1,7 +1,7 @@
 //! A copy of a whole database: all of its tables, with keys, indexes and foreign keys.
 
-use super::draft::{Draft, quoted, word};
-use super::look::refused;
+use super::draft::{Draft, quoted, sql, word};
+use super::look::{refused, select};
 use crate::args::CopyArgs;
 use crate::store_url::Place;
 use crate::workspace::Opened;
@@ -31,8 +31,8 @@ struct TableFlow {
     table: String,
     /// Columns with the words that are declared for them.
     columns: Vec<(String, String)>,
-    /// The columns that are written, where not all are.
-    written: Option<Vec<String>>,
+    /// What chooses the columns that are written, where not all are.
+    transform: Option<String>,
     /// The flows that must be complete before.
     after: Vec<String>,
 }
@@ -96,13 +96,13 @@ impl Tables {
         }
         let waits = structure.order_by_dependency();
         let missing = missing(&target, &structure).await?;
-        if !create && let Some(name) = missing.first() {
-            let message = format!("the table `{name}` is missing in {}", target.location());
-            return Err(EngineError::refused(message, "leave `--no-create` out, and it is made"));
-        }
         let is_own = matches!((&draft.from, &draft.into), (Place::Postgres { .. }, Place::Postgres { .. }));
         if is_own && let Some(name) = missing.first() {
             return Err(missing_in_postgres(name, &target));
+        }
+        if !create && let Some(name) = missing.first() {
+            let message = format!("the table `{name}` is missing in {}", target.location());
+            return Err(EngineError::refused(message, "leave `--no-create` out, and it is made"));
         }
         let is_missing = |table: &&TableStructure| missing.contains(&table.name);
         let wanted = Structure {
@@ -146,7 +146,7 @@ impl Tables {
             let names = table.columns.iter().map(|column| column.field.name());
             let (out, written): (Vec<_>, Vec<_>) = names.cloned().partition(|name| generated.contains(name));
             if !out.is_empty() {
-                flow.written = Some(written);
+                flow.transform = Some(select(&[], written.iter()));
                 left_out.extend(out.iter().map(|column| format!("{}.{column}", table.name)));
             }
         }
@@ -165,7 +165,7 @@ impl Tables {
             name: "tables".to_owned(),
             table: "tables".to_owned(),
             columns: Vec::new(),
-            written: None,
+            transform: None,
             after: Vec::new(),
         };
         let known = if self.flows.is_empty() { std::slice::from_ref(&unknown) } else { &self.flows };
@@ -182,10 +182,8 @@ impl Tables {
                     flow.columns.iter().map(|(name, word)| format!("{}: {word}", quoted(name))).collect();
                 let _ = writeln!(text, "    columns: {{ {} }}", columns.join(", "));
             }
-            if let Some(written) = &flow.written {
-                let names: Vec<_> = written.iter().map(|name| identifier(name)).collect();
-                let transform = quoted(format!("SELECT {} FROM input", names.join(", ")));
-                let _ = writeln!(text, "    transform: {transform}");
+            if let Some(transform) = &flow.transform {
+                let _ = writeln!(text, "    transform: {}", sql(transform, 6));
             }
             let _ = writeln!(text, "    into: {{ store: target, table: {table}, mode: {mode} }}");
         }
@@ -273,18 +271,13 @@ fn flows(
             .iter()
             .filter_map(|column| Some((column.field.name().clone(), column.declared.clone()?)))
             .collect(),
-        written: None,
+        transform: None,
         after: match is_enforced(&table.name) {
             true => waits.iter().filter_map(|parent| names.get(parent).cloned()).collect(),
             false => Vec::new(),
         },
     };
     structure.tables.iter().zip(waits).map(flow).collect()
-}
-
-/// A column's name in SQL.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A table's name as stores take it: one with a dot or a quote would be read as something else.
