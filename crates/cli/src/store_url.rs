@@ -67,6 +67,21 @@ pub enum Database {
 }
 
 impl Database {
+    /// Whether a parameter of the URL has this value.
+    #[must_use]
+    pub fn says(&self, name: &str, value: &str) -> bool {
+        let is_it = |(its_name, its_value): (&str, &str)| its_name == name && its_value == value;
+        match self {
+            Self::Url(url) => {
+                let query = url.split_once('?').map_or("", |(_, query)| query);
+                query.split('&').filter_map(|pair| pair.split_once('=')).any(is_it)
+            }
+            Self::Parts { parts, .. } => {
+                parts.iter().map(|(name, value)| (name.as_str(), value.as_str())).any(is_it)
+            }
+        }
+    }
+
     /// The database's name, for people; where the URL does not say it, `postgres`.
     #[must_use]
     pub fn name(&self) -> &str {

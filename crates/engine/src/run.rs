@@ -306,6 +306,7 @@ impl<'a> Run<'a> {
                     if made {
                         ownership::claim(&self.migration.resolved, &flow.plan.target).await?;
                     }
+                    flow.plan.target.prepare().await?;
                     let state = flow.plan.target.state().await?;
                     states.insert(key, (made, state));
                     (made, state)

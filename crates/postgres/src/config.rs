@@ -16,7 +16,7 @@ const EMBEDDED_CONNECT_TIMEOUT: Duration = Duration::from_mins(5);
 const DEFAULT_PORT: u16 = 5432;
 /// Where servers keep their sockets when no host is named, in libpq's usual builds.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "host",
     "port",
     "user",
@@ -27,6 +27,7 @@ const KEYS: [&str; 10] = [
     "connect_timeout",
     "application_name",
     "options",
+    "foreign_keys",
 ];
 
 /// Why a configuration cannot be used. Never holds a password.
@@ -66,6 +67,17 @@ pub enum SslMode {
     VerifyCa,
     /// TLS, and the certificate has a known root and the host's name.
     VerifyFull,
+}
+
+/// What becomes of the foreign keys of a table that is there, while it is filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForeignKeys {
+    /// They stay in force: a record that refers to nothing is a reject when it comes.
+    #[default]
+    Kept,
+    /// They are taken off a table that is empty, and made again behind the load, as those of new tables are: a record
+    /// that refers to nothing then is taken out, and a reject.
+    AfterLoad,
 }
 
 /// Text that cannot be printed.
@@ -112,6 +124,8 @@ pub struct PostgresConfig {
     pub application_name: String,
     /// Command-line options for the server process of a session.
     pub options: Option<String>,
+    /// What becomes of the foreign keys of tables that are there.
+    pub foreign_keys: ForeignKeys,
     /// The server takes one connection at a time and does not survive one that is cut: one connection is
     /// kept for all work, drained and closed in order.
     pub single_connection: bool,
@@ -177,6 +191,7 @@ struct Given {
     connect_timeout: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
+    foreign_keys: Option<String>,
 }
 
 impl Given {
@@ -196,6 +211,7 @@ impl Given {
             "connect_timeout" => &mut self.connect_timeout,
             "application_name" => &mut self.application_name,
             "options" => &mut self.options,
+            "foreign_keys" => &mut self.foreign_keys,
             // Channel binding is used wherever the server offers it, and GSS encryption never.
             "channel_binding" | "gssencmode" => return Ok(()),
             "sslcert" | "sslkey" => {
@@ -229,6 +245,7 @@ impl Given {
             Some(text) => Duration::from_secs(u64::from(number::<u32>(&text, "connect_timeout")?.max(1))),
             None => CONNECT_TIMEOUT,
         };
+        let foreign_keys = self.foreign_keys.map_or(Ok(ForeignKeys::Kept), |text| foreign_keys_of(&text))?;
         let password = self.password.filter(|password| !password.0.is_empty());
         let password = password.or_else(|| env("PGPASSWORD").map(Secret));
         let password = password.or_else(|| passfile::find(env, &host, port, &database, &user));
@@ -246,6 +263,7 @@ impl Given {
                 .or_else(|| env("PGAPPNAME"))
                 .unwrap_or_else(|| "whimbrel".to_owned()),
             options: self.options.or_else(|| env("PGOPTIONS")),
+            foreign_keys,
             single_connection: false,
             shown_as: None,
         })
@@ -324,6 +342,14 @@ fn ssl_mode_of(text: &str) -> Result<SslMode, ConfigError> {
     })
 }
 
+fn foreign_keys_of(text: &str) -> Result<ForeignKeys, ConfigError> {
+    match text {
+        "kept" => Ok(ForeignKeys::Kept),
+        "after_load" => Ok(ForeignKeys::AfterLoad),
+        _ => Err(ConfigError::new(format!("`foreign_keys` {text:?} is none of kept, after_load"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_url_is_read_whole() {
-        let url = "postgres://some%20one:p%40ss%2F@db.example.org:6543/my%20db?sslmode=verify-full&sslrootcert=/c.pem&connect_timeout=3&application_name=x";
+        let url = "postgres://some%20one:p%40ss%2F@db.example.org:6543/my%20db?sslmode=verify-full&sslrootcert=/c.pem&connect_timeout=3&application_name=x&foreign_keys=after_load";
         let config = read(&json!(url), &[("PGHOST", "elsewhere")]).unwrap();
         assert_eq!(config.host, Host::Tcp("db.example.org".to_owned()));
         assert_eq!(
@@ -345,7 +371,7 @@ mod tests {
             (6543, "some one", "my db")
         );
         assert_eq!(config.password, Some(Secret::new("p@ss/")));
-        assert_eq!(config.ssl_mode, SslMode::VerifyFull);
+        assert_eq!((config.ssl_mode, config.foreign_keys), (SslMode::VerifyFull, ForeignKeys::AfterLoad));
         assert_eq!(config.ssl_root_cert, Some(PathBuf::from("/c.pem")));
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
         assert_eq!(config.to_string(), "postgres://db.example.org:6543/my db");
@@ -388,6 +414,7 @@ mod tests {
         let error = |value: Value| read(&value, &[("PGUSER", "u")]).unwrap_err().to_string();
         assert!(error(json!("postgres://h/d?sslmod=require")).contains("`sslmod`"));
         assert!(error(json!("postgres://h/d?sslmode=maybe")).contains("verify-full"));
+        assert!(error(json!("postgres://h/d?foreign_keys=off")).contains("after_load"));
         assert!(error(json!("postgres://h:port/d")).contains("port"));
         assert!(error(json!("mysql://h/d")).contains("postgres://"));
         assert!(error(json!({ "hosts": "h" })).contains("`hosts`"));

@@ -6,6 +6,7 @@ mod definition;
 mod delete;
 mod differences;
 mod fit;
+mod foreign_keys;
 mod held;
 mod langchain;
 mod late_key;
@@ -24,7 +25,7 @@ pub(crate) use structure::define;
 
 use crate::catalog::{candidates, identity};
 use crate::client::{Connections, Lease, Purpose};
-use crate::config::PostgresConfig;
+use crate::config::{ForeignKeys, PostgresConfig};
 use crate::encode::{Encoder, Wire, Within, unfit};
 use crate::error::from_driver;
 use crate::ledger::{LedgerTables, PostgresLedger};
@@ -441,10 +442,11 @@ impl Target for PostgresTarget {
 
     async fn plan(&self, schema: &Schema) -> Result<TargetPlan> {
         let (table, ddl, exists) = self.table_to_be(schema).await?;
-        let mut notes = match self.langchain() {
-            Some(langchain) => langchain.check(&table, schema)?,
-            None => Vec::new(),
-        };
+        let (table, note) = self.while_filled(table).await?;
+        let mut notes: Vec<_> = note.into_iter().collect();
+        if let Some(langchain) = self.langchain() {
+            notes.extend(langchain.check(&table, schema)?);
+        }
         self.check_rules(&table)?;
         let key = route::key(&self.store, &self.request, &table, schema)?;
         let encoder = route::encoder(&self.store, &self.request, &table, &key, schema)?;
@@ -556,6 +558,9 @@ impl Target for PostgresTarget {
             Some(planned) if planned.key.is_empty() => {
                 Undoing::Unable("the table has no key, so that no row of it can be found again")
             }
+            _ if self.config.foreign_keys == ForeignKeys::AfterLoad => Undoing::Unable(
+                "its foreign keys are taken off while it is filled (`foreign_keys: after_load`)",
+            ),
             _ => Undoing::Beside("whimbrel.before_image"),
         }
     }
@@ -630,6 +635,10 @@ impl Target for PostgresTarget {
         lease.finish().await?;
         self.writing.made.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
         Ok(Creation::Created(name))
+    }
+
+    async fn prepare(&self) -> Result<()> {
+        self.put_off_foreign_keys().await
     }
 
     async fn owner(&self) -> Result<Option<Owner>> {

@@ -256,6 +256,44 @@ async fn what_the_server_refuses_is_found_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_batch_may_refer_to_each_other() {
+    on_each_server(|fixture| {
+        async {
+            fixture
+                .run(
+                    "CREATE TABLE nodes (id bigint PRIMARY KEY CHECK (id <> 13), up bigint REFERENCES nodes); \
+                      INSERT INTO nodes VALUES (900000, NULL)",
+                )
+                .await;
+            // Ten at a time go up to one that is not there, that is refused, that is, or to each other.
+            let ids: Vec<i64> = (0..4_000).collect();
+            let up = |id: i64| match (id % 10, id / 10 % 4) {
+                (0, 0) => Some(-5),
+                (0, 1) => Some(13),
+                (0, 2) => Some(900_000),
+                (0, _) => Some(id + 9),
+                _ => Some(id - 1),
+            };
+            let refers = Arc::new(ids.iter().map(|id| up(*id)).collect::<Int64Array>()) as ArrayRef;
+            let id = Arc::new(Int64Array::from(ids)) as ArrayRef;
+            let records = RecordBatch::try_from_iter([("id", id), ("up", refers)]).expect("a batch");
+            for mode in [Mode::Insert, Mode::Upsert] {
+                let target = target(fixture, request("nodes", mode));
+                let outcomes = words(&write(&target, false, batch(records.clone(), 1)).await);
+                let created = outcomes.iter().filter(|word| *word == "created").count();
+                assert_eq!(created, 2_000, "{mode:?}: {:?}", &outcomes[..40]);
+                assert!(outcomes[9].contains("(up)=(8) is not present in table"), "{}", outcomes[9]);
+                assert!(outcomes[13].contains("nodes_id_check"), "{}", outcomes[13]);
+                assert!(outcomes[59].contains("(up)=(58)"), "{}", outcomes[59]);
+                fixture.run("DELETE FROM nodes WHERE id < 900000").await;
+            }
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_arrives_with_its_checkpoint_or_not_at_all() {
     on_each_server(|fixture| {
         async {

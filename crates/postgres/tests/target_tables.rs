@@ -8,15 +8,19 @@ use arrow::array::{
 };
 use arrow::datatypes::Schema;
 use futures::{FutureExt as _, TryStreamExt as _};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use whimbrel_model::{Fidelity, Fingerprint, FlowName, Logical};
-use whimbrel_postgres::PostgresStore;
+use whimbrel_postgres::config::ForeignKeys;
+use whimbrel_postgres::{PostgresConfig, PostgresStore};
 use whimbrel_store::conformance::context;
-use whimbrel_store::{Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, WriteBatch, WriteRequest};
+use whimbrel_store::{
+    Creation, Mode, Outcome, Store as _, StoreErrorKind, Target, Undoing, WriteBatch, WriteRequest,
+};
 
 fn fingerprints(outcomes: &[Outcome]) -> Vec<Fingerprint> {
     let fingerprint = |outcome: &Outcome| match outcome {
@@ -302,6 +306,65 @@ async fn indexes_and_foreign_keys_follow_the_load() {
 
 fn uuid(fixture: &Fixture) -> String {
     format!("{}-{}", std::process::id(), fixture.config.database)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_of_empty_tables_can_follow_the_load() {
+    on_each_server(|fixture| {
+        async {
+            fixture
+                .run(
+                    "CREATE TABLE people (id bigint PRIMARY KEY, name text); CREATE TABLE messages (id bigint PRIMARY KEY, \
+                      conversation bigint CONSTRAINT its_own REFERENCES people ON DELETE CASCADE DEFERRABLE, \
+                      CONSTRAINT to_itself FOREIGN KEY (conversation) REFERENCES messages)",
+                )
+                .await;
+            let definitions = "SELECT string_agg(conname || pg_get_constraintdef(oid), ';' ORDER BY conname) = \
+                'its_ownFOREIGN KEY (conversation) REFERENCES people(id) ON DELETE CASCADE DEFERRABLE;\
+                to_itselfFOREIGN KEY (conversation) REFERENCES messages(id)' FROM pg_constraint WHERE contype = 'f'";
+            let as_they_were = format!("SELECT coalesce(({definitions})::int, -1)");
+            assert_eq!(scalar(fixture, &as_they_were).await, 1);
+            fixture.store.close().await;
+            let config = PostgresConfig { foreign_keys: ForeignKeys::AfterLoad, ..fixture.config.clone() };
+            let store = PostgresStore::new("pg".into(), config);
+            let of = || store.target(request("messages", Mode::Insert)).expect("a target");
+            let child = of();
+            let plan = child.plan(messages(&[1], &[1]).schema_ref()).await.expect("a plan");
+            assert_eq!(plan.parents, []);
+            assert_eq!(
+                plan.notes,
+                ["while \"public\".\"messages\" is filled it is without its_own, to_itself, made again and checked after the load"]
+            );
+            assert!(matches!(child.undoing(), Undoing::Unable(_)));
+            // What was planned only is as it was.
+            assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(1));
+            child.prepare().await.expect("prepared");
+            child.prepare().await.expect("prepared twice");
+            assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(-1));
+            let outcomes = words(&write(&child, true, batch(messages(&[1, 2, 3], &[2, 3, 99]), 1)).await);
+            assert_eq!(outcomes, ["created"; 3]);
+            store.execute_script("INSERT INTO people VALUES (2, 'a'), (3, 'b')").await.expect("written");
+            // A run that goes on has a target of its own, and finds what is to be done.
+            let child = of();
+            child.plan(messages(&[1], &[1]).schema_ref()).await.expect("a plan");
+            child.prepare().await.expect("prepared again");
+            let steps = finish_load(&child).await;
+            let gone: BTreeSet<_> = steps.iter().flat_map(|(_, keys, _)| keys.clone()).collect();
+            assert_eq!(gone, BTreeSet::from([1, 2, 3]), "the last refers to nothing, and each to the next: {steps:?}");
+            assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(1));
+            // A table with rows keeps its keys.
+            store.execute_script("INSERT INTO messages VALUES (2, 2)").await.expect("written");
+            let child = of();
+            let plan = child.plan(messages(&[1], &[1]).schema_ref()).await.expect("a plan");
+            assert!(plan.notes[0].contains("holds rows already: its foreign keys stay"), "{:?}", plan.notes);
+            assert_eq!(plan.parents.len(), 1);
+            child.prepare().await.expect("prepared");
+            assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(1));
+            store.close().await;
+        }
+        .boxed_local()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

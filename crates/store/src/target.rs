@@ -414,6 +414,14 @@ pub trait Target: Send + Sync {
     /// The store fails, or there is no definition to make it from.
     async fn create(&self) -> Result<Creation>;
 
+    /// Sees to what the table needs before a run's first record is written. May be called twice.
+    ///
+    /// # Errors
+    /// The store fails, or refuses.
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether [`Target::create`] knows what to make, were the table not there.
     fn is_defined(&self) -> bool {
         true

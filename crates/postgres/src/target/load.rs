@@ -68,25 +68,8 @@ pub(super) async fn take_off(store: &StoreName, lease: &Lease, tables: &[u32]) -
     // Definitions then name everything with its schema.
     client.batch_execute("SET LOCAL search_path TO pg_catalog").await.map_err(fail)?;
     for table in tables {
-        let name: String =
-            client.query_one(NAME, &[table]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
-        for row in client.query(FOREIGN_KEYS, &[table]).await.map_err(fail)? {
-            let (key, definition): (String, String) =
-                (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);
-            let parent: u32 = row.try_get(2).map_err(fail)?;
-            let (columns, parents): (Vec<String>, Vec<String>) =
-                (row.try_get(3).map_err(fail)?, row.try_get(4).map_err(fail)?);
-            let drop = format!("ALTER TABLE {name} DROP CONSTRAINT {}", identifier(&key));
-            client.batch_execute(&drop).await.map_err(fail)?;
-            let definition = format!("ALTER TABLE {name} ADD CONSTRAINT {} {definition}", identifier(&key));
-            client
-                .execute(
-                    NOTE,
-                    &[table, &2_i32, &FOREIGN_KEY, &key, &definition, &columns, &Some(parent), &parents],
-                )
-                .await
-                .map_err(fail)?;
-        }
+        take_off_foreign_keys(store, lease, *table).await?;
+        let name = name(store, lease, *table).await?;
         let none = Vec::<String>::new();
         for row in client.query(INDEXES, &[table]).await.map_err(fail)? {
             let (index, definition, sql): (String, String, String) =
@@ -104,6 +87,41 @@ pub(super) async fn take_off(store: &StoreName, lease: &Lease, tables: &[u32]) -
             .map_err(fail)?;
     }
     Ok(())
+}
+
+/// Takes the foreign keys off a table, and notes them.
+pub(super) async fn take_off_foreign_keys(store: &StoreName, lease: &Lease, table: u32) -> Result<()> {
+    let client = lease.client();
+    let fail = |error| failed(store, error);
+    // Definitions then name everything with its schema.
+    client.batch_execute("SET LOCAL search_path TO pg_catalog").await.map_err(fail)?;
+    let name = name(store, lease, table).await?;
+    for row in client.query(FOREIGN_KEYS, &[&table]).await.map_err(fail)? {
+        let (key, definition): (String, String) =
+            (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);
+        let parent: u32 = row.try_get(2).map_err(fail)?;
+        let (columns, parents): (Vec<String>, Vec<String>) =
+            (row.try_get(3).map_err(fail)?, row.try_get(4).map_err(fail)?);
+        let drop = format!("ALTER TABLE {name} DROP CONSTRAINT {}", identifier(&key));
+        client.batch_execute(&drop).await.map_err(|error| {
+            from_driver(store, format!("cannot take the foreign key {key} off {name}"), error)
+        })?;
+        let definition = format!("ALTER TABLE {name} ADD CONSTRAINT {} {definition}", identifier(&key));
+        client
+            .execute(
+                NOTE,
+                &[&table, &2_i32, &FOREIGN_KEY, &key, &definition, &columns, &Some(parent), &parents],
+            )
+            .await
+            .map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// A table's name as PostgreSQL writes it where nothing is on the search path.
+async fn name(store: &StoreName, lease: &Lease, table: u32) -> Result<String> {
+    let row = lease.client().query_one(NAME, &[&table]).await;
+    row.and_then(|row| row.try_get(0)).map_err(|error| failed(store, error))
 }
 
 /// The tables that flows are written into: each by its name in the spec and its oid.

@@ -258,10 +258,8 @@ impl Delivery<'_> {
             });
             match found {
                 Ok(found) => {
-                    for (row, reason) in found {
-                        self.outcomes[place(row)].get_or_insert_with(|| refused(cut(reason)));
-                    }
                     self.execute("RELEASE SAVEPOINT whimbrel_batch").await?;
+                    self.take_out(stage, found).await?;
                 }
                 // A condition may fail on some row as it would have failed in the table: halving finds it.
                 Err(error) => match self.judge(error) {
@@ -273,18 +271,25 @@ impl Delivery<'_> {
             }
         }
         let left: Vec<_> = rows.iter().copied().filter(|row| self.outcomes[*row].is_none()).collect();
-        let gone: Vec<i32> =
-            rows.iter().filter(|row| self.outcomes[**row].is_some()).map(|row| number(*row)).collect();
-        if !gone.is_empty() {
-            // Merges take stretches of numbers.
-            let deleted =
-                self.client().execute(&format!("DELETE FROM {stage} WHERE n = ANY($1)"), &[&gone]).await;
-            deleted.map_err(|error| from_driver(self.store, "cannot write a batch", error))?;
-        }
         // From here on small stretches may be asked for, again and again.
         let index = format!("CREATE INDEX IF NOT EXISTS whimbrel_{} ON {stage} (n)", stage_suffix(stage));
         self.execute(&index).await?;
         Ok(left)
+    }
+
+    /// Rejects rows of the stage, and takes them out of it: merges take stretches of numbers, and what is looked for
+    /// next may rest on what is staged.
+    async fn take_out(&mut self, stage: &str, found: Vec<(i32, String)>) -> Result<()> {
+        let gone: Vec<i32> = found.iter().map(|(row, _)| *row).collect();
+        for (row, reason) in found {
+            self.outcomes[place(row)].get_or_insert_with(|| refused(cut(reason)));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let delete = format!("DELETE FROM {stage} WHERE n = ANY($1)");
+        let deleted = self.client().execute(&delete, &[&gone]).await;
+        deleted.map(drop).map_err(|error| from_driver(self.store, "cannot write a batch", error))
     }
 
     pub(super) async fn prepared(&mut self, sql: &str) -> Result<Statement> {

@@ -105,7 +105,7 @@ impl Plan<'_> {
     }
 
     /// As [`Plan::staged`], of a row with another alias.
-    fn staged_in(&self, alias: &str, name: &str) -> String {
+    pub(super) fn staged_in(&self, alias: &str, name: &str) -> String {
         let at = self.encoder.columns().iter().position(|column| column.name == name);
         at.map_or_else(|| "NULL".to_owned(), |at| self.cast(name, &format!("{alias}.c{at}")))
     }

@@ -23,17 +23,19 @@ impl Plan<'_> {
             names.iter().all(|name| columns.iter().any(|column| column.name == *name))
         };
         let checks = self.table.checks.iter().filter(|check| is_written(&check.columns));
-        let foreign_keys = self.table.foreign_keys.iter();
-        let foreign_keys =
-            foreign_keys.filter(|key| key.parent != self.table.oid && is_written(&key.columns));
+        let foreign_keys = self.table.foreign_keys.iter().filter(|key| is_written(&key.columns));
+        let (own, foreign_keys): (Vec<_>, Vec<_>) =
+            foreign_keys.partition(|key| key.parent == self.table.oid);
         // Without its index a key that is made later would be looked for in all of the table.
         let late = usize::from(self.table.is_key_late);
         let unique = self.table.keys.iter().zip(&self.table.key_names).skip(late);
         let unique = unique.filter(|(key, _)| *key != self.key && is_written(key));
         self.inputs(stage)
             .chain(checks.map(|check| self.check(stage, check)))
-            .chain(foreign_keys.map(|key| self.foreign_key(stage, key)))
+            .chain(foreign_keys.into_iter().map(|key| self.foreign_key(stage, key)))
             .chain(unique.map(|(key, name)| self.unique(stage, key, name)))
+            // Last, since what is refused for another reason takes along what refers to it.
+            .chain(own.into_iter().map(|key| self.own_key(stage, key)))
             .collect()
     }
 
@@ -84,28 +86,50 @@ impl Plan<'_> {
         }
     }
 
-    fn foreign_key(&self, stage: &str, key: &ForeignKey) -> String {
-        let (schema, name) = &key.parent_name;
+    /// Why a row is refused that refers to nothing, as an expression.
+    fn orphaned(&self, key: &ForeignKey) -> String {
         let table = self.table.sql.rsplit('.').next().unwrap_or_default();
         let reason = format!(
             "insert or update on table {table} violates foreign key constraint {}: ",
             identifier(&key.name)
         );
+        let missing = format!(" is not present in table {}.", identifier(&key.parent_name.1));
+        format!("{} || {} || {}", quoted(&reason), self.shown_key(&key.columns), quoted(&missing))
+    }
+
+    /// Whether a staged row, `p`, is new and refers to a row that the table does not hold.
+    fn is_alone(&self, key: &ForeignKey) -> String {
+        let (schema, name) = &key.parent_name;
         let present = key.columns.iter().map(|column| format!("{} IS NOT NULL", self.staged(column)));
         let equal = key.parent_columns.iter().zip(&key.columns);
         let equal =
             equal.map(|(parent, column)| format!("q.{} = {}", identifier(parent), self.staged(column)));
         format!(
-            "SELECT p.n, {} || {} || {} FROM {stage} p WHERE {} AND {} \
-             AND NOT EXISTS (SELECT 1 FROM {}.{} q WHERE {})",
-            quoted(&reason),
-            self.shown_key(&key.columns),
-            quoted(&format!(" is not present in table {}.", identifier(name))),
+            "{} AND {} AND NOT EXISTS (SELECT 1 FROM {}.{} q WHERE {})",
             present.collect::<Vec<_>>().join(" AND "),
             self.is_new(),
             identifier(schema),
             identifier(name),
             equal.collect::<Vec<_>>().join(" AND ")
+        )
+    }
+
+    fn foreign_key(&self, stage: &str, key: &ForeignKey) -> String {
+        format!("SELECT p.n, {} FROM {stage} p WHERE {}", self.orphaned(key), self.is_alone(key))
+    }
+
+    /// Of a table that refers to itself: a row may refer to another of its batch, which then has to stay as well.
+    fn own_key(&self, stage: &str, key: &ForeignKey) -> String {
+        let equal = key.parent_columns.iter().zip(&key.columns);
+        let equal = equal
+            .map(|(parent, column)| format!("{} = {}", self.staged_in("s", parent), self.staged(column)));
+        let (refers, alone) = (equal.collect::<Vec<_>>().join(" AND "), self.is_alone(key));
+        format!(
+            "WITH RECURSIVE orphan(n) AS (\
+               SELECT p.n FROM {stage} p WHERE {alone} AND NOT EXISTS (SELECT 1 FROM {stage} s WHERE {refers}) \
+               UNION SELECT p.n FROM orphan o JOIN {stage} s ON s.n = o.n JOIN {stage} p ON {refers} WHERE {alone}) \
+             SELECT p.n, {} FROM orphan JOIN {stage} p ON p.n = orphan.n",
+            self.orphaned(key)
         )
     }
 

@@ -103,6 +103,10 @@ pub struct PostgresParts {
     /// Command-line options for the server process of a connection.
     #[serde(default)]
     pub options: Option<TemplateText>,
+    /// What becomes of the foreign keys of tables that are there: `kept`, or `after_load`: off while an empty table is
+    /// filled, and made again, checked, behind the load.
+    #[serde(default)]
+    pub foreign_keys: Option<TemplateText>,
     /// The client's certificate, a PEM file relative to the spec.
     #[serde(default)]
     #[schemars(extend("x-not-yet" = "use a password"))]

@@ -19,6 +19,9 @@ use whimbrel_model::StoreName;
 /// Modes of libpq that whimbrel knows.
 const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
+/// What may become of the foreign keys of tables that are there.
+const FOREIGN_KEYS: &[&str] = &["kept", "after_load"];
+
 /// Parts of a PostgreSQL address that are paths of files.
 const PATHS: &[&str] = &["sslrootcert"];
 
@@ -161,13 +164,10 @@ fn postgres_parts(
     if let Some(password) = text(&parts, "password") {
         values.secrets.add(&password);
     }
-    if let Some(mode) = text(&parts, "sslmode").filter(|mode| !SSL_MODES.contains(&mode.as_str())) {
-        let message = format!("`sslmode` cannot be `{}`", crate::check::shorten(&mode));
-        return Err(SpecError::invalid(
-            at("sslmode"),
-            message,
-            suggest(&mode, "modes", SSL_MODES.iter().copied()),
-        ));
+    for (key, known) in [("sslmode", SSL_MODES), ("foreign_keys", FOREIGN_KEYS)] {
+        let Some(word) = text(&parts, key).filter(|word| !known.contains(&word.as_str())) else { continue };
+        let message = format!("`{key}` cannot be `{}`", crate::check::shorten(&word));
+        return Err(SpecError::invalid(at(key), message, suggest(&word, "words", known.iter().copied())));
     }
     for key in ["port", "connect_timeout"] {
         let Some(written) = text(&parts, key) else { continue };

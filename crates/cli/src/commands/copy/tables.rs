@@ -16,6 +16,10 @@ use whimbrel_store::{Mode, Nulls, Store, StoreErrorKind, WriteRequest};
 /// The file that makes the tables, beside the spec.
 pub const SCRIPT: &str = "schema.sql";
 
+/// What becomes of tables that are there, where the target says so.
+const WITHOUT_KEYS: &str = "tables that are there and empty are without their foreign keys while they are filled; the keys are \
+    made again, and checked, after the load";
+
 /// The tables of a copy, with what makes those that are missing.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
@@ -111,6 +115,8 @@ impl Tables {
         };
         let definition = target.define(&wanted).map_err(refused)?;
         self.flows = flows(&structure, &waits, |table| definition.is_enforced || !missing.contains(table));
+        let keys_go = matches!(&draft.into, Place::Postgres { database, .. }
+            if database.says("foreign_keys", "after_load"));
         if matches!(&draft.into, Place::Postgres { .. }) && missing.len() < structure.tables.len() {
             // A role that may not read all of it goes on: a column that takes no values is refused where it is written.
             match target.structure().await {
@@ -120,8 +126,11 @@ impl Tables {
         }
         self.script = (!missing.is_empty()).then_some(definition.sql);
         draft.notes.push(made(structure.tables.len(), missing.len()));
-        if is_own {
-            draft.notes.extend(in_circles(&structure, &waits));
+        let there = structure.tables.len() - missing.len();
+        match &draft.into {
+            Place::Postgres { .. } if keys_go && there > 0 => draft.notes.push(WITHOUT_KEYS.to_owned()),
+            Place::Postgres { .. } => draft.notes.extend(in_circles(&structure, &waits, &missing)),
+            _ => {}
         }
         draft.notes.extend(structure.others);
         // Of what is there already nothing is left out.
@@ -208,17 +217,19 @@ fn missing_in_postgres(table: &str, target: &Arc<dyn Store>) -> EngineError {
 }
 
 /// Tables that no order puts behind all that they refer to: what that means where their keys are there already.
-fn in_circles(structure: &Structure, waits: &[BTreeSet<String>]) -> Option<String> {
+fn in_circles(structure: &Structure, waits: &[BTreeSet<String>], missing: &[String]) -> Option<String> {
     let is_in_one = |table: &TableStructure, waits: &BTreeSet<String>| {
         let mut parents = table.foreign_keys.iter().map(|key| &key.parent);
         parents.any(|parent| structure.table(parent).is_some() && !waits.contains(parent))
     };
-    let found = structure.tables.iter().zip(waits).filter(|(table, waits)| is_in_one(table, waits));
+    let there = structure.tables.iter().zip(waits).filter(|(table, _)| !missing.contains(&table.name));
+    let found = there.filter(|(table, waits)| is_in_one(table, waits));
     let names: Vec<_> = found.map(|(table, _)| format!("`{}`", table.name)).collect();
     (!names.is_empty()).then(|| {
         format!(
-            "{} may refer to records that come after their own, which the target's foreign keys refuse: drop those keys \
-             before, and make them again when all is there",
+            "{} may refer to records that come after their own, which the target's foreign keys refuse; with \
+             `foreign_keys=after_load` among TO's parameters, behind its `?` or `&`, empty tables are without their \
+             keys while they are filled",
             names.join(", ")
         )
     })
