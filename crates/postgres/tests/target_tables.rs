@@ -352,6 +352,15 @@ async fn foreign_keys_of_empty_tables_can_follow_the_load() {
             let gone: BTreeSet<_> = steps.iter().flat_map(|(_, keys, _)| keys.clone()).collect();
             assert_eq!(gone, BTreeSet::from([1, 2, 3]), "the last refers to nothing, and each to the next: {steps:?}");
             assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(1));
+            // What somebody made by hand meanwhile is checked.
+            store.execute_script("TRUNCATE messages").await.expect("emptied");
+            of().prepare().await.expect("prepared");
+            let by_hand = "INSERT INTO messages VALUES (7, 7), (8, 2); ALTER TABLE messages ADD CONSTRAINT its_own \
+                FOREIGN KEY (conversation) REFERENCES people ON DELETE CASCADE DEFERRABLE NOT VALID";
+            store.execute_script(by_hand).await.expect("made");
+            let gone: BTreeSet<_> = finish_load(&child).await.into_iter().flat_map(|(_, keys, _)| keys).collect();
+            assert_eq!(gone, BTreeSet::from([7, 8]));
+            assert_eq!(store.query_scalar_i64(&as_they_were).await.expect("an answer"), Some(1));
             // A table with rows keeps its keys.
             store.execute_script("INSERT INTO messages VALUES (2, 2)").await.expect("written");
             let child = of();

@@ -15,6 +15,7 @@ use arrow::datatypes::Schema;
 use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
+use tokio_postgres::types::{ToSql, Type};
 use whimbrel_model::{StoreName, record};
 use whimbrel_store::{
     LoadStep, Meter, ReadBatch, ReadRequest, Relation, Removed, Result, RunContext, Source as _, StoreError,
@@ -46,6 +47,9 @@ SELECT k.conname::text, pg_catalog.pg_get_constraintdef(k.oid), k.confrelid, \
   ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS c(number, place) \
     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.number ORDER BY c.place) \
 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = $1 AND k.conparentid = 0 ORDER BY 1";
+
+const HAS_KEY: &str = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint \
+    WHERE conrelid = $1 AND conname = $2::text::name AND contype = 'f')";
 
 /// A table's name, schema and all, as PostgreSQL writes it where nothing is on the search path.
 const NAME: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c \
@@ -442,9 +446,15 @@ async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep, has_room: b
             late_key::make(store, &lease, key.parent, has_room).await?;
             let lock = format!("LOCK TABLE {}, {} IN SHARE ROW EXCLUSIVE MODE", key.sql, key.parent_sql);
             let delete = format!("DELETE FROM {} c WHERE {}", key.sql, must_go(key, &all));
-            for sql in [lock, delete, key.definition.clone()] {
+            for sql in [lock, delete] {
                 lease.client().batch_execute(&sql).await.map_err(doing)?;
             }
+            // Somebody may have made it by hand when a run was given up, and as one that is not validated.
+            let named: [(&(dyn ToSql + Sync), Type); 2] = [(&oid, Type::OID), (&name, Type::TEXT)];
+            let is_there: Option<bool> = ask(lease.client(), HAS_KEY, &named).await.map_err(doing)?;
+            let validate = || format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", key.sql, identifier(&key.name));
+            let make = if is_there == Some(true) { validate() } else { key.definition.clone() };
+            lease.client().batch_execute(&make).await.map_err(doing)?;
         }
     } else if kind == INDEX && vector_index::is_one(&definition) {
         vector_index::make(store, &lease, oid, &definition).await?;
