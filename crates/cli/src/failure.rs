@@ -26,9 +26,9 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-impl From<Exit> for std::process::ExitCode {
+impl From<Exit> for i32 {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        exit as Self
     }
 }
 

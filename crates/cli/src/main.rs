@@ -30,13 +30,12 @@ use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::log::Log;
 use clap::Parser;
-use std::process::ExitCode;
 
 /// Batches are made on one thread and freed on another, which this allocator does at half the price of the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // clap prints help on standard output with 0, and a wrong usage on standard error with 2.
@@ -45,28 +44,22 @@ fn main() -> ExitCode {
     let console = Console::new(&cli.common);
     let json = cli.common.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => {
-            let outcome = runtime.block_on(dispatch(cli, console));
-            // Idle connections and embedded servers' tasks are not waited for.
-            runtime.shutdown_background();
-            outcome
-        }
-        Err(error) => {
-            Console::insist(format!("error: the operating system gives no threads: {error}"));
-            return Exit::Failed.into();
-        }
-    };
-    match outcome {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
+    let exit = match &runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli, console)).unwrap_or_else(|failure| {
             if json {
                 console.result(&failure.json(), "");
             }
             Console::insist(failure.text());
-            failure.exit().into()
+            failure.exit()
+        }),
+        Err(error) => {
+            Console::insist(format!("error: the operating system gives no threads: {error}"));
+            Exit::Failed
         }
-    }
+    };
+    // Not by taking the runtime down: idle connections and embedded servers' tasks are not waited for, and the threads
+    // need not give their memory back one by one before all of it goes.
+    std::process::exit(exit.into())
 }
 
 async fn dispatch(cli: Cli, console: Console) -> Result<Exit> {

@@ -9,6 +9,7 @@ mod held;
 mod joined;
 mod ledger;
 mod nested;
+mod packing;
 mod publish;
 mod row_groups;
 mod session;

@@ -5,65 +5,39 @@
 //! looks at: a reader finds everything by that end (Parquet format, "File format"). So the work of encoding lies where
 //! slices are read side by side, and what is durable is never written again.
 
+use super::packing::{self, PAGE_RECORDS};
 use crate::error::{Fault, Outcome};
-use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader,
     ParquetMetaDataWriter, RowGroupMetaData,
 };
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
-use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use whimbrel_store::StoreErrorKind;
 
 /// What the file begins with; its end ends with it, too.
 pub(super) const MAGIC: &[u8] = b"PAR1";
-/// So many values of a column are looked at, to see whether they repeat.
-const LOOKED_AT: usize = 1024;
 /// What a batch's length takes in front of it.
 const LENGTH_BYTES: usize = 8;
 /// What stands behind a file's metadata: its length, and the magic.
 const TAIL_BYTES: usize = 8;
-/// A page holds no more values. Of few the processor still has in its caches what it packs.
-const PAGE_RECORDS: usize = 8_192;
 /// Of a batch about so many bytes are encoded at a time: beside its elements a list takes up to three times as much.
 const ENCODED_AT_ONCE: usize = 1 << 20;
 
-/// How columns are packed. A row group is a batch and has one page or a few of each column: what pages hold is not
-/// said beside what the group holds.
-fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
-    let builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true)
-        .set_data_page_row_count_limit(PAGE_RECORDS)
-        .set_write_batch_size(PAGE_RECORDS);
-    Ok(builder)
-}
-
 /// A batch as a part holds it, put into memory that is asked for by its size.
 pub(super) fn encoded(batch: &RecordBatch, memory: impl FnOnce(usize) -> Vec<u8>) -> Outcome<Vec<u8>> {
-    let mut properties = properties()?;
-    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-        if !repeats(column) {
-            let path = ColumnPath::new(vec![field.name().clone()]);
-            properties = properties.set_column_dictionary_enabled(path, false);
-        }
-    }
     let mut bytes = memory(batch.get_array_memory_size() / 2);
     bytes.clear();
     bytes.extend_from_slice(&[0; LENGTH_BYTES]);
     // What the columns are in Arrow the whole file's end says.
     let options =
-        ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+        ArrowWriterOptions::new().with_properties(packing::of(batch)?).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Behind(bytes), batch.schema(), options)?;
     let rows = batch.num_rows();
     let at_once = rows * ENCODED_AT_ONCE / batch.get_array_memory_size().max(1);
@@ -89,43 +63,6 @@ impl Write for Behind {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Whether a dictionary of a column's values would be shorter than they are, as some of them have it. Of values that
-/// are all different a dictionary only adds its own.
-fn repeats(column: &ArrayRef) -> bool {
-    let step = (column.len() / LOOKED_AT).max(1);
-    let rows = (0..column.len()).step_by(step).filter(|row| column.is_valid(*row));
-    let (looked_at, different) = match column.data_type() {
-        DataType::Utf8 => {
-            let texts = column.as_string::<i32>();
-            counted(rows.map(|row| texts.value(row).as_bytes()))
-        }
-        DataType::Binary => {
-            let values = column.as_binary::<i32>();
-            counted(rows.map(|row| values.value(row)))
-        }
-        fixed => {
-            // Lists, structs and other texts: what is usual.
-            let Some(width) = fixed.primitive_width() else { return true };
-            let data = column.to_data();
-            let Some(bytes) = data.buffers().first() else { return true };
-            let bytes = bytes.as_slice();
-            let at = |row: usize| bytes.get((data.offset() + row) * width..)?.get(..width);
-            counted(rows.filter_map(at))
-        }
-    };
-    different * 8 <= looked_at * 7
-}
-
-/// How many values there are, and how many different ones.
-fn counted<'a>(values: impl Iterator<Item = &'a [u8]>) -> (usize, usize) {
-    let (mut count, mut different) = (0, HashSet::with_capacity(LOOKED_AT * 2));
-    for value in values {
-        count += 1;
-        different.insert(value);
-    }
-    (count, different.len())
 }
 
 /// The end of a Parquet file, which says where the row groups of its batches lie.
@@ -211,7 +148,7 @@ impl Footer {
 
     /// Its bytes, of a file of these columns.
     pub(super) fn to_bytes(&self, schema: &SchemaRef) -> Outcome<Vec<u8>> {
-        let empty = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties()?.build()))?;
+        let empty = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(packing::usual()?.build()))?;
         let empty = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(empty.into_inner()?))?;
         let of = empty.file_metadata();
         let file = FileMetaData::new(
@@ -266,7 +203,9 @@ fn next(part: &mut impl Read, most: u64) -> Outcome<Option<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray};
+    use arrow::array::{
+        ArrayRef, Int64Array, ListBuilder, StringArray, StringBuilder, TimestampMicrosecondArray,
+    };
     use arrow::compute::concat_batches;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

@@ -452,7 +452,8 @@ async fn carry_out(store: &StoreName, lease: Lease, step: &LoadStep, has_room: b
             // Somebody may have made it by hand when a run was given up, and as one that is not validated.
             let named: [(&(dyn ToSql + Sync), Type); 2] = [(&oid, Type::OID), (&name, Type::TEXT)];
             let is_there: Option<bool> = ask(lease.client(), HAS_KEY, &named).await.map_err(doing)?;
-            let validate = || format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", key.sql, identifier(&key.name));
+            let validate =
+                || format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", key.sql, identifier(&key.name));
             let make = if is_there == Some(true) { validate() } else { key.definition.clone() };
             lease.client().batch_execute(&make).await.map_err(doing)?;
         }
