@@ -4,11 +4,12 @@ use crate::error::Outcome;
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{ArrowNativeType as _, DataType};
+use foldhash::HashSet;
+use foldhash::fast::RandomState;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -125,7 +126,8 @@ fn repeats(column: &ArrayRef) -> bool {
 
 /// How many values there are, and how many different ones.
 fn counted<'a>(values: impl Iterator<Item = &'a [u8]>) -> (usize, usize) {
-    let (mut count, mut different) = (0, HashSet::with_capacity(LOOKED_AT * 2));
+    let (mut count, mut different) =
+        (0, HashSet::with_capacity_and_hasher(LOOKED_AT * 2, RandomState::default()));
     for value in values {
         count += 1;
         different.insert(value);
