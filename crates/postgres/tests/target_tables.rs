@@ -377,6 +377,49 @@ async fn foreign_keys_of_empty_tables_can_follow_the_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_that_could_not_be_made_again_are_not_taken_off() {
+    on_real_server(|fixture| {
+        async {
+            let role = format!("{}_filler", fixture.config.database);
+            let tables = "CREATE TABLE people (id bigint PRIMARY KEY); CREATE TABLE messages (id bigint PRIMARY KEY, \
+                 conversation bigint CONSTRAINT its_own REFERENCES people)";
+            let rights = format!(
+                "CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT ON messages TO {role}; \
+                 GRANT CREATE ON DATABASE {} TO {role}",
+                fixture.config.database
+            );
+            fixture.run(&format!("{tables}; {rights}")).await;
+            let config =
+                PostgresConfig { user: role.clone(), foreign_keys: ForeignKeys::AfterLoad, ..fixture.config.clone() };
+            let store = PostgresStore::new("pg".into(), config);
+            let steps = [
+                ("be the owner of \"public\".\"messages\"", format!("ALTER TABLE messages OWNER TO {role}")),
+                ("have SELECT on public.people", format!("GRANT SELECT ON people TO {role}")),
+                ("have REFERENCES on public.people", format!("GRANT REFERENCES ON people TO {role}")),
+                ("have UPDATE, DELETE or TRUNCATE on public.people", format!("GRANT DELETE ON people TO {role}")),
+            ];
+            for (missing, granted) in steps {
+                let child = store.target(request("messages", Mode::Insert)).expect("a target");
+                let error = child.plan(messages(&[1], &[1]).schema_ref()).await.expect_err(missing);
+                assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+                assert!(error.hint().expect("a hint").contains(missing), "{error:?}");
+                fixture.run(&granted).await;
+            }
+            let child = store.target(request("messages", Mode::Insert)).expect("a target");
+            child.plan(messages(&[1], &[1]).schema_ref()).await.expect("a plan");
+            child.prepare().await.expect("prepared");
+            assert_eq!(words(&write(&child, true, batch(messages(&[1], &[7]), 1)).await), ["created"]);
+            let gone: Vec<_> = finish_load(&child).await.into_iter().flat_map(|(_, keys, _)| keys).collect();
+            assert_eq!(gone, [1]);
+            store.close().await;
+            fixture.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+        }
+        .boxed_local()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_of_every_kind() {
     on_each_server(|fixture| {
         async {

@@ -4,9 +4,20 @@ use super::catalog::{self, Table};
 use super::{PostgresTarget, count, load};
 use crate::client::{Lease, Purpose};
 use crate::config::ForeignKeys;
+use crate::error::from_driver;
 use crate::ledger;
+use crate::template::identifier;
 use std::collections::BTreeMap;
-use whimbrel_store::Result;
+use whimbrel_store::{Result, StoreError, StoreErrorKind};
+
+/// Of a table's foreign keys each with the other table's name, and what the role may: be the owner; read the other
+/// table; refer to it; lock it.
+const RIGHTS: &str = "SELECT k.conname::text, format('%I.%I', n.nspname, p.relname), pg_has_role(c.relowner, 'USAGE'), \
+    has_table_privilege(p.oid, 'SELECT'), has_table_privilege(p.oid, 'REFERENCES'), \
+    has_table_privilege(p.oid, 'UPDATE, DELETE, TRUNCATE') \
+    FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+    JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace \
+    WHERE k.contype = 'f' AND k.conrelid = $1 AND k.conparentid = 0 ORDER BY 1";
 
 impl PostgresTarget {
     /// The table as it is while it is filled, and what is to be said of that.
@@ -16,6 +27,9 @@ impl PostgresTarget {
         }
         let lease = self.connections.lease(Purpose::Catalog).await?;
         let is_put_off = self.is_put_off(&lease, &table).await?;
+        if is_put_off {
+            self.can_make_again(&lease, &table).await?;
+        }
         lease.finish().await?;
         if !is_put_off {
             let note = format!("{} holds rows already: its foreign keys stay in force", table.sql);
@@ -48,5 +62,36 @@ impl PostgresTarget {
     /// Only those of an empty table: of rows that are there already none is ever removed for its foreign keys.
     async fn is_put_off(&self, lease: &Lease, table: &Table) -> Result<bool> {
         count::is_empty(&self.store, lease, table, &BTreeMap::new()).await
+    }
+
+    /// What is taken off must not stay off for want of a privilege after the load.
+    async fn can_make_again(&self, lease: &Lease, table: &Table) -> Result<()> {
+        let fail = |error| from_driver(&self.store, "cannot ask for privileges", error);
+        let sql = &table.sql;
+        for row in lease.client().query(RIGHTS, &[&table.oid]).await.map_err(fail)? {
+            let (key, other): (String, String) =
+                (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);
+            let needs = [
+                format!("be the owner of {sql}"),
+                format!("have SELECT on {other}"),
+                format!("have REFERENCES on {other}"),
+                format!("have UPDATE, DELETE or TRUNCATE on {other}, to lock it"),
+            ];
+            let mut missing = Vec::new();
+            for (place, need) in needs.into_iter().enumerate() {
+                if !row.try_get::<_, bool>(2 + place).map_err(fail)? {
+                    missing.push(need);
+                }
+            }
+            if !missing.is_empty() {
+                let role = identifier(&lease.server().user);
+                let what = format!("role {role} cannot take {key} off {sql} and make it again");
+                let error = StoreError::new(StoreErrorKind::Forbidden, &self.store, what);
+                let needs = missing.join(", and ");
+                let hint = format!("it has to {needs}; `foreign_keys: kept` leaves it in force");
+                return Err(error.with_hint(hint));
+            }
+        }
+        Ok(())
     }
 }
