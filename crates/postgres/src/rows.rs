@@ -17,6 +17,10 @@ mod scalars;
 /// For how many values builders have room before they grow.
 const ROOM_FOR_VALUES: usize = 65_536;
 
+/// The part of a batch, one in so many, that tells how much the whole takes: smaller ones take no memory that they do
+/// not need.
+const TOLD_BY: usize = 8;
+
 /// Why a row cannot become part of a batch.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RowError {
@@ -37,6 +41,16 @@ pub(crate) struct RowBuffer {
     rows: usize,
     bytes: usize,
     unreadable: Refusals,
+    /// How much a full batch holds, until it is told how much room columns need: when it is an eighth full. The
+    /// columns know it by themselves of each batch behind the first.
+    full: Option<Portion>,
+}
+
+/// How much one batch holds at the most.
+#[derive(Clone, Copy)]
+pub(crate) struct Portion {
+    pub rows: usize,
+    pub bytes: usize,
 }
 
 /// What a [`RowBuffer`] held.
@@ -58,7 +72,13 @@ impl RowBuffer {
             rows: 0,
             bytes: 0,
             unreadable: Refusals::default(),
+            full: None,
         }
+    }
+
+    /// Collects batches of so much.
+    pub(crate) fn in_portions(self, portion: Portion) -> Self {
+        Self { full: Some(portion), ..self }
     }
 
     /// Appends rows; fields behind the known columns are left out.
@@ -75,7 +95,20 @@ impl RowBuffer {
         }
         self.rows += rows.len();
         self.bytes += rows.bytes();
+        self.make_room();
         Ok(())
+    }
+
+    /// Columns that are to grow to a full batch's size step by step would be copied at each step.
+    fn make_room(&mut self) {
+        let Some(full) = self.full else { return };
+        let times = (full.rows / self.rows.max(1)).min(full.bytes / self.bytes.max(1));
+        if times <= TOLD_BY {
+            self.full = None;
+            for (_, builder) in &mut self.columns {
+                builder.reserve(times);
+            }
+        }
     }
 
     /// The text of a key field. Those behind the columns are text already.
@@ -92,7 +125,7 @@ impl RowBuffer {
             arrays.push(finished(at, column, builder, &mut self.unreadable)?);
         }
         let records = RecordBatch::try_new(Arc::clone(&self.schema), arrays)?;
-        self.rows = 0;
+        (self.rows, self.full) = (0, None);
         let (unreadable, bytes) = (self.unreadable.take(), std::mem::take(&mut self.bytes));
         Ok(Taken { records, unreadable, bytes })
     }
@@ -254,7 +287,8 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn it_does_not_matter_how_rows_come(rows in rows(), size in 1_usize..900) {
-            let (mut together, mut singly) = (buffer(&TYPES, true), buffer(&TYPES, true));
+            let portion = Portion { rows: 5, bytes: 1 << 10 };
+            let (mut together, mut singly) = (buffer(&TYPES, true).in_portions(portion), buffer(&TYPES, true));
             let mut decoder = CopyDecoder::new(TYPES.len());
             for chunk in encode(&rows, b"").chunks(size) {
                 let pushed = decoder.rows(chunk, |rows| {
@@ -297,6 +331,30 @@ pub(crate) mod tests {
             [Some("a"), None, None]
         );
         assert_eq!(taken.records.column(1).null_count(), 2);
+    }
+
+    #[test]
+    fn a_batch_has_room_when_part_of_it_is_there() {
+        let types = [ColumnType::Scalar(Scalar::Text), ColumnType::Vector(crate::types::Precision::Single)];
+        let vector = [[0, 16, 0, 0].as_slice(), &[0; 64]].concat();
+        let row = [Some(vec![b'a'; 64]), Some(vector)];
+        let sizes = |rows: usize, portion: Portion| {
+            let mut buffer = buffer(&types, true).in_portions(portion);
+            for _ in 0..rows {
+                push_values(&mut buffer, &row).unwrap();
+            }
+            let records = buffer.take().unwrap().records;
+            let (text, list) =
+                (records.column(0).to_data(), records.column(1).as_list::<i32>().values().to_data());
+            [text.buffers()[1].capacity(), list.buffers()[0].capacity()]
+        };
+        // Of 100,000 rows 11,111 are a ninth, and what is more is room enough for eight times as much.
+        let portion = Portion { rows: 100_000, bytes: 1 << 30 };
+        let [before, then] = [sizes(11_111, portion), sizes(11_112, portion)];
+        assert!(before.iter().all(|bytes| *bytes < 2 * 11_111 * 64), "{before:?}");
+        assert!(then.iter().all(|bytes| (100_000 * 64..110_000 * 64).contains(bytes)), "{then:?}");
+        let by_bytes = sizes(12_500, Portion { rows: usize::MAX, bytes: 12_500 * 200 });
+        assert!(by_bytes.iter().all(|bytes| *bytes < 3 * 12_500 * 64), "{by_bytes:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Values of a column, arrays and vectors among them.
 
-use super::scalars::{Refused, ScalarBuilder};
+use super::scalars::{self, Refused, ScalarBuilder};
 use crate::types::{ColumnType, Precision, Scalar};
 use crate::value::{self, ValueError};
 use arrow::array::{ArrayRef, Float32Array, ListArray};
@@ -11,8 +11,18 @@ use std::sync::Arc;
 /// Collects values of one column until they are taken as an array.
 pub(super) enum ColumnBuilder {
     Scalar(ScalarBuilder),
-    List { element: Scalar, elements: ScalarBuilder, lists: Lists },
-    Vector { precision: Precision, elements: Vec<f32>, lists: Lists },
+    List {
+        element: Scalar,
+        elements: ScalarBuilder,
+        lists: Lists,
+    },
+    /// `last`: how many elements the last batch had; the next one gets room for as many.
+    Vector {
+        precision: Precision,
+        elements: Vec<f32>,
+        lists: Lists,
+        last: usize,
+    },
 }
 
 /// Where lists end, and which of them are NULL.
@@ -60,8 +70,17 @@ impl ColumnBuilder {
                 Self::List { element, elements: ScalarBuilder::new(element, rows), lists: Lists::new() }
             }
             ColumnType::Vector(precision) => {
-                Self::Vector { precision, elements: Vec::new(), lists: Lists::new() }
+                Self::Vector { precision, elements: Vec::new(), lists: Lists::new(), last: 0 }
             }
+        }
+    }
+
+    /// Makes room for so many times as much as there is, behind it.
+    pub(super) fn reserve(&mut self, times: usize) {
+        match self {
+            Self::Scalar(builder) => builder.reserve(times),
+            Self::List { elements, .. } => elements.reserve(times),
+            Self::Vector { elements, .. } => scalars::reserve(elements, times),
         }
     }
 
@@ -82,12 +101,15 @@ impl ColumnBuilder {
             Self::List { elements, lists, .. } => {
                 append_each(lists, fields, |lists, bytes| append_list(elements, lists, bytes))
             }
-            Self::Vector { precision, elements, lists } => append_each(lists, fields, |lists, bytes| {
-                let floats = value::vector(*precision, bytes)?;
-                lists.append(floats.len())?;
-                elements.extend(floats);
-                Ok(())
-            }),
+            Self::Vector { precision, elements, lists, last } => {
+                elements.reserve(std::mem::take(last));
+                append_each(lists, fields, |lists, bytes| {
+                    let floats = value::vector(*precision, bytes)?;
+                    lists.append(floats.len())?;
+                    elements.extend(floats);
+                    Ok(())
+                })
+            }
         }
     }
 
@@ -100,7 +122,8 @@ impl ColumnBuilder {
             Self::List { element, elements, lists } => {
                 lists.finish(*element, elements.finish(&mut |_, _| {}))
             }
-            Self::Vector { elements, lists, .. } => {
+            Self::Vector { elements, lists, last, .. } => {
+                *last = elements.len() + elements.len() / 16;
                 let floats = Float32Array::from(std::mem::take(elements));
                 lists.finish(Scalar::Float4, Arc::new(floats))
             }

@@ -73,6 +73,23 @@ impl Values {
         }
     }
 
+    /// Makes room for so many times as much as there is, behind it.
+    fn reserve(&mut self, times: usize) {
+        match self {
+            // Their bits take hardly any.
+            Self::Bool(_) => {}
+            Self::I16(numbers) => reserve(&mut numbers.values, times),
+            Self::I32(numbers) => reserve(&mut numbers.values, times),
+            Self::I64(numbers) => reserve(&mut numbers.values, times),
+            Self::F32(numbers) => reserve(&mut numbers.values, times),
+            Self::F64(numbers) => reserve(&mut numbers.values, times),
+            Self::Text(pieces) | Self::Bytes(pieces) => {
+                reserve(&mut pieces.bytes, times);
+                reserve(&mut pieces.ends, times);
+            }
+        }
+    }
+
     /// How many values there are, and the bytes of those that differ in length.
     fn size(&self) -> (usize, usize) {
         match self {
@@ -102,6 +119,11 @@ impl ScalarBuilder {
         if let Some((rows, bytes)) = self.last.take() {
             self.values = Values::with_room(self.scalar, rows, bytes + bytes / 16);
         }
+    }
+
+    /// Makes room for so many times as much as there is, behind it.
+    pub(super) fn reserve(&mut self, times: usize) {
+        self.values.reserve(times);
     }
 
     pub(super) fn append_null(&mut self) {
@@ -191,6 +213,11 @@ impl ScalarBuilder {
             (Values::Bytes(pieces), _) => Arc::new(pieces.finish()),
         }
     }
+}
+
+/// Makes room for so many times as much as there is, behind it.
+pub(super) fn reserve<T>(values: &mut Vec<T>, times: usize) {
+    values.reserve(values.len().saturating_mul(times));
 }
 
 /// Which values are NULL. Those that are not are mostly many, one behind the other, and are taken together.

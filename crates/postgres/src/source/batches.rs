@@ -7,7 +7,7 @@
 
 use crate::catalog::Layout;
 use crate::copy::{CopyError, Row, Rows};
-use crate::rows::{RowBuffer, RowError};
+use crate::rows::{Portion, RowBuffer, RowError};
 use crate::sql::{Part, Position, Within};
 use std::collections::VecDeque;
 use whimbrel_model::{Capacity, StoreName};
@@ -122,12 +122,13 @@ impl Batches {
             records: part.within().map_or(0, |within| within.records.saturating_sub(1)),
             anchor: part.within().map(|within| within.anchor.clone()),
         };
+        let portion = Portion { rows: request.batch_records.max(1), bytes: request.batch_bytes.max(1) };
         Self {
-            buffer: RowBuffer::new(&layout.schema, &layout.columns),
+            buffer: RowBuffer::new(&layout.schema, &layout.columns).in_portions(portion),
             records: 0,
             bytes: 0,
-            max_records: request.batch_records.max(1),
-            max_bytes: request.batch_bytes.max(1),
+            max_records: portion.rows,
+            max_bytes: portion.bytes,
             columns: layout.columns.len(),
             key_fields: if is_ordered { layout.key_fields() } else { Vec::new() },
             group: (is_ordered && !layout.is_unique).then_some(group),
