@@ -349,7 +349,8 @@ fn postgres_parts(
         };
         // A path is relative to the folder that one is in, and the spec may lie elsewhere.
         let value = match name.as_str() {
-            "sslrootcert" if value != "system" => absolute(&value),
+            "sslrootcert" if value == "system" => value,
+            "sslrootcert" | "sslcert" | "sslkey" => absolute(&value),
             _ => value,
         };
         parts.retain(|(other, _)| *other != name);

@@ -16,7 +16,7 @@ const EMBEDDED_CONNECT_TIMEOUT: Duration = Duration::from_mins(5);
 const DEFAULT_PORT: u16 = 5432;
 /// Where servers keep their sockets when no host is named, in libpq's usual builds.
 const SOCKET_FOLDERS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "host",
     "port",
     "user",
@@ -24,6 +24,8 @@ const KEYS: [&str; 11] = [
     "database",
     "sslmode",
     "sslrootcert",
+    "sslcert",
+    "sslkey",
     "connect_timeout",
     "application_name",
     "options",
@@ -101,6 +103,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A client's certificate, and the key that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// A PEM file: the certificate, and those between it and its root behind it.
+    pub certificate: PathBuf,
+    /// A PEM file: the private key, not encrypted.
+    pub key: PathBuf,
+}
+
 /// How a PostgreSQL database is reached. `Display` is a URL without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostgresConfig {
@@ -118,6 +129,8 @@ pub struct PostgresConfig {
     pub ssl_mode: SslMode,
     /// A PEM file of root certificates; `system`: those of the machine, as without.
     pub ssl_root_cert: Option<PathBuf>,
+    /// What the client shows of itself where the server asks for a certificate.
+    pub client_certificate: Option<ClientCertificate>,
     /// How long connecting may take in all.
     pub connect_timeout: Duration,
     /// What the server shows for our sessions.
@@ -188,6 +201,8 @@ struct Given {
     database: Option<String>,
     ssl_mode: Option<String>,
     ssl_root_cert: Option<String>,
+    ssl_cert: Option<String>,
+    ssl_key: Option<String>,
     connect_timeout: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
@@ -208,15 +223,14 @@ impl Given {
             "database" | "dbname" => &mut self.database,
             "sslmode" => &mut self.ssl_mode,
             "sslrootcert" => &mut self.ssl_root_cert,
+            "sslcert" => &mut self.ssl_cert,
+            "sslkey" => &mut self.ssl_key,
             "connect_timeout" => &mut self.connect_timeout,
             "application_name" => &mut self.application_name,
             "options" => &mut self.options,
             "foreign_keys" => &mut self.foreign_keys,
             // Channel binding is used wherever the server offers it, and GSS encryption never.
             "channel_binding" | "gssencmode" => return Ok(()),
-            "sslcert" | "sslkey" => {
-                return Err(ConfigError::new(format!("`{key}`: client certificates are not supported yet")));
-            }
             _ => {
                 let known = KEYS.join(", ");
                 return Err(ConfigError::new(format!(
@@ -241,6 +255,8 @@ impl Given {
         let ssl_mode = ssl_mode.map_or(Ok(SslMode::Prefer), |text| ssl_mode_of(&text))?;
         let ssl_root_cert =
             self.ssl_root_cert.or_else(|| env("PGSSLROOTCERT")).filter(|path| path != "system");
+        let ssl_cert = self.ssl_cert.or_else(|| env("PGSSLCERT"));
+        let client_certificate = client_certificate(ssl_cert, self.ssl_key.or_else(|| env("PGSSLKEY")))?;
         let connect_timeout = match self.connect_timeout.or_else(|| env("PGCONNECT_TIMEOUT")) {
             Some(text) => Duration::from_secs(u64::from(number::<u32>(&text, "connect_timeout")?.max(1))),
             None => CONNECT_TIMEOUT,
@@ -257,6 +273,7 @@ impl Given {
             database,
             ssl_mode,
             ssl_root_cert: ssl_root_cert.map(PathBuf::from),
+            client_certificate,
             connect_timeout,
             application_name: self
                 .application_name
@@ -267,6 +284,23 @@ impl Given {
             single_connection: false,
             shown_as: None,
         })
+    }
+}
+
+fn client_certificate(
+    certificate: Option<String>,
+    key: Option<String>,
+) -> Result<Option<ClientCertificate>, ConfigError> {
+    let alone = |one: &str, other: &str| {
+        ConfigError::new(format!("`{one}` stands alone: name the PEM file of its `{other}`, too"))
+    };
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(ClientCertificate { certificate: PathBuf::from(certificate), key: PathBuf::from(key) }))
+        }
+        (Some(_), None) => Err(alone("sslcert", "sslkey")),
+        (None, Some(_)) => Err(alone("sslkey", "sslcert")),
+        (None, None) => Ok(None),
     }
 }
 
@@ -402,11 +436,15 @@ mod tests {
             ("PGUSER", "u"),
             ("PGPASSWORD", "p"),
             ("PGSSLMODE", "require"),
+            ("PGSSLCERT", "/a.crt"),
+            ("PGSSLKEY", "/a.key"),
         ];
         let config = read(&json!({}), &env).unwrap();
         assert_eq!((config.host, config.port), (Host::Tcp("h".to_owned()), 1));
         assert_eq!((config.user.as_str(), config.database.as_str()), ("u", "u"));
         assert_eq!((config.password, config.ssl_mode), (Some(Secret::new("p")), SslMode::Require));
+        let [certificate, key] = ["/a.crt", "/a.key"].map(PathBuf::from);
+        assert_eq!(config.client_certificate, Some(ClientCertificate { certificate, key }));
     }
 
     #[test]
@@ -416,10 +454,11 @@ mod tests {
         assert!(error(json!("postgres://h/d?sslmode=maybe")).contains("verify-full"));
         assert!(error(json!("postgres://h/d?foreign_keys=off")).contains("after_load"));
         assert!(error(json!("postgres://h:port/d")).contains("port"));
+        assert!(error(json!("postgres://h/d?sslcert=a.crt")).contains("`sslkey`"));
+        assert!(error(json!("postgres://h/d?sslkey=a.key")).contains("`sslcert`"));
         assert!(error(json!("mysql://h/d")).contains("postgres://"));
         assert!(error(json!({ "hosts": "h" })).contains("`hosts`"));
         assert!(error(json!({ "host": "h:1", "port": 2 })).contains("different ports"));
-        assert!(error(json!("postgres://u:secret@h/d?sslcert=x")).contains("not supported yet"));
         assert!(!error(json!("postgres://u:secret@h:x/d")).contains("secret"));
         assert!(read(&json!("postgres://h/d"), &[]).unwrap_err().to_string().contains("PGUSER"));
     }

@@ -14,6 +14,7 @@ mod tables;
 mod target;
 mod target_plans;
 mod target_tables;
+mod tls;
 mod types;
 mod values;
 mod wanted;

@@ -3,7 +3,7 @@
 
 use crate::duration;
 use crate::elements::text::{ScopePart, scope_part};
-use crate::error::{Position, Result, SpecError, SpecErrorKind};
+use crate::error::{Position, Result, SpecError};
 use crate::names::{NameRule, suggest};
 use crate::node::{Entry, Node, NodeValue};
 use crate::span::TextSpan;
@@ -93,15 +93,14 @@ impl<'a> Checker<'a> {
 
     fn alternatives(&mut self, all: &'a [Value], node: &Node, place: Position, name: &str) -> Result<()> {
         let all: Vec<&'a Value> = all.iter().flat_map(|one| self.flatten(one)).collect();
-        let words: Vec<(&'a str, &'a Value)> =
-            all.iter().filter_map(|one| Some((one.get("const")?.as_str()?, *one))).collect();
+        let words: Vec<&'a str> = all.iter().filter_map(|one| one.get("const")?.as_str()).collect();
         let written = match &node.value {
             NodeValue::Text(text, _) => Some(text.as_str()),
             NodeValue::Null { written: true } => Some("null"),
             _ => None,
         };
-        if let Some((word, schema)) = words.iter().find(|(word, _)| Some(*word) == written) {
-            return not_yet(schema, node.position, &format!("`{name}: {word}`"));
+        if words.iter().any(|word| Some(*word) == written) {
+            return Ok(());
         }
         let others = || all.iter().filter(|one| one.get("const").is_none());
         let fitting = others().find(|one| types(&one["type"]).any(|expected| fits(node, expected)));
@@ -114,15 +113,13 @@ impl<'a> Checker<'a> {
                 format!("`{name}` must be {}, not `{}`", type_names(all.iter().copied()), shorten(text)),
                 match others().any(|other| types(&other["type"]).any(|other| other == "array")) {
                     true => format!("write `{name}: [{}]`", shorten(text)),
-                    false => suggest(text, "its words", words.iter().map(|(word, _)| *word)),
+                    false => suggest(text, "its words", words),
                 },
             )),
             Some(text) if !words.is_empty() => {
-                let available = words.iter().filter(|(_, schema)| schema.get("x-not-yet").is_none());
-                let available: Vec<&str> = available.map(|(word, _)| *word).collect();
-                let hint = match crate::names::nearest(text, words.iter().map(|(word, _)| *word)) {
+                let hint = match crate::names::nearest(text, words.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => suggest(text, &format!("values of `{name}`"), available),
+                    None => suggest(text, &format!("values of `{name}`"), words),
                 };
                 Err(SpecError::invalid(
                     node.position,
@@ -166,10 +163,6 @@ impl<'a> Checker<'a> {
                 }
                 (None, _) => continue,
             };
-            let is_default = property.get("default").is_some_and(|default| *default == entry.value.to_json());
-            if !is_default {
-                not_yet(property, entry.key_position, &format!("`{}` in {label}", entry.key))?;
-            }
             let place = match entry.value.value {
                 NodeValue::Null { .. } => entry.key_position,
                 _ => entry.value.position,
@@ -367,35 +360,19 @@ fn type_hint(node: &Node, name: &str, expected: &str, schemas: &[&Value]) -> Str
         },
         NodeValue::Text(text, _) if text.parse::<f64>().is_ok() => format!("leave the quotes out: {text}"),
         _ => match keys {
-            Some(keys) => suggest("", "its keys", available(keys)),
+            Some(keys) => suggest("", "its keys", keys.keys().map(String::as_str)),
             None => "`whimbrel schema` describes it".to_owned(),
         },
     }
-}
-
-/// The keys that are there today.
-fn available(properties: &Map<String, Value>) -> Vec<&str> {
-    let there = properties.iter().filter(|(_, property)| property.get("x-not-yet").is_none());
-    there.map(|(key, _)| key.as_str()).collect()
 }
 
 fn unknown_key(entry: &Entry, properties: &Map<String, Value>, label: &str) -> SpecError {
     let all = || properties.keys().map(String::as_str);
     let hint = match crate::names::nearest(&entry.key, all()) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => suggest("", "keys", available(properties)),
+        None => suggest("", "keys", all()),
     };
     SpecError::invalid(entry.key_position, format!("unknown key `{}` in {label}", shorten(&entry.key)), hint)
-}
-
-fn not_yet(schema: &Value, place: Position, what: &str) -> Result<()> {
-    match schema.get("x-not-yet").and_then(Value::as_str) {
-        Some(hint) => {
-            let message = format!("not yet: {what} is part of the language and not built yet");
-            Err(SpecError::at(SpecErrorKind::NotYet, place, message, hint))
-        }
-        None => Ok(()),
-    }
 }
 
 fn required(schema: &Value, entries: &[Entry], place: Position, label: &str) -> Result<()> {

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 
 /// The JSON Schema (2020-12) of a spec, with descriptions: what `whimbrel schema` prints and editors read.
 ///
-/// `x-` keys say what JSON Schema has no word for; validators ignore them. Keys that are part of the language
-/// and not built yet carry `x-not-yet` with what to do instead.
+/// `x-` keys say what JSON Schema has no word for; validators ignore them.
 #[must_use]
 pub fn json_schema() -> Value {
     let generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();

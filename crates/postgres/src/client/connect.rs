@@ -225,7 +225,8 @@ fn login_failure(store: &StoreName, config: &PostgresConfig, error: tokio_postgr
     if io.and_then(io::Error::get_ref).is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
     {
         let context = format!("cannot connect to {config}: TLS failed");
-        let hint = "`sslrootcert` names the root that signed the server's certificate; `sslmode` says what is checked";
+        let hint = "`sslrootcert` names the root that signed the server's certificate, or that certificate itself; \
+            `sslmode` says what is checked: `verify-ca` all but the host's name";
         let error =
             StoreError::new(StoreErrorKind::Mismatch, store, context).caused_by(error).with_hint(hint);
         return Failure { error, try_the_other: true };

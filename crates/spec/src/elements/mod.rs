@@ -1,9 +1,9 @@
 //! What a spec says, element by element: one file each, with its type, its defaults and its words.
 //!
 //! The JSON Schema is derived from these types and is the one source of what is allowed where: the checker
-//! walks the YAML against it before anything is read into them. Four extensions carry what JSON Schema cannot
-//! say: `x-label` (what a person calls the element), `x-text` (what a text is: see [`text`]), `x-keys` (how the
-//! keys of a mapping may look) and `x-not-yet` (part of the language, not built; its value is the hint).
+//! walks the YAML against it before anything is read into them. Three extensions carry what JSON Schema cannot
+//! say: `x-label` (what a person calls the element), `x-text` (what a text is: see [`text`]) and `x-keys` (how the
+//! keys of a mapping may look).
 
 pub mod checks;
 pub mod environments;

@@ -109,11 +109,9 @@ pub struct PostgresParts {
     pub foreign_keys: Option<TemplateText>,
     /// The client's certificate, a PEM file relative to the spec.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "use a password"))]
     pub sslcert: Option<TemplateText>,
     /// The client's private key, a PEM file relative to the spec.
     #[serde(default)]
-    #[schemars(extend("x-not-yet" = "use a password"))]
     pub sslkey: Option<TemplateText>,
 }
 

@@ -23,7 +23,7 @@ const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca
 const FOREIGN_KEYS: &[&str] = &["kept", "after_load"];
 
 /// Parts of a PostgreSQL address that are paths of files.
-const PATHS: &[&str] = &["sslrootcert"];
+const PATHS: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
 
 pub(super) async fn resolve(
     spec: &Spec,

@@ -330,7 +330,7 @@ fn built_in_variables_and_files_have_values() {
 }
 
 #[test]
-fn the_schema_speaks_of_what_is_not_yet() {
+fn the_schema_says_what_words_mean() {
     let schema = whimbrel_spec::json_schema();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert_json_snapshot!(schema["$defs"]["WriteMode"], @r#"

@@ -2,7 +2,6 @@
 
 use crate::{changed, shown};
 use insta::assert_snapshot;
-use whimbrel_spec::SpecErrorKind;
 
 pub const BASE: &str = r#"migration: shop
 variables:
@@ -66,13 +65,6 @@ pub fn text_refused(text: &str) -> String {
         Ok(_) => "accepted".to_owned(),
         Err(error) => shown(&error),
     }
-}
-
-fn not_yet(from: &str, to: &str) -> String {
-    let text = changed(BASE, from, to);
-    let error = whimbrel_spec::parse(&text, "m/x.yaml").expect_err(to);
-    assert_eq!(error.kind(), SpecErrorKind::NotYet, "{error}");
-    shown(&error)
 }
 
 #[test]
@@ -740,14 +732,6 @@ fn collections_belong_to_chroma() {
         let refusal = text_refused(&spec(store, from, into));
         assert!(refusal.contains(said), "{said}: {refusal}");
     }
-}
-
-#[test]
-fn stores_that_are_not_built_yet() {
-    assert_snapshot!(not_yet("    postgres: \"${database}\"", "    postgres: { host: h, sslcert: c.pem }"), @r"
-    m/x.yaml:11:26: not yet: `sslcert` in a store's `postgres` is part of the language and not built yet
-      hint: use a password
-    ");
 }
 
 /// Whatever is cut off or left out: an error has a place and a hint, and the schema allows nothing that cannot
