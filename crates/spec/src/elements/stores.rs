@@ -94,6 +94,12 @@ pub struct PostgresParts {
     /// The certificate authorities to trust, a PEM file relative to the spec.
     #[serde(default)]
     pub sslrootcert: Option<TemplateText>,
+    /// The client's certificate, a PEM file relative to the spec.
+    #[serde(default)]
+    pub sslcert: Option<TemplateText>,
+    /// The client's private key, a PEM file relative to the spec.
+    #[serde(default)]
+    pub sslkey: Option<TemplateText>,
     /// How many seconds connecting may take.
     #[serde(default)]
     pub connect_timeout: Option<Whole>,
@@ -107,12 +113,6 @@ pub struct PostgresParts {
     /// filled, and made again, checked, behind the load.
     #[serde(default)]
     pub foreign_keys: Option<TemplateText>,
-    /// The client's certificate, a PEM file relative to the spec.
-    #[serde(default)]
-    pub sslcert: Option<TemplateText>,
-    /// The client's private key, a PEM file relative to the spec.
-    #[serde(default)]
-    pub sslkey: Option<TemplateText>,
 }
 
 /// Files below a folder, or below a prefix of an object store.

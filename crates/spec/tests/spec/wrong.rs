@@ -188,7 +188,7 @@ fn wrong_types() {
     ");
     assert_snapshot!(refused("    postgres: \"${database}\"", "    postgres: [a]"), @r"
     m/x.yaml:11:15: `postgres` must be text or a mapping, not a list
-      hint: its keys: `host`, `port`, `user`, `password`, `database`, `sslmode`, `sslrootcert`, `connect_timeout`, `application_name`, `options`, `foreign_keys`
+      hint: its keys: `host`, `port`, `user`, `password`, `database`, `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `connect_timeout`, `application_name`, `options`, `foreign_keys`
     ");
     assert_snapshot!(refused("    transform: |\n      SELECT 'USER#' || id AS pk, 'METADATA' AS sk, name\n      FROM input", "    transform: true"), @r#"
     m/x.yaml:30:16: `transform` must be text, not true or false
