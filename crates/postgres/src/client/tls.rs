@@ -7,8 +7,10 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -38,42 +40,43 @@ pub(super) fn connector(store: &StoreName, config: &PostgresConfig) -> Result<Ma
             (Some(verifier.build().map_err(|error| failed(error.into()))?), given)
         }
     };
-    let verifier = Arc::new(Verifier { checks, inner, given, provider });
+    let verifier = Arc::new(Verifier { checks, inner, given, provider: Arc::clone(&provider) });
     let tls = builder.dangerous().with_custom_certificate_verifier(verifier);
     let tls = match &config.client_certificate {
         None => tls.with_no_client_auth(),
         Some(ours) => {
-            let (chain, key) = own(store, ours)?;
-            tls.with_client_auth_cert(chain, key).map_err(|error| {
-                let (certificate, key) = (ours.certificate.display(), ours.key.display());
-                let what = format!("`sslcert` {certificate} and `sslkey` {key} do not belong together");
-                let error = StoreError::new(StoreErrorKind::Mismatch, store, what).caused_by(error);
-                error.with_hint("`sslkey` is the private key that the certificate of `sslcert` was made for")
-            })?
+            tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own(store, ours, &provider)?)))
         }
     };
     Ok(MakeRustlsConnect::new(tls))
 }
 
-/// What the client shows of itself, and its key.
-fn own(
-    store: &StoreName,
-    ours: &ClientCertificate,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let unusable = |name: &str, path: &Path, error: pem::Error| {
+/// What the client shows of itself, and its key. Whether the certificate is one that it takes the server says.
+fn own(store: &StoreName, ours: &ClientCertificate, provider: &CryptoProvider) -> Result<CertifiedKey> {
+    let (certificate, key) = (&ours.certificate, &ours.key);
+    let unusable = |name: &str, path: &Path, error: Box<dyn std::error::Error + Send + Sync>| {
         let what = format!("cannot read `{name}` {}", path.display());
         let error = StoreError::new(StoreErrorKind::Mismatch, store, what).caused_by(error);
         error.with_hint(
             "`sslcert` is a PEM file of certificates, `sslkey` one of a private key that is not encrypted",
         )
     };
-    let chain = CertificateDer::pem_file_iter(&ours.certificate)
+    let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
         .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
-        .map_err(|error| unusable("sslcert", &ours.certificate, error))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&ours.key).map_err(|error| unusable("sslkey", &ours.key, error))?;
-    Ok((chain, key))
+        .map_err(|error| unusable("sslcert", certificate, error.into()))?;
+    let read = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("sslkey", key, error.into()))?;
+    let signing = provider.key_provider.load_private_key(read);
+    let certified = CertifiedKey::new(chain, signing.map_err(|error| unusable("sslkey", key, error.into()))?);
+    match certified.keys_match() {
+        Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            let (certificate, key) = (certificate.display(), key.display());
+            let what = format!("`sslcert` {certificate} and `sslkey` {key} do not belong together");
+            let error = StoreError::new(StoreErrorKind::Mismatch, store, what).caused_by(error);
+            Err(error.with_hint("`sslkey` is the private key that the certificate of `sslcert` was made for"))
+        }
+        _ => Ok(certified),
+    }
 }
 
 /// The roots, and those of them that the user named.
