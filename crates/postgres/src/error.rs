@@ -91,7 +91,7 @@ fn hint_of(code: &SqlState, routine: Option<&str>, file: Option<&str>) -> Option
         }
         "28P01" => "check user and password: `user`/`password` in the spec, PGUSER/PGPASSWORD, or ~/.pgpass",
         "28000" => {
-            "the server lets this user, database, address or TLS mode in by no line of its pg_hba.conf"
+            "the server lets this user, database, address or TLS mode in by no line of its pg_hba.conf; where that asks for a client's certificate, `sslcert` and `sslkey` name it"
         }
         "3D000" => "check the database's name in the URL; `psql -l` lists those that there are",
         "42501" => "the role needs SELECT on what is read, and USAGE on its schema",

@@ -102,10 +102,18 @@ impl Way<'_> {
         Ok(records)
     }
 
-    async fn refused(&self, ssl_mode: SslMode, root: Option<&str>, host: &str, shown: Option<[&str; 2]>) {
+    /// What is said of it where it is refused.
+    async fn refused(
+        &self,
+        ssl_mode: SslMode,
+        root: Option<&str>,
+        host: &str,
+        shown: Option<[&str; 2]>,
+    ) -> String {
         let error = self.read(ssl_mode, root, host, shown).await.expect_err("refused");
         assert_eq!(error.kind(), StoreErrorKind::Mismatch, "{error:?}");
         assert!(error.hint().is_some(), "{error:?}");
+        error.to_string()
     }
 }
 
@@ -150,12 +158,17 @@ async fn certificates_of_clients() {
             let (mode, root, host) = (SslMode::VerifyFull, Some("root"), "localhost");
             let read = way.read(mode, root, host, Some(["client", "client.key"])).await;
             assert_eq!(read.expect("read"), 20_000);
-            way.refused(mode, root, host, None).await;
-            // Of another root; not each other's; no key; nothing there.
-            way.refused(mode, root, host, Some(["lone", "lone.key"])).await;
-            way.refused(mode, root, host, Some(["client", "lone.key"])).await;
-            way.refused(mode, root, host, Some(["client", "client"])).await;
-            way.refused(mode, root, host, Some(["nowhere", "client.key"])).await;
+            for (shown, said) in [
+                (None, "TLS failed"),
+                // Of another root; not each other's; no key; nothing there.
+                (Some(["lone", "lone.key"]), "TLS failed"),
+                (Some(["client", "lone.key"]), "do not belong together"),
+                (Some(["client", "client"]), "cannot read `sslkey`"),
+                (Some(["nowhere", "client.key"]), "cannot read `sslcert`"),
+            ] {
+                let refused = way.refused(mode, root, host, shown).await;
+                assert!(refused.contains(said), "{shown:?}: {refused}");
+            }
         }
         .boxed_local()
     })
