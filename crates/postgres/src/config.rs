@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod certificates;
 mod passfile;
 mod url;
 
@@ -127,7 +128,7 @@ pub struct PostgresConfig {
     pub database: String,
     /// How much TLS is asked for.
     pub ssl_mode: SslMode,
-    /// A PEM file of root certificates; `system`: those of the machine, as without.
+    /// A PEM file of root certificates; `None`: those of the machine.
     pub ssl_root_cert: Option<PathBuf>,
     /// What the client shows of itself where the server asks for a certificate.
     pub client_certificate: Option<ClientCertificate>,
@@ -154,7 +155,7 @@ impl PostgresConfig {
     }
 
     /// Reads what the spec holds below `postgres:`, a URL or a map. What is missing comes from libpq's
-    /// variables (`PGHOST`, `PGPASSWORD`, …) and its password file.
+    /// variables (`PGHOST`, `PGPASSWORD`, …), its password file, and its certificates in the home folder.
     ///
     /// # Errors
     /// An unknown key, a value of a wrong type, or a URL that cannot be read.
@@ -253,10 +254,10 @@ impl Given {
         let database = database.unwrap_or_else(|| user.clone());
         let ssl_mode = self.ssl_mode.or_else(|| env("PGSSLMODE"));
         let ssl_mode = ssl_mode.map_or(Ok(SslMode::Prefer), |text| ssl_mode_of(&text))?;
-        let ssl_root_cert =
-            self.ssl_root_cert.or_else(|| env("PGSSLROOTCERT")).filter(|path| path != "system");
+        let ssl_root_cert = certificates::root(env, self.ssl_root_cert.or_else(|| env("PGSSLROOTCERT")));
         let ssl_cert = self.ssl_cert.or_else(|| env("PGSSLCERT"));
-        let client_certificate = client_certificate(ssl_cert, self.ssl_key.or_else(|| env("PGSSLKEY")))?;
+        let client_certificate =
+            certificates::of_client(env, ssl_cert, self.ssl_key.or_else(|| env("PGSSLKEY")))?;
         let connect_timeout = match self.connect_timeout.or_else(|| env("PGCONNECT_TIMEOUT")) {
             Some(text) => Duration::from_secs(u64::from(number::<u32>(&text, "connect_timeout")?.max(1))),
             None => CONNECT_TIMEOUT,
@@ -272,7 +273,7 @@ impl Given {
             password,
             database,
             ssl_mode,
-            ssl_root_cert: ssl_root_cert.map(PathBuf::from),
+            ssl_root_cert,
             client_certificate,
             connect_timeout,
             application_name: self
@@ -284,23 +285,6 @@ impl Given {
             single_connection: false,
             shown_as: None,
         })
-    }
-}
-
-fn client_certificate(
-    certificate: Option<String>,
-    key: Option<String>,
-) -> Result<Option<ClientCertificate>, ConfigError> {
-    let alone = |one: &str, other: &str| {
-        ConfigError::new(format!("`{one}` stands alone: name the PEM file of its `{other}`, too"))
-    };
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => {
-            Ok(Some(ClientCertificate { certificate: PathBuf::from(certificate), key: PathBuf::from(key) }))
-        }
-        (Some(_), None) => Err(alone("sslcert", "sslkey")),
-        (None, Some(_)) => Err(alone("sslkey", "sslcert")),
-        (None, None) => Ok(None),
     }
 }
 

@@ -94,7 +94,9 @@ fn hint_of(code: &SqlState, routine: Option<&str>, file: Option<&str>) -> Option
             "the server lets this user, database, address or TLS mode in by no line of its pg_hba.conf; where that asks for a client's certificate, `sslcert` and `sslkey` name it"
         }
         "3D000" => "check the database's name in the URL; `psql -l` lists those that there are",
-        "42501" => "the role needs SELECT on what is read, and USAGE on its schema",
+        "42501" => {
+            "the role needs USAGE on the schema, SELECT on what is read, and on what is written what its mode does; `whimbrel check` names what it lacks"
+        }
         "53300" => "the server has no connection left; lower --parallel or raise max_connections",
         "57P03" => "the server is starting up or recovering",
         _ => return None,
